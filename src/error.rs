@@ -1,0 +1,132 @@
+//! Everything that can end a start, the one line that says so, and its exit
+//! status. The table of exit statuses is here and nowhere else.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+
+use nix::errno::Errno;
+use nix::unistd::Pid;
+
+use crate::message::escaped;
+
+/// vsrun itself failed, usage errors included.
+pub const FAILED: u8 = 125;
+/// The command exists and cannot be executed.
+pub const NOT_EXECUTABLE: u8 = 126;
+/// The command is not found.
+pub const NOT_FOUND: u8 = 127;
+
+/// The exit status for a command whose execve(2) was refused for this reason (POSIX, Shell
+/// Command Language 2.8.2).
+pub fn exec_status(reason: Errno) -> u8 {
+    if matches!(reason, Errno::ENOENT | Errno::ENOTDIR) {
+        NOT_FOUND
+    } else {
+        NOT_EXECUTABLE
+    }
+}
+
+/// Why vsrun could not do what it was asked.
+#[derive(Debug)]
+pub enum Error {
+    /// The command line cannot be used as it was typed.
+    Usage(String),
+    /// A value was understood, but names nothing that may be used: what it is, and why not.
+    Refused {
+        /// What could not be done, as in "use user".
+        doing: &'static str,
+        /// The value as typed.
+        object: OsString,
+        /// Why.
+        reason: &'static str,
+    },
+    /// The system refused to do something with an object.
+    Cannot {
+        /// What could not be done, as in "open directory".
+        doing: &'static str,
+        /// The path or name it was to be done with; empty where there is none.
+        object: OsString,
+        /// The system's reason.
+        reason: Errno,
+    },
+    /// The command, the handler or logger cannot be executed.
+    CannotExecute {
+        /// Which of them.
+        what: &'static str,
+        /// Its name or path as typed.
+        object: OsString,
+        /// The system's reason.
+        reason: Errno,
+    },
+    /// Another live manager holds the lock; its id, where it can be seen.
+    Managed(Option<Pid>),
+    /// The background process ended without reporting an outcome.
+    NoOutcome,
+}
+
+impl Error {
+    /// An error of the system with the object it befell.
+    pub fn cannot(doing: &'static str, object: impl AsRef<OsStr>, reason: Errno) -> Error {
+        Error::Cannot {
+            doing,
+            object: object.as_ref().to_owned(),
+            reason,
+        }
+    }
+
+    /// The exit status that goes with this error.
+    pub fn status(&self) -> u8 {
+        match self {
+            Error::CannotExecute { reason, .. } => exec_status(*reason),
+            Error::Usage(_)
+            | Error::Refused { .. }
+            | Error::Cannot { .. }
+            | Error::Managed(_)
+            | Error::NoOutcome => FAILED,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Usage(text) => f.write_str(text),
+            Error::Refused {
+                doing,
+                object,
+                reason,
+            } => {
+                write!(f, "cannot {doing} '{}': {reason}", escaped(object))
+            }
+            Error::Cannot {
+                doing,
+                object,
+                reason,
+            } if object.is_empty() => {
+                write!(f, "cannot {doing}: {}", reason.desc())
+            }
+            Error::Cannot {
+                doing,
+                object,
+                reason,
+            } => {
+                write!(f, "cannot {doing} '{}': {}", escaped(object), reason.desc())
+            }
+            Error::CannotExecute {
+                what,
+                object,
+                reason,
+            } => {
+                write!(
+                    f,
+                    "cannot execute {what} '{}': {}",
+                    escaped(object),
+                    reason.desc()
+                )
+            }
+            Error::Managed(Some(pid)) => write!(f, "already managed by process {pid}"),
+            Error::Managed(None) => f.write_str("already managed by another process"),
+            Error::NoOutcome => f.write_str("the background process died while it was starting"),
+        }
+    }
+}

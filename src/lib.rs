@@ -1,0 +1,15 @@
+//! vsrun: start a server process properly and keep it running. The modules in
+//! the order in which a start goes through them; docs/architecture.md is the
+//! plan of the house.
+
+pub mod cli;
+pub mod launch;
+pub mod logs;
+pub mod manager;
+pub mod pidfile;
+pub mod plan;
+pub mod sys;
+
+pub mod backoff;
+pub mod error;
+pub mod message;

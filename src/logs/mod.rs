@@ -1,0 +1,137 @@
+//! Where output goes: nowhere new, to files, or through logger.
+
+pub mod directory;
+pub mod rotation;
+pub mod syslog;
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+
+use crate::error::Error;
+use crate::message::Style;
+use crate::plan::{self, Plan};
+use directory::LogDirectory;
+use rotation::Log;
+use syslog::Syslog;
+
+/// Where output goes.
+#[derive(Debug)]
+pub enum Output {
+    /// Where it went before.
+    Inherited,
+    /// To the files of a log directory.
+    Files(Files),
+    /// Through logger.
+    Syslog(Box<Syslog>),
+}
+
+/// The log directory with the two files that are written to.
+#[derive(Debug)]
+pub struct Files {
+    /// The directory.
+    pub directory: LogDirectory,
+    server: OwnedFd,
+    vsrun: OwnedFd,
+}
+
+impl Output {
+    /// Opens what a plan asks for, and starts logger. Dropped before [`Output::commit`], it leaves
+    /// no file and no directory behind.
+    pub fn open(plan: &Plan) -> Result<Output, Error> {
+        match &plan.output {
+            plan::Output::Inherited => Ok(Output::Inherited),
+            plan::Output::Files(path, keep) => {
+                let cannot = |doing| move |reason| Error::cannot(doing, path, reason);
+                let mut directory = LogDirectory::open(path, *keep, plan.owner())
+                    .map_err(cannot("open log directory"))?;
+                let mut create = |log| {
+                    directory
+                        .rotate(log)
+                        .map_err(cannot("create a log file in"))
+                };
+                let (vsrun, server) = (create(Log::Vsrun)?, create(Log::Server)?);
+                Ok(Output::Files(Files {
+                    directory,
+                    server,
+                    vsrun,
+                }))
+            }
+            plan::Output::Syslog(prefix) => {
+                let spec = plan.logger(prefix);
+                let cannot = |reason| Error::cannot("open a pipe to logger", "", reason);
+                let mut syslog = Syslog::open(spec).map_err(cannot)?;
+                let program = ("command", OsStr::new("logger"));
+                syslog
+                    .start()
+                    .map_err(|failure| plan.error(program, syslog.spec(), failure))?;
+                Ok(Output::Syslog(Box::new(syslog)))
+            }
+        }
+    }
+
+    /// The start has succeeded: what was made stays.
+    pub fn commit(&mut self) {
+        if let Output::Files(files) = self {
+            files.directory.commit();
+        }
+    }
+
+    /// Where the server writes, unless that is where vsrun was told to.
+    pub fn of_server(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Output::Inherited => None,
+            Output::Files(files) => Some(files.server.as_fd()),
+            Output::Syslog(syslog) => Some(syslog.output()),
+        }
+    }
+
+    /// Where the handler writes.
+    pub fn of_handler(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Output::Inherited => None,
+            Output::Files(files) => Some(files.vsrun.as_fd()),
+            Output::Syslog(syslog) => Some(syslog.output()),
+        }
+    }
+
+    /// Where vsrun's own lines go.
+    pub fn of_vsrun(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Output::Inherited => None,
+            Output::Files(files) => Some(files.vsrun.as_fd()),
+            Output::Syslog(syslog) => Some(syslog.own_output()),
+        }
+    }
+
+    /// How vsrun's own lines begin there.
+    pub fn style(&self) -> Style {
+        match self {
+            Output::Inherited | Output::Syslog(_) => Style::Plain,
+            Output::Files(_) => Style::Stamped,
+        }
+    }
+
+    /// The log directory, if there is one.
+    pub fn directory(&self) -> Option<&LogDirectory> {
+        match self {
+            Output::Files(files) => Some(&files.directory),
+            Output::Inherited | Output::Syslog(_) => None,
+        }
+    }
+}
+
+impl Files {
+    /// Puts the server's log aside and opens a new one; in a directory that had to be made again,
+    /// vsrun's too. What fails leaves the old file in use.
+    pub fn renew(&mut self) -> Result<(), Errno> {
+        if self.directory.restore()? {
+            self.vsrun = self.directory.rotate(Log::Vsrun)?;
+        }
+        self.server = self.directory.rotate(Log::Server)?;
+        // Only a start that fails takes back what it made.
+        self.directory.commit();
+        Ok(())
+    }
+}

@@ -1,0 +1,131 @@
+//! logger(1) and the pipe to it. A manager keeps the pipe's read end, so that a
+//! logger that dies is started again and no line is lost.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::unistd::Pid;
+
+use crate::backoff::{Backoff, STABLE_LIFE};
+use crate::sys::fds;
+use crate::sys::spawn::{ChildSpec, Failure, Streams, spawn};
+
+/// Where logger delivers to (syslog(3)).
+const SOCKET: &str = "/dev/log";
+/// How long the end waits for logger.
+pub const LAST_LINES: Duration = Duration::from_secs(5);
+
+/// A pipe that a logger reads.
+#[derive(Debug)]
+pub struct Syslog {
+    read: OwnedFd,
+    write: OwnedFd,
+    /// The write end once more, for vsrun's own lines, which never wait.
+    own: OwnedFd,
+    null: OwnedFd,
+    spec: ChildSpec,
+    logger: Option<Logger>,
+    backoff: Backoff,
+    next_start: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Logger {
+    pid: Pid,
+    since: Instant,
+}
+
+impl Syslog {
+    /// Opens the pipe. No logger reads it yet.
+    pub fn open(spec: ChildSpec) -> Result<Syslog, Errno> {
+        let (read, write) = fds::large_pipe()?;
+        // Without /proc, vsrun's own lines share the server's descriptor, and are only written
+        // where there is room.
+        let own = match fds::reopened_nonblocking(write.as_fd()) {
+            Ok(own) => own,
+            Err(_) => write.try_clone().map_err(fds::errno)?,
+        };
+        let (backoff, null) = (Backoff::of_restarts(), fds::null()?);
+        Ok(Syslog {
+            read,
+            write,
+            own,
+            null,
+            spec,
+            logger: None,
+            backoff,
+            next_start: None,
+        })
+    }
+
+    /// Whether there is no daemon that logger could deliver to: it discards lines then.
+    pub fn is_deaf(&self) -> bool {
+        !Path::new(SOCKET).exists()
+    }
+
+    /// The logger to be started.
+    pub fn spec(&self) -> &ChildSpec {
+        &self.spec
+    }
+
+    /// Starts logger.
+    pub fn start(&mut self) -> Result<(), Failure> {
+        let streams = Streams {
+            input: self.read.as_fd(),
+            output: Some(self.null.as_fd()),
+        };
+        let pid = spawn(&self.spec, streams, |_| Ok(()))?;
+        self.next_start = None;
+        self.logger = Some(Logger {
+            pid,
+            since: Instant::now(),
+        });
+        Ok(())
+    }
+
+    /// The end of the pipe that server and handler write to.
+    pub fn output(&self) -> BorrowedFd<'_> {
+        self.write.as_fd()
+    }
+
+    /// The end of the pipe that vsrun's own lines go to.
+    pub fn own_output(&self) -> BorrowedFd<'_> {
+        self.own.as_fd()
+    }
+
+    /// Takes note that a child has ended. True if it was logger, which is due again later.
+    pub fn ended(&mut self, pid: Pid, now: Instant) -> bool {
+        let Some(logger) = self.logger.take_if(|logger| logger.pid == pid) else {
+            return false;
+        };
+        if now.duration_since(logger.since) >= STABLE_LIFE {
+            self.backoff.reset();
+        }
+        self.put_off(now);
+        true
+    }
+
+    /// Starts logger when its time has come. One that cannot be started is put off.
+    pub fn tend(&mut self, now: Instant) -> Result<(), Failure> {
+        if self.next_start.is_none_or(|due| due > now) {
+            return Ok(());
+        }
+        self.start().inspect_err(|_| self.put_off(now))
+    }
+
+    /// When [`Syslog::tend`] is wanted, if at all.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.next_start
+    }
+
+    /// Lets go of the pipe, so that logger ends after the last line; its id, if one runs.
+    pub fn close(self) -> Option<Pid> {
+        self.logger.map(|logger| logger.pid)
+    }
+
+    fn put_off(&mut self, now: Instant) {
+        self.next_start = Some(now + self.backoff.delay());
+    }
+}

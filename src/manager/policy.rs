@@ -1,0 +1,38 @@
+//! What a manager holds a death for, and how long it waits. Pure.
+
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::libc;
+
+use super::report::{Cause, Death};
+use crate::sys::wait::Exit;
+
+/// How long a death that looks like a requested one waits for the request.
+pub const SETTLING: Duration = Duration::from_millis(100);
+/// After so long the manager says that a server ignores SIGTERM.
+pub const STOP_NOTICE: Duration = Duration::from_secs(10);
+/// After so long the manager says that a handler is still running.
+pub const HANDLER_NOTICE: Duration = Duration::from_secs(60);
+/// After so long a handler that was told to end is killed.
+pub const HANDLER_GRACE: Duration = Duration::from_secs(5);
+/// Whether the system lacks something that it may have again in a moment: processes, memory,
+/// descriptors.
+pub fn is_shortage(reason: Errno) -> bool {
+    matches!(
+        reason,
+        Errno::EAGAIN | Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE
+    )
+}
+
+/// Whether the server meant to end: with exit status 0.
+pub fn is_voluntary(death: &Death) -> bool {
+    matches!(death.cause, Cause::Ended(Exit::Status(0)))
+}
+
+/// Whether a death is one that a request to stop brings about: where SIGTERM goes to manager and
+/// server at once, the death may be seen first.
+pub fn may_be_requested(death: &Death) -> bool {
+    let stops = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT];
+    matches!(death.cause, Cause::Ended(Exit::Signal { number, .. }) if stops.contains(&number))
+}

@@ -1,0 +1,157 @@
+//! The server as its manager sees it: how it is started, and the one life it
+//! may have at a time.
+
+use std::fmt;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::unistd::Pid;
+
+use super::policy::is_shortage;
+use super::report::{Cause, Death};
+use crate::logs::Output;
+use crate::pidfile::Pidfile;
+use crate::sys::clock::since_boot;
+use crate::sys::signals;
+use crate::sys::spawn::{ChildSpec, Failure, Streams, spawn};
+use crate::sys::wait::Exit;
+
+/// The server and what is told of it.
+#[derive(Debug)]
+pub struct Server {
+    spec: ChildSpec,
+    pidfile: Option<Pidfile>,
+    life: Option<Life>,
+    starts: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Life {
+    pid: Pid,
+    since: Duration,
+}
+
+/// How a start failed.
+#[derive(Debug, Clone, Copy)]
+pub struct Stillbirth {
+    /// The process that did not become the server, if it came to that.
+    pub pid: Option<Pid>,
+    /// Why.
+    pub failure: Failure,
+}
+
+impl Server {
+    /// A server that has not been started.
+    pub fn new(spec: ChildSpec, pidfile: Option<Pidfile>) -> Server {
+        Server {
+            spec,
+            pidfile,
+            life: None,
+            starts: 0,
+        }
+    }
+
+    /// What it is to be.
+    pub fn spec(&self) -> &ChildSpec {
+        &self.spec
+    }
+
+    /// How often it has been started again.
+    pub fn restarts(&self) -> u64 {
+        self.starts.saturating_sub(1)
+    }
+
+    /// Starts it, its id being in the pidfile before its first instruction. After the first start
+    /// a pidfile that cannot be written does not keep the server from running, unless what is
+    /// missing may be had in a moment: the reason is the value.
+    pub fn start(
+        &mut self,
+        null: impl AsFd,
+        output: &Output,
+    ) -> Result<(Pid, Option<Errno>), Stillbirth> {
+        let streams = Streams {
+            input: null.as_fd(),
+            output: output.of_server(),
+        };
+        let (first, mut child, mut unwritten) = (self.starts == 0, None, None);
+        let pidfile = &mut self.pidfile;
+        let announce = |pid| {
+            child = Some(pid);
+            match pidfile
+                .as_mut()
+                .map_or(Ok(()), |pidfile| pidfile.write(pid))
+            {
+                Err(reason) if first || is_shortage(reason) => Err(reason),
+                outcome => {
+                    unwritten = outcome.err();
+                    Ok(())
+                }
+            }
+        };
+        let since = since_boot();
+        match spawn(&self.spec, streams, announce) {
+            Ok(pid) => {
+                self.life = Some(Life { pid, since });
+                self.starts += 1;
+                Ok((pid, unwritten))
+            }
+            Err(failure) => {
+                self.remove_pidfile();
+                Err(Stillbirth {
+                    pid: child,
+                    failure,
+                })
+            }
+        }
+    }
+
+    /// The start has succeeded: what the pidfile held before is forgotten.
+    pub fn commit(&mut self) {
+        if let Some(pidfile) = &mut self.pidfile {
+            pidfile.commit();
+        }
+    }
+
+    /// Sends it a signal, if it is alive.
+    pub fn signal(&self, signal: i32) -> Result<(), Errno> {
+        self.life
+            .map_or(Ok(()), |life| signals::send(life.pid, signal))
+    }
+
+    /// Takes note that a child has been reaped; its death, if it was the server.
+    pub fn ended(&mut self, pid: Pid, exit: Exit) -> Option<Death> {
+        let life = self.life.take_if(|life| life.pid == pid)?;
+        self.remove_pidfile();
+        let uptime = since_boot().saturating_sub(life.since);
+        Some(Death {
+            pid,
+            cause: Cause::Ended(exit),
+            uptime,
+        })
+    }
+
+    fn remove_pidfile(&mut self) {
+        if let Some(pidfile) = &mut self.pidfile {
+            pidfile.remove();
+        }
+    }
+}
+
+impl Stillbirth {
+    /// The death of a server that never lived.
+    pub fn death(&self) -> Death {
+        let pid = self.pid.unwrap_or(Pid::from_raw(0));
+        Death {
+            pid,
+            cause: Cause::NotStarted(self.failure),
+            uptime: Duration::ZERO,
+        }
+    }
+}
+
+impl fmt::Display for Stillbirth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Cause::NotStarted(self.failure).fmt(f)
+    }
+}

@@ -1,0 +1,95 @@
+//! Where a command may be found, and how a command line is shown.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+
+use shlex::bytes::Quoter;
+
+/// How much of a command line is shown, in bytes: one string of an environment may have 128 KiB
+/// (MAX_ARG_STRLEN, see execve(2)).
+const SHOWN_MAX: usize = 100 * 1024;
+
+/// The search path where there is none in the environment.
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The paths at which a command is looked for, in turn: itself if it has a slash, else its name in
+/// each directory of the search path. Relative ones are taken from `base`.
+pub fn candidates(command: &OsStr, search: &OsStr, base: &Path) -> Vec<CString> {
+    let name = command.as_bytes();
+    if name.is_empty() {
+        return vec![CString::default()];
+    }
+    if name.contains(&b'/') {
+        return vec![c_string(base.join(command).into_os_string())];
+    }
+    let directories = search
+        .as_bytes()
+        .split(|byte| *byte == b':')
+        .map(OsStr::from_bytes);
+    directories
+        .map(|dir| c_string(base.join(dir).join(command).into_os_string()))
+        .collect()
+}
+
+/// A string for a system call. What came from the command line or the environment holds no NUL.
+pub fn c_string(text: impl Into<OsString>) -> CString {
+    CString::new(text.into().into_vec()).unwrap_or_default()
+}
+
+/// A command line in one string, its words quoted as sh would read them where they need it.
+pub fn shown(words: &[OsString]) -> OsString {
+    let quoter = Quoter::new().allow_nul(true);
+    let quoted = quoter.join(words.iter().map(|word| word.as_bytes()));
+    let mut line = quoted.unwrap_or_default();
+    if line.len() > SHOWN_MAX {
+        line.truncate(SHOWN_MAX);
+        line.extend_from_slice(b"...");
+    }
+    OsString::from_vec(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(command: &str, search: &str) -> Vec<String> {
+        let paths = candidates(OsStr::new(command), OsStr::new(search), Path::new("/start"));
+        paths
+            .into_iter()
+            .map(|path| path.into_string().expect("text"))
+            .collect()
+    }
+
+    #[test]
+    fn a_name_is_looked_for_in_each_directory_of_the_path() {
+        assert_eq!(
+            found("server", "/bin:/sbin"),
+            ["/bin/server", "/sbin/server"]
+        );
+        assert_eq!(
+            found("server", "lib::/bin"),
+            ["/start/lib/server", "/start/server", "/bin/server"]
+        );
+    }
+
+    #[test]
+    fn a_command_with_a_slash_is_a_path() {
+        assert_eq!(found("/opt/server", "/bin"), ["/opt/server"]);
+        assert_eq!(found("bin/server", "/bin"), ["/start/bin/server"]);
+        assert_eq!(found("", "/bin"), [""]);
+    }
+
+    #[test]
+    fn words_are_quoted_where_sh_needs_it() {
+        let words = ["server", "-x", "two words", "", "it's", "$HOME"].map(OsString::from);
+        assert_eq!(shown(&words), r#"server -x 'two words' '' "it's" '$HOME'"#);
+    }
+
+    #[test]
+    fn a_very_long_line_is_cut() {
+        let line = shown(&["x".repeat(200 * 1024).into()]);
+        assert_eq!(line.len(), SHOWN_MAX + 3);
+        assert!(line.as_bytes().ends_with(b"x..."));
+    }
+}

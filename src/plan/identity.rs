@@ -1,0 +1,219 @@
+//! Who the server runs as: names and numbers looked up once, before any
+//! change of root, and kept for every restart.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+use nix::unistd::{self, Gid, Group, Uid, getegid, geteuid, getgrouplist};
+
+use crate::error::Error;
+use crate::sys::directory::Owner;
+use crate::sys::identity::{Identity, is_privileged};
+
+/// The user of `-u`.
+#[derive(Debug)]
+pub struct User {
+    /// The login name, or the number of a user without one.
+    pub name: OsString,
+    /// User and primary group.
+    pub owner: Owner,
+    /// What a process must change to become this user; nothing for somebody who already is.
+    pub change: Option<Identity>,
+    home: PathBuf,
+    shell: PathBuf,
+}
+
+impl User {
+    /// Looks up `USER` or `USER:GROUP`. Names come before numbers. Refuses what is neither, and
+    /// whoever this process may not become.
+    pub fn resolve(typed: &OsStr) -> Result<User, Error> {
+        let (name, group) = match typed.as_bytes().iter().position(|byte| *byte == b':') {
+            Some(colon) => {
+                let (name, group) = typed.as_bytes().split_at(colon);
+                (
+                    OsStr::from_bytes(name),
+                    Some(OsStr::from_bytes(&group[1..])),
+                )
+            }
+            None => (typed, None),
+        };
+        let group = group.map(resolve_group).transpose()?;
+        let refused = |reason| Error::Refused {
+            doing: "use user",
+            object: typed.into(),
+            reason,
+        };
+
+        let number = number(name);
+        let entry = match by_name(name)? {
+            Some(entry) => Some(entry),
+            None => match number {
+                Some(uid) => found(unistd::User::from_uid(Uid::from_raw(uid)))
+                    .map_err(|reason| Error::cannot("look up user", name, reason))?,
+                None => return Err(refused("no such user")),
+            },
+        };
+        let user = match (entry, number, group) {
+            (Some(entry), _, group) => User::known(entry, group)?,
+            (None, Some(uid), Some(gid)) => User::unknown(Uid::from_raw(uid), gid),
+            (None, _, _) => return Err(refused("no such user, and a bare number needs a group")),
+        };
+        user.permitted()
+            .ok_or_else(|| Error::cannot("change to user", typed, Errno::EPERM))
+    }
+
+    /// The variables that are the user's.
+    pub fn environment(&self) -> [(&'static str, &OsStr); 4] {
+        let (home, shell) = (self.home.as_os_str(), self.shell.as_os_str());
+        [
+            ("HOME", home),
+            ("USER", &self.name),
+            ("LOGNAME", &self.name),
+            ("SHELL", shell),
+        ]
+    }
+
+    fn known(entry: unistd::User, group: Option<Gid>) -> Result<User, Error> {
+        let gid = group.unwrap_or(entry.gid);
+        // A login name comes from a C string.
+        let login = CString::new(entry.name.as_str()).unwrap_or_default();
+        let groups = getgrouplist(&login, gid)
+            .map_err(|reason| Error::cannot("look up groups of user", &entry.name, reason))?;
+        let shell = if entry.shell.as_os_str().is_empty() {
+            "/bin/sh".into()
+        } else {
+            entry.shell
+        };
+        Ok(User {
+            name: entry.name.into(),
+            owner: Owner {
+                uid: entry.uid,
+                gid,
+            },
+            change: Some(Identity {
+                uid: entry.uid,
+                gid,
+                groups,
+            }),
+            home: entry.dir,
+            shell,
+        })
+    }
+
+    fn unknown(uid: Uid, gid: Gid) -> User {
+        User {
+            name: uid.to_string().into(),
+            owner: Owner { uid, gid },
+            change: Some(Identity {
+                uid,
+                gid,
+                groups: vec![gid],
+            }),
+            home: "/".into(),
+            shell: "/bin/sh".into(),
+        }
+    }
+
+    /// The user, if this process may become it; with nothing to change where it already is.
+    fn permitted(self) -> Option<User> {
+        let is_self = self.owner
+            == Owner {
+                uid: geteuid(),
+                gid: getegid(),
+            };
+        if is_privileged() && !(is_self && groups_are_fixed()) {
+            Some(self)
+        } else {
+            is_self.then_some(User {
+                change: None,
+                ..self
+            })
+        }
+    }
+}
+
+/// Whether this user namespace denies setgroups(2) (see user_namespaces(7)).
+fn groups_are_fixed() -> bool {
+    std::fs::read("/proc/self/setgroups").is_ok_and(|answer| answer.starts_with(b"deny"))
+}
+
+fn by_name(name: &OsStr) -> Result<Option<unistd::User>, Error> {
+    // The databases hold no names that are not text.
+    let Some(text) = name.to_str() else {
+        return Ok(None);
+    };
+    found(unistd::User::from_name(text))
+        .map_err(|reason| Error::cannot("look up user", name, reason))
+}
+
+fn resolve_group(typed: &OsStr) -> Result<Gid, Error> {
+    let entry = typed
+        .to_str()
+        .map_or(Ok(None), |text| found(Group::from_name(text)));
+    let entry = entry.map_err(|reason| Error::cannot("look up group", typed, reason))?;
+    let gid = entry
+        .map(|entry| entry.gid)
+        .or_else(|| number(typed).map(Gid::from_raw));
+    let reason = "no such group";
+    gid.ok_or_else(|| Error::Refused {
+        doing: "use group",
+        object: typed.into(),
+        reason,
+    })
+}
+
+/// Sorts "there is none" out of the reasons that getpwnam(3) gives.
+fn found<T>(entry: Result<Option<T>, Errno>) -> Result<Option<T>, Errno> {
+    match entry {
+        Err(Errno::ENOENT | Errno::ESRCH | Errno::EBADF | Errno::EPERM) => Ok(None),
+        outcome => outcome,
+    }
+}
+
+/// A whole number as a person writes it. The highest id means "none" to the kernel and is refused.
+fn number(text: &OsStr) -> Option<u32> {
+    let text = text.to_str()?;
+    let number: u32 = text.parse().ok()?;
+    (number != u32::MAX && number.to_string() == text).then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_whole_numbers_are_numbers() {
+        assert_eq!(number(OsStr::new("0")), Some(0));
+        assert_eq!(number(OsStr::new("65534")), Some(65534));
+        for text in [
+            "", " 0", "0 ", "0\n", "+0", "-1", "00", "0x0", "0day", "4foo", "1e3", "٣",
+        ] {
+            assert_eq!(number(OsStr::new(text)), None, "{text:?}");
+        }
+        assert_eq!(number(OsStr::new("4294967295")), None);
+        assert_eq!(number(OsStr::new("99999999999")), None);
+    }
+
+    #[test]
+    fn what_names_nobody_is_refused() {
+        for text in [
+            "0day",
+            "0x0",
+            "4foo",
+            "-1",
+            "4294967295",
+            "",
+            ":0",
+            "root:",
+            " root",
+            "root ",
+        ] {
+            assert!(
+                User::resolve(OsStr::new(text)).is_err(),
+                "{text:?} was taken"
+            );
+        }
+    }
+}

@@ -1,0 +1,398 @@
+//! What will be done: a command line with every name looked up and every path
+//! made absolute. Reads the system, changes nothing.
+
+pub mod command;
+pub mod identity;
+
+use std::env;
+use std::ffi::{CString, OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use nix::sys::stat::Mode;
+
+use crate::cli::Cli;
+use crate::cli::values::Keep;
+use crate::error::Error;
+use crate::sys::directory::Owner;
+use crate::sys::fds::errno;
+use crate::sys::spawn::{ChildSpec, Failure, Parentage, Program, Session, Stage};
+use crate::sys::words::Words;
+use command::{c_string, candidates, shown};
+use identity::User;
+
+/// What will be done.
+#[derive(Debug)]
+pub struct Plan {
+    /// The server's words, its name first.
+    pub command: Vec<OsString>,
+    /// Whose server it is, where `-u` says so.
+    pub user: Option<User>,
+    /// The server's pidfile.
+    pub pidfile: Option<PathBuf>,
+    /// The server's root directory.
+    pub root: Option<PathBuf>,
+    /// The manager, where one stays.
+    pub manager: Option<Management>,
+    /// Where output goes.
+    pub output: Output,
+    /// Where vsrun runs.
+    pub ground: Ground,
+    work_dir: Option<PathBuf>,
+    start_dir: Option<PathBuf>,
+    search: OsString,
+    environment: Vec<OsString>,
+    umask: Mode,
+}
+
+/// What `-m` asks for.
+#[derive(Debug)]
+pub struct Management {
+    /// The manager's own pidfile.
+    pub pidfile: PathBuf,
+    /// The termination handler.
+    pub handler: PathBuf,
+}
+
+/// Where output goes.
+#[derive(Debug)]
+pub enum Output {
+    /// Where it went before.
+    Inherited,
+    /// Through logger, under this prefix.
+    Syslog(OsString),
+    /// To files in this directory, old ones being kept so long.
+    Files(PathBuf, Keep),
+}
+
+/// Where vsrun runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ground {
+    /// Before the caller's eyes.
+    Foreground,
+    /// Away from the caller's session.
+    Background,
+}
+
+impl Plan {
+    /// Settles what a command line asks for. `umask` is the one that children get.
+    pub fn new(cli: Cli, umask: Mode) -> Result<Plan, Error> {
+        let user = cli.user.as_deref().map(User::resolve).transpose()?;
+        let root = cli.root.as_deref().map(absolute).transpose()?;
+        let work_dir = match cli.work_dir.as_deref() {
+            Some(dir) if root.is_some() => Some(Path::new("/").join(dir)),
+            dir => dir.map(absolute).transpose()?,
+        };
+        let pidfile = cli.pidfile.as_deref().map(absolute).transpose()?;
+        let manager = cli.manager.as_deref().map(management).transpose()?;
+        if let (Some(pidfile), Some(manager)) = (&pidfile, &manager) {
+            if *pidfile == manager.pidfile {
+                let reason = "it is the manager's own";
+                return Err(Error::Refused {
+                    doing: "use pidfile",
+                    object: pidfile.into(),
+                    reason,
+                });
+            }
+        }
+        Ok(Plan {
+            environment: environment(user.as_ref()),
+            search: env::var_os("PATH").unwrap_or_else(|| command::DEFAULT_PATH.into()),
+            start_dir: env::current_dir().ok(),
+            pidfile,
+            manager,
+            output: output(cli.syslog, cli.logdir.as_deref())?,
+            ground: if cli.background {
+                Ground::Background
+            } else {
+                Ground::Foreground
+            },
+            command: cli.command,
+            user,
+            root,
+            work_dir,
+            umask,
+        })
+    }
+
+    /// The server. `log_dir` is where it works unless `-w` says otherwise.
+    pub fn server(&self, log_dir: Option<&Path>) -> ChildSpec {
+        // A manager works elsewhere, so its server must find back.
+        let caller_dir = self.start_dir.as_ref().filter(|_| self.manager.is_some());
+        let work_dir = match (&self.work_dir, log_dir, &self.root) {
+            (Some(work_dir), _, _) => Some(work_dir.clone()),
+            (None, Some(log_dir), None) => Some(log_dir.to_owned()),
+            (None, Some(log_dir), Some(root)) => Some(seen_from(root, log_dir)),
+            (None, None, None) => caller_dir.cloned(),
+            (None, None, Some(_)) => None,
+        };
+        let slash = Path::new("/");
+        let base = match &self.root {
+            Some(_) => slash,
+            None => self.start_dir.as_deref().unwrap_or(slash),
+        };
+        let session = if self.manager.is_some() {
+            Session::Own
+        } else {
+            Session::Inherited
+        };
+        ChildSpec {
+            session,
+            root: self.root.clone().map(c_string),
+            work_dir: work_dir.map(c_string),
+            ..self.child(Program {
+                candidates: candidates(&self.command[0], &self.search, base),
+                arguments: Words::new(&self.command),
+                environment: Words::new(&self.environment),
+            })
+        }
+    }
+
+    /// The termination handler, with the variables that are the same at every death.
+    pub fn handler<'a>(
+        &self,
+        handler: &Path,
+        constants: impl Iterator<Item = (&'a str, &'a OsStr)>,
+    ) -> ChildSpec {
+        let constants = constants.map(|(name, value)| assignment(OsStr::new(name), value));
+        self.child(Program {
+            candidates: vec![c_string(handler)],
+            arguments: Words::new([handler]),
+            environment: Words::new(self.environment.iter().cloned().chain(constants)),
+        })
+    }
+
+    /// The logger that takes output under this prefix: a manager's child, and nobody's where
+    /// vsrun becomes the server.
+    pub fn logger(&self, prefix: &OsStr) -> ChildSpec {
+        let parentage = match self.manager {
+            Some(_) => Parentage::Ours,
+            None => Parentage::Orphan,
+        };
+        let slash = Path::new("/");
+        let base = self.start_dir.as_deref().unwrap_or(slash);
+        ChildSpec {
+            parentage,
+            work_dir: Some(c_string(slash)),
+            ..self.child(Program {
+                candidates: candidates(OsStr::new("logger"), &self.search, base),
+                arguments: Words::new([OsStr::new("logger"), OsStr::new("-t"), prefix]),
+                environment: Words::new(&self.environment),
+            })
+        }
+    }
+
+    /// Who new log files and directories belong to, where it is not the caller.
+    pub fn owner(&self) -> Option<Owner> {
+        self.user.as_ref().map(|user| user.owner)
+    }
+
+    /// The server's command line, as one text.
+    pub fn command_line(&self) -> OsString {
+        shown(&self.command)
+    }
+
+    /// The error that stands for a child's failure. `program` is what was to be executed: command,
+    /// handler or logger, and its name.
+    pub fn error(
+        &self,
+        program: (&'static str, &OsStr),
+        spec: &ChildSpec,
+        failure: Failure,
+    ) -> Error {
+        let Failure { stage, reason } = failure;
+        let path = |path: &Option<CString>| {
+            OsStr::from_bytes(path.as_deref().unwrap_or_default().to_bytes()).to_owned()
+        };
+        let object = match stage {
+            Stage::Execute => {
+                let (what, object) = program;
+                return Error::CannotExecute {
+                    what,
+                    object: object.to_owned(),
+                    reason,
+                };
+            }
+            Stage::Root => path(&spec.root),
+            Stage::WorkDir => path(&spec.work_dir),
+            Stage::Announce => self.pidfile.clone().unwrap_or_default().into(),
+            Stage::Groups | Stage::Group | Stage::User | Stage::Capabilities | Stage::Proof => self
+                .user
+                .as_ref()
+                .map(|user| user.name.clone())
+                .unwrap_or_default(),
+            Stage::Channel | Stage::Fork | Stage::Session | Stage::Streams => OsString::new(),
+        };
+        Error::Cannot {
+            doing: stage.doing(),
+            object,
+            reason,
+        }
+    }
+
+    /// A child of the user's, in a session of its own, where vsrun itself is.
+    fn child(&self, program: Program) -> ChildSpec {
+        ChildSpec {
+            program,
+            session: Session::Own,
+            parentage: Parentage::Ours,
+            root: None,
+            work_dir: None,
+            identity: self.user.as_ref().and_then(|user| user.change.clone()),
+            umask: self.umask,
+        }
+    }
+}
+
+/// The path under which a directory is found inside a root, or the root itself if it lies outside.
+fn seen_from(root: &Path, dir: &Path) -> PathBuf {
+    let inside = dir.canonicalize().ok().zip(root.canonicalize().ok());
+    let inside = inside
+        .as_ref()
+        .and_then(|(dir, root)| dir.strip_prefix(root).ok());
+    Path::new("/").join(inside.unwrap_or(Path::new("")))
+}
+
+fn management(values: &[OsString]) -> Result<Management, Error> {
+    let [pidfile, handler] = values else {
+        unreachable!("clap takes two values")
+    };
+    Ok(Management {
+        pidfile: absolute(pidfile)?,
+        handler: absolute(handler)?,
+    })
+}
+
+fn output(syslog: Option<OsString>, logdir: Option<&[OsString]>) -> Result<Output, Error> {
+    match (syslog, logdir) {
+        (Some(prefix), _) => Ok(Output::Syslog(prefix)),
+        (None, Some([dir, keep])) => Ok(Output::Files(absolute(dir)?, duration(keep)?)),
+        (None, _) => Ok(Output::Inherited),
+    }
+}
+
+fn duration(typed: &OsStr) -> Result<Keep, Error> {
+    let text = typed.to_str().unwrap_or_default();
+    let refused = |reason| Error::Refused {
+        doing: "use keep duration",
+        object: typed.into(),
+        reason,
+    };
+    text.parse().map_err(refused)
+}
+
+/// The caller's environment without what is vsrun's own and without the descriptors that are
+/// closed (see sd_listen_fds(3)), and with the variables that are the user's.
+fn environment(user: Option<&User>) -> Vec<OsString> {
+    let own = user.map(User::environment);
+    let own = own.as_ref().map_or(&[][..], |own| own);
+    let kept = env::vars_os().filter(|(name, _)| {
+        let bytes = name.as_bytes();
+        !bytes.starts_with(b"VSRUN_")
+            && !matches!(bytes, b"LISTEN_FDS" | b"LISTEN_PID" | b"LISTEN_FDNAMES")
+            && own.iter().all(|(own, _)| name != own)
+    });
+    let own = own
+        .iter()
+        .map(|(name, value)| assignment(OsStr::new(name), value));
+    kept.map(|(name, value)| assignment(&name, &value))
+        .chain(own)
+        .collect()
+}
+
+fn assignment(name: &OsStr, value: &OsStr) -> OsString {
+    let mut text = name.to_owned();
+    text.push("=");
+    text.push(value);
+    text
+}
+
+/// A path as seen from the directory that vsrun was started in.
+fn absolute(typed: &OsStr) -> Result<PathBuf, Error> {
+    let path = Path::new(typed);
+    if typed.is_empty() {
+        return Err(Error::Refused {
+            doing: "use path",
+            object: typed.into(),
+            reason: "it is empty",
+        });
+    }
+    if path.is_absolute() {
+        return Ok(path.to_owned());
+    }
+    let here = env::current_dir()
+        .map_err(|error| Error::cannot("find the current directory for", typed, errno(error)))?;
+    Ok(here.join(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Asked, parse};
+
+    fn plan(line: &[&str]) -> Result<Plan, Error> {
+        let words = ["vsrun"].iter().chain(line).map(OsString::from);
+        let Asked::Server(cli) = parse(words)? else {
+            panic!("asked for a text")
+        };
+        Plan::new(cli, Mode::empty())
+    }
+
+    fn work_dir(line: &[&str], log_dir: Option<&str>) -> Option<String> {
+        let spec = plan(line).expect("a plan").server(log_dir.map(Path::new));
+        spec.work_dir.map(|dir| dir.into_string().expect("text"))
+    }
+
+    #[test]
+    fn the_working_directory_is_the_first_that_is_named() {
+        let here = env::current_dir()
+            .expect("a directory")
+            .to_str()
+            .map(str::to_owned);
+        assert_eq!(work_dir(&["--", "x"], None), None);
+        assert_eq!(work_dir(&["-m", "/m", "/h", "--", "x"], None), here);
+        assert_eq!(
+            work_dir(&["-w", "/usr", "--", "x"], Some("/tmp")).as_deref(),
+            Some("/usr")
+        );
+        assert_eq!(
+            work_dir(&["--", "x"], Some("/tmp")).as_deref(),
+            Some("/tmp")
+        );
+        assert_eq!(
+            work_dir(&["-r", "/usr", "-w", "bin", "--", "x"], None).as_deref(),
+            Some("/bin")
+        );
+        assert_eq!(
+            work_dir(&["-r", "/usr", "--", "x"], Some("/usr/bin")).as_deref(),
+            Some("/bin")
+        );
+        assert_eq!(
+            work_dir(&["-r", "/usr", "--", "x"], Some("/tmp")).as_deref(),
+            Some("/")
+        );
+        assert_eq!(
+            work_dir(&["-m", "/m", "/h", "-r", "/usr", "--", "x"], None),
+            None
+        );
+    }
+
+    #[test]
+    fn relative_paths_start_where_vsrun_does() {
+        let here = env::current_dir().expect("a directory");
+        let plan = plan(&["-p", "run/x.pid", "-r", "root", "--", "x"]).expect("a plan");
+        assert_eq!(plan.pidfile, Some(here.join("run/x.pid")));
+        assert_eq!(plan.root, Some(here.join("root")));
+    }
+
+    #[test]
+    fn a_keep_duration_that_is_none_is_named_in_the_error() {
+        let error = plan(&["-d", "/log", "-3d", "--", "x"])
+            .expect_err("refused")
+            .to_string();
+        assert!(
+            error.starts_with("cannot use keep duration '-3d': "),
+            "{error}"
+        );
+    }
+}

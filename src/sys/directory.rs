@@ -1,0 +1,273 @@
+//! Directories that somebody else may own: everything is done relative to a
+//! descriptor, no link is followed unless only root or the caller could have
+//! put it there, and nothing is created over what stands there already.
+
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Component, Path};
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, RenameFlags, open, openat, readlinkat, renameat, renameat2};
+use nix::libc;
+use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, geteuid, linkat, unlinkat};
+
+/// How many symbolic links a path may lead through, as in the kernel (see path_resolution(7)).
+const LINKS_MAX: usize = 40;
+
+/// Who a new file or directory is given to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// The user.
+    pub uid: Uid,
+    /// The group.
+    pub gid: Gid,
+}
+
+/// A directory, held by a descriptor.
+#[derive(Debug)]
+pub struct Directory(OwnedFd);
+
+/// A directory that was made on the way, so that it can be taken away again.
+#[derive(Debug)]
+pub struct Made {
+    parent: OwnedFd,
+    name: OsString,
+}
+
+impl Made {
+    /// Removes the directory if it is still empty.
+    pub fn remove(&self) -> Result<(), Errno> {
+        unlinkat(
+            &self.parent,
+            self.name.as_os_str(),
+            UnlinkatFlags::RemoveDir,
+        )
+    }
+}
+
+impl Directory {
+    /// Opens an existing directory by an absolute path. A symbolic link that anybody but root and
+    /// the caller may have put there is ELOOP.
+    pub fn open(path: &Path) -> Result<Directory, Errno> {
+        walk(path, |_, _, _| Err(Errno::ENOENT))
+    }
+
+    /// Opens a directory likewise, and makes what is missing of it: the directory itself with
+    /// mode 0750 for `owner`, its parents with mode 0755 for the caller. `made` lists them.
+    pub fn open_or_make(
+        path: &Path,
+        owner: Option<Owner>,
+        made: &mut Vec<Made>,
+    ) -> Result<Directory, Errno> {
+        walk(path, |parent, name, place| {
+            let (owner, mode) = match place {
+                Place::Last => (owner, 0o750),
+                Place::Inner => (None, 0o755),
+            };
+            let directory = make(parent, name, owner, mode)?;
+            let parent = reopen(parent, OFlag::O_PATH)?;
+            made.push(Made {
+                parent,
+                name: name.to_owned(),
+            });
+            Ok(directory)
+        })
+    }
+
+    /// What stands under a name, links as links; none where nothing does.
+    pub fn entry(&self, name: &OsStr) -> Result<Option<FileStat>, Errno> {
+        match fstatat(&self.0, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(entry) => Ok(Some(entry)),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(reason) => Err(reason),
+        }
+    }
+
+    /// Creates a file for writing at its end; EEXIST if anything stands under the name.
+    pub fn create(&self, name: &OsStr, owner: Option<Owner>, mode: u32) -> Result<OwnedFd, Errno> {
+        let flags = OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT | OFlag::O_EXCL;
+        let file = self.open_file(
+            name,
+            flags,
+            Mode::from_bits_truncate(first_mode(owner, mode)),
+        )?;
+        if let Err(reason) = hand_over(&file, owner, mode) {
+            // The error is the one to tell; a file that stays is empty.
+            let _ = self.remove(name);
+            return Err(reason);
+        }
+        Ok(file)
+    }
+
+    /// Opens what stands under a name, never through a link and never waiting for a FIFO.
+    pub fn open_file(&self, name: &OsStr, flags: OFlag, mode: Mode) -> Result<OwnedFd, Errno> {
+        openat(
+            &self.0,
+            name,
+            flags | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC,
+            mode,
+        )
+    }
+
+    /// Renames within the directory, replacing what stands under the new name.
+    pub fn rename(&self, from: &OsStr, to: &OsStr) -> Result<(), Errno> {
+        renameat(&self.0, from, &self.0, to)
+    }
+
+    /// Renames within the directory; EEXIST if anything stands under the new name.
+    pub fn rename_new(&self, from: &OsStr, to: &OsStr) -> Result<(), Errno> {
+        match renameat2(&self.0, from, &self.0, to, RenameFlags::RENAME_NOREPLACE) {
+            // Not every file system can; a second link never replaces anything either.
+            Err(Errno::EINVAL | Errno::ENOSYS) => {
+                linkat(&self.0, from, &self.0, to, AtFlags::empty())?;
+                self.remove(from)
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Removes a name that is not a directory's.
+    pub fn remove(&self, name: &OsStr) -> Result<(), Errno> {
+        unlinkat(&self.0, name, UnlinkatFlags::NoRemoveDir)
+    }
+
+    /// Shows every name in the directory, in one pass.
+    pub fn for_each_name(&self, mut visit: impl FnMut(&[u8])) -> Result<(), Errno> {
+        let mut listing = Dir::from_fd(reopen(self.0.as_fd(), OFlag::O_RDONLY)?)?;
+        for entry in listing.iter() {
+            visit(entry?.file_name().to_bytes());
+        }
+        Ok(())
+    }
+
+    /// Whether the directory has been removed from the file system.
+    pub fn is_gone(&self) -> bool {
+        fstat(&self.0).is_ok_and(|about| about.st_nlink == 0)
+    }
+
+    /// Makes the directory the caller's working directory.
+    pub fn enter(&self) -> Result<(), Errno> {
+        nix::unistd::fchdir(&self.0)
+    }
+}
+
+/// Whether an entry is a regular file.
+pub fn is_regular(entry: &FileStat) -> bool {
+    kind(entry) == SFlag::S_IFREG
+}
+
+/// What kind of file an entry is.
+pub fn kind(entry: &FileStat) -> SFlag {
+    SFlag::from_bits_truncate(entry.st_mode & libc::S_IFMT)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Inner,
+    Last,
+}
+
+fn walk(
+    path: &Path,
+    mut missing: impl FnMut(BorrowedFd<'_>, &OsStr, Place) -> Result<OwnedFd, Errno>,
+) -> Result<Directory, Errno> {
+    let mut steps: VecDeque<OsString> = steps_of(path);
+    let mut here = open(
+        "/",
+        OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )?;
+    let mut links = 0;
+    while let Some(step) = steps.pop_front() {
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let next = match openat(&here, step.as_os_str(), flags, Mode::empty()) {
+            Err(Errno::ENOENT) => {
+                let place = if steps.is_empty() {
+                    Place::Last
+                } else {
+                    Place::Inner
+                };
+                missing(here.as_fd(), &step, place)?
+            }
+            opened => opened?,
+        };
+        let entry = fstat(&next)?;
+        if kind(&entry) == SFlag::S_IFLNK {
+            links += 1;
+            if links > LINKS_MAX || !is_trusted(&fstat(&here)?, &entry) {
+                return Err(Errno::ELOOP);
+            }
+            let target = readlinkat(&next, "")?;
+            for step in steps_of(Path::new(&target)).into_iter().rev() {
+                steps.push_front(step);
+            }
+        } else if kind(&entry) == SFlag::S_IFDIR {
+            here = next;
+        } else {
+            return Err(Errno::ENOTDIR);
+        }
+    }
+    Ok(Directory(here))
+}
+
+/// The steps of a path; an absolute one begins with "/", which leads to the root from anywhere.
+fn steps_of(path: &Path) -> VecDeque<OsString> {
+    let steps = path.components().filter(|step| *step != Component::CurDir);
+    steps.map(|step| step.as_os_str().to_owned()).collect()
+}
+
+/// A link is followed if only root and the caller could have put it into its directory.
+fn is_trusted(directory: &FileStat, link: &FileStat) -> bool {
+    let ours = |uid| uid == 0 || uid == geteuid().as_raw();
+    let others_may_write = directory.st_mode & (libc::S_IWGRP | libc::S_IWOTH) != 0;
+    let sticky = directory.st_mode & libc::S_ISVTX != 0;
+    ours(directory.st_uid) && ours(link.st_uid) && (sticky || !others_may_write)
+}
+
+fn make(
+    parent: BorrowedFd<'_>,
+    name: &OsStr,
+    owner: Option<Owner>,
+    mode: u32,
+) -> Result<OwnedFd, Errno> {
+    let first = first_mode(owner, mode);
+    mkdirat(parent, name, Mode::from_bits_truncate(first))?;
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let directory = openat(parent, name, flags, Mode::empty())?;
+    // The owner of the parent may have put another directory in its place.
+    let about = fstat(&directory)?;
+    if about.st_uid != geteuid().as_raw() || about.st_mode & 0o777 != first {
+        return Err(Errno::EPERM);
+    }
+    if let Err(reason) = hand_over(&directory, owner, mode) {
+        // The error is the one to tell; a directory that stays is empty.
+        let _ = unlinkat(parent, name, UnlinkatFlags::RemoveDir);
+        return Err(reason);
+    }
+    Ok(directory)
+}
+
+/// Until its owner is set, what is to be given away is nobody else's.
+fn first_mode(owner: Option<Owner>, mode: u32) -> u32 {
+    if owner.is_some() { mode & 0o700 } else { mode }
+}
+
+fn hand_over(made: &OwnedFd, owner: Option<Owner>, mode: u32) -> Result<(), Errno> {
+    let Some(Owner { uid, gid }) = owner else {
+        return Ok(());
+    };
+    fchown(made, Some(uid), Some(gid))?;
+    fchmod(made, Mode::from_bits_truncate(mode))
+}
+
+fn reopen(directory: BorrowedFd<'_>, flags: OFlag) -> Result<OwnedFd, Errno> {
+    openat(
+        directory,
+        ".",
+        flags | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+}

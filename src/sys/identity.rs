@@ -1,0 +1,114 @@
+//! The one place where privilege is dropped.
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::unistd::{Gid, Uid};
+
+use super::spawn::{Failure, Stage};
+
+// The C library's wrappers change every thread; the kernel's calls change the one that is about
+// to exec. Where ids were once 16 bits wide, the calls have a second name.
+#[cfg(not(any(target_arch = "arm", target_arch = "x86")))]
+use libc::{SYS_setgroups as SETGROUPS, SYS_setresgid as SETRESGID, SYS_setresuid as SETRESUID};
+#[cfg(any(target_arch = "arm", target_arch = "x86"))]
+use libc::{
+    SYS_setgroups32 as SETGROUPS, SYS_setresgid32 as SETRESGID, SYS_setresuid32 as SETRESUID,
+};
+
+/// Who a process is to be: ids that were resolved once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The user.
+    pub uid: Uid,
+    /// The primary group.
+    pub gid: Gid,
+    /// The supplementary groups.
+    pub groups: Vec<Gid>,
+}
+
+/// Whether this process may become anybody: it has CAP_SETUID and CAP_SETGID (capabilities(7)).
+pub fn is_privileged() -> bool {
+    const CAP_SETGID_AND_SETUID: u32 = 1 << 6 | 1 << 7;
+    let header = CapabilityHeader {
+        version: CAPABILITY_VERSION_3,
+        pid: 0,
+    };
+    let mut held = NO_CAPABILITIES;
+    // SAFETY: header and data have the layout of version 3 and outlive the call.
+    let read = unsafe { libc::syscall(libc::SYS_capget, &raw const header, held.as_mut_ptr()) };
+    let [effective, ..] = held;
+    read == 0 && effective & CAP_SETGID_AND_SETUID == CAP_SETGID_AND_SETUID
+}
+
+/// Version 3 of the header and data of capset(2).
+#[repr(C)]
+struct CapabilityHeader {
+    version: u32,
+    pid: i32,
+}
+const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
+const NO_CAPABILITIES: [u32; 6] = [0; 6];
+
+/// "Leave as it is", for the ids of setresuid(2) and setresgid(2).
+const SAME: libc::c_long = -1;
+
+/// Becomes `identity` for good, in the calling thread: groups, then group, then user, each for
+/// the real, effective and saved id; then proves that root's cannot be had back.
+/// Async-signal-safe.
+pub(super) fn assume(identity: &Identity) -> Result<(), Failure> {
+    let (uid, gid) = (identity.uid.as_raw(), identity.gid.as_raw());
+    // `Gid` is a transparent wrapper of gid_t.
+    let (count, groups) = (identity.groups.len(), identity.groups.as_ptr());
+    // SAFETY: the array has `count` ids and outlives the call.
+    checked(Stage::Groups, unsafe {
+        libc::syscall(SETGROUPS, count, groups)
+    })?;
+    // SAFETY: no memory is passed.
+    checked(Stage::Group, unsafe {
+        libc::syscall(SETRESGID, gid, gid, gid)
+    })?;
+    // SAFETY: no memory is passed.
+    checked(Stage::User, unsafe {
+        libc::syscall(SETRESUID, uid, uid, uid)
+    })?;
+    if identity.uid.is_root() {
+        return Ok(());
+    }
+    // A caller's securebits may have kept capabilities, and inheritable ones always stay.
+    let header = CapabilityHeader {
+        version: CAPABILITY_VERSION_3,
+        pid: 0,
+    };
+    let (header, none) = (&raw const header, NO_CAPABILITIES.as_ptr());
+    // SAFETY: header and data have the layout of version 3 and outlive the call.
+    checked(Stage::Capabilities, unsafe {
+        libc::syscall(libc::SYS_capset, header, none)
+    })?;
+    prove(uid, gid)
+}
+
+fn prove(uid: libc::uid_t, gid: libc::gid_t) -> Result<(), Failure> {
+    let (mut real, mut effective, mut saved) = (0, 0, 0);
+    // SAFETY: the three ids outlive the call.
+    unsafe { libc::getresgid(&mut real, &mut effective, &mut saved) };
+    let groups_gone = [real, effective, saved] == [gid; 3];
+    // SAFETY: the three ids outlive the call.
+    unsafe { libc::getresuid(&mut real, &mut effective, &mut saved) };
+    let users_gone = [real, effective, saved] == [uid; 3];
+    // SAFETY: no memory is passed.
+    let regained = unsafe { libc::syscall(SETRESUID, SAME, 0, SAME) };
+    if groups_gone && users_gone && regained == -1 {
+        Ok(())
+    } else {
+        Err(Failure {
+            stage: Stage::Proof,
+            reason: Errno::EPERM,
+        })
+    }
+}
+
+fn checked(stage: Stage, result: libc::c_long) -> Result<(), Failure> {
+    Errno::result(result)
+        .map(drop)
+        .map_err(|reason| Failure { stage, reason })
+}

@@ -1,0 +1,13 @@
+//! The kernel's side: every fork, exec, signal and change of identity, and the
+//! only unsafe code. Knows nothing of servers and managers.
+#![allow(unsafe_code)]
+
+pub mod clock;
+pub mod directory;
+pub mod fds;
+pub mod identity;
+pub mod lock;
+pub mod signals;
+pub mod spawn;
+pub mod wait;
+pub mod words;

@@ -1,0 +1,120 @@
+//! Signals: what vsrun starts with, what its children get, and what a manager
+//! reads. Raw system calls, because the C library hides two real-time signals
+//! that anybody may still send.
+
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::unistd::Pid;
+
+/// The highest signal number.
+const LAST: libc::c_int = 64;
+/// The kernel's signal set: one bit a signal (see rt_sigprocmask(2)).
+type Set = u64;
+const SET_SIZE: usize = size_of::<Set>();
+const NONE: Set = 0;
+const ALL: Set = Set::MAX;
+
+/// Sets every disposition to the default, whatever the caller left ignored, except that writing
+/// to a closed pipe is an error and no death; and blocks every signal.
+pub fn take_over() {
+    set_mask(ALL);
+    for signal in 1..=LAST {
+        set_default(signal);
+    }
+    ignore_broken_pipes();
+}
+
+/// What a program that is executed gets: default dispositions and an empty mask.
+/// Async-signal-safe.
+pub fn give_back() {
+    set_default(libc::SIGPIPE);
+    set_mask(NONE);
+}
+
+/// Undoes [`give_back`] after an exec that failed.
+pub(super) fn take_back() {
+    set_mask(ALL);
+    ignore_broken_pipes();
+}
+
+fn ignore_broken_pipes() {
+    // SAFETY: no handler is installed.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+}
+
+fn set_default(signal: libc::c_int) {
+    // All zero is SIG_DFL with no flags on every architecture, and no kernel's struct is longer.
+    let action = [0_u64; 8];
+    let none = std::ptr::null::<u64>();
+    // SAFETY: `action` outlives the call. SIGKILL and SIGSTOP are refused, which is as well.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            signal,
+            action.as_ptr(),
+            none,
+            SET_SIZE,
+        )
+    };
+}
+
+fn set_mask(mask: Set) {
+    let (how, none) = (libc::SIG_SETMASK, std::ptr::null::<Set>());
+    // SAFETY: `mask` outlives the call.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            how,
+            &raw const mask,
+            none,
+            SET_SIZE,
+        )
+    };
+}
+
+/// Every signal that comes in, as something to be read (see signalfd(2)).
+#[derive(Debug)]
+pub struct Inbox(OwnedFd);
+
+impl Inbox {
+    /// Blocks every signal and opens the inbox. What is pending already is in it.
+    pub fn open() -> Result<Inbox, Errno> {
+        let mask = ALL;
+        // The C library unblocks its own two when it restores a mask, in the name service say.
+        set_mask(mask);
+        let flags = libc::SFD_NONBLOCK | libc::SFD_CLOEXEC;
+        let number = libc::SYS_signalfd4;
+        // SAFETY: `mask` outlives the call.
+        let fd = unsafe { libc::syscall(number, -1, &raw const mask, SET_SIZE, flags) };
+        let fd = Errno::result(fd)?;
+        // SAFETY: the descriptor is new and nobody else's.
+        Ok(Inbox(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) }))
+    }
+
+    /// Takes the number of the next signal, if there is one.
+    pub fn take(&self) -> Option<i32> {
+        let mut info = [0_u8; size_of::<libc::signalfd_siginfo>()];
+        let read = nix::unistd::read(&self.0, &mut info).ok()?;
+        let (number, _) = info[..read].split_first_chunk::<4>()?;
+        i32::try_from(u32::from_ne_bytes(*number)).ok()
+    }
+}
+
+impl AsFd for Inbox {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Sends a signal to one process.
+pub fn send(to: Pid, signal: i32) -> Result<(), Errno> {
+    // SAFETY: kill touches no memory.
+    Errno::result(unsafe { libc::kill(to.as_raw(), signal) }).map(drop)
+}
+
+/// Sends a signal to every process of the group that `leader` leads.
+pub fn send_to_group(leader: Pid, signal: i32) -> Result<(), Errno> {
+    send(Pid::from_raw(-leader.as_raw()), signal)
+}

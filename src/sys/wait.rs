@@ -1,0 +1,52 @@
+//! Deaths of children. Raw, because nix loses the status of a death by a
+//! real-time signal.
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::unistd::Pid;
+
+/// How a process ended (see waitpid(2)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// It exited with this status.
+    Status(u8),
+    /// This signal killed it.
+    Signal {
+        /// The signal's number; real-time signals too.
+        number: i32,
+        /// Whether it left a core dump.
+        core: bool,
+    },
+}
+
+/// Takes the next dead child, if there is one. To be called until there is none: several deaths
+/// may stand behind one SIGCHLD.
+pub fn reap() -> Option<(Pid, Exit)> {
+    wait(Pid::from_raw(-1), libc::WNOHANG).ok().flatten()
+}
+
+/// Waits for the end of one child.
+pub fn wait_for(child: Pid) -> Result<Exit, Errno> {
+    loop {
+        match wait(child, 0) {
+            Ok(Some((_, exit))) => return Ok(exit),
+            Ok(None) | Err(Errno::EINTR) => {}
+            Err(reason) => return Err(reason),
+        }
+    }
+}
+
+fn wait(child: Pid, flags: i32) -> Result<Option<(Pid, Exit)>, Errno> {
+    let mut status = 0;
+    // SAFETY: `status` outlives the call.
+    let pid = Errno::result(unsafe { libc::waitpid(child.as_raw(), &mut status, flags) })?;
+    let exit = if libc::WIFSIGNALED(status) {
+        Exit::Signal {
+            number: libc::WTERMSIG(status),
+            core: libc::WCOREDUMP(status),
+        }
+    } else {
+        Exit::Status(libc::WEXITSTATUS(status) as u8)
+    };
+    Ok((pid > 0).then(|| (Pid::from_raw(pid), exit)))
+}

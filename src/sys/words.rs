@@ -1,0 +1,103 @@
+//! Strings as execve(2) takes them.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::ptr;
+
+use nix::libc::c_char;
+
+/// Strings that end in NUL, with the array of pointers that execve(2) wants. The memory is kept
+/// when strings are taken away, so that refilling it to the same size allocates nothing.
+#[derive(Debug)]
+pub struct Words {
+    bytes: Vec<u8>,
+    starts: Vec<usize>,
+    pointers: Vec<*const c_char>,
+}
+
+impl Words {
+    /// The strings in their order. None may hold a NUL; those from the kernel never do.
+    pub fn new<S: AsRef<OsStr>>(strings: impl IntoIterator<Item = S>) -> Words {
+        let mut words = Words {
+            bytes: Vec::new(),
+            starts: Vec::new(),
+            pointers: Vec::new(),
+        };
+        for string in strings {
+            words.push(string.as_ref().as_bytes());
+        }
+        words.seal();
+        words
+    }
+
+    /// The number of strings.
+    pub fn len(&self) -> usize {
+        self.starts.len()
+    }
+
+    /// Whether there is no string.
+    pub fn is_empty(&self) -> bool {
+        self.starts.is_empty()
+    }
+
+    /// Keeps the first `kept` strings and lets `fill` write the ones behind them.
+    pub fn replace_tail(&mut self, kept: usize, fill: impl FnOnce(&mut Tail<'_>)) {
+        if let Some(end) = self.starts.get(kept) {
+            self.bytes.truncate(*end);
+            self.starts.truncate(kept);
+        }
+        fill(&mut Tail(self));
+        self.seal();
+    }
+
+    fn push(&mut self, string: &[u8]) {
+        self.starts.push(self.bytes.len());
+        self.bytes.extend_from_slice(string);
+        self.bytes.push(0);
+    }
+
+    fn seal(&mut self) {
+        self.pointers.clear();
+        self.pointers.extend(
+            self.starts
+                .iter()
+                .map(|start| self.bytes[*start..].as_ptr().cast()),
+        );
+        self.pointers.push(ptr::null());
+    }
+
+    pub(super) fn pointers(&self) -> *const *const c_char {
+        self.pointers.as_ptr()
+    }
+}
+
+/// Where [`Words::replace_tail`] lets new strings be written.
+#[derive(Debug)]
+pub struct Tail<'a>(&'a mut Words);
+
+impl Tail<'_> {
+    /// Adds `NAME=value`.
+    pub fn set(&mut self, name: &str, value: impl std::fmt::Display) {
+        use std::io::Write as _;
+        self.0.starts.push(self.0.bytes.len());
+        // Writing to memory does not fail.
+        let _ = write!(self.0.bytes, "{name}={value}");
+        self.0.bytes.push(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tail_is_replaced_without_growing() {
+        let mut words = Words::new(["A=1", "B=2"]);
+        words.replace_tail(2, |tail| tail.set("C", 345));
+        let (room, first) = (words.bytes.capacity(), words.bytes.clone());
+        words.replace_tail(2, |tail| tail.set("C", 345));
+        assert_eq!((words.bytes.capacity(), &words.bytes), (room, &first));
+        assert_eq!(words.bytes, b"A=1\0B=2\0C=345\0");
+        assert_eq!(words.pointers.len(), 4);
+    }
+}

@@ -1,0 +1,57 @@
+//! Harness for vsrun's integration tests: real processes in a private directory, looked at from
+//! outside through files, `/proc` and statuses.
+//!
+//! A test makes a [`Sandbox`], starts vsrun with [`Sandbox::vsrun`], and waits for what it expects
+//! with [`wait_for`]. Tests are threads of one process: nothing here changes the working directory,
+//! umask, environment or signals of that process, and no two sandboxes share a path.
+//!
+//! ```no_run
+//! use testkit::{Report, Sandbox};
+//!
+//! // In an integration test of vsrun: Sandbox::new(env!("CARGO_BIN_EXE_vsrun")).
+//! let sandbox = Sandbox::new("/usr/sbin/vsrun");
+//! let report = sandbox.path("report");
+//! let outcome = sandbox.vsrun().command(sandbox.probe().report(&report).exit(3)).run();
+//! outcome.expect_code(3);
+//! assert!(Report::wait(&report).ignored.is_empty());
+//! ```
+
+mod census;
+mod handler;
+mod invocation;
+mod log_directory;
+mod observation;
+mod pidfd;
+mod probe;
+mod proc_files;
+mod process;
+mod report;
+mod requirement;
+mod running;
+mod sandbox;
+mod signals;
+mod surroundings;
+mod terminal;
+mod wait;
+
+pub use handler::{Handler, HandlerRun, HandlerScript};
+pub use invocation::Invocation;
+pub use log_directory::LogDirectory;
+pub use nix::sys::resource::Resource;
+pub use probe::{OnTerm, Probe};
+pub use proc_files::{Capabilities, Ids, Stat, Status};
+pub use process::Process;
+pub use report::Report;
+pub use requirement::{require_program, require_root};
+pub use running::{Outcome, Running};
+pub use sandbox::Sandbox;
+pub use signals::{SignalSet, signal_name, signal_number};
+pub use wait::{Sight, stays, wait_for, wait_for_within};
+
+/// The signal numbers of signal(7), as the methods that take a signal expect them.
+pub mod signal {
+    pub use nix::libc::{
+        SIGABRT, SIGALRM, SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGPIPE, SIGQUIT, SIGRTMAX,
+        SIGRTMIN, SIGSEGV, SIGSTOP, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2, SIGWINCH,
+    };
+}

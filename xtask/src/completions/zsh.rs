@@ -1,0 +1,50 @@
+//! The zsh frame's blanks: one specification for `_arguments` an option.
+
+use super::{KEEP, Kind, Opt, Value, quoted};
+
+/// The whole script.
+pub fn script(options: &[Opt]) -> String {
+    let specifications: Vec<String> = options.iter().map(specification).collect();
+    include_str!("_vsrun.in").replace("@OPTIONS@", &specifications.join("\n"))
+}
+
+fn specification(option: &Opt) -> String {
+    let spellings = spellings(option);
+    let spellings = match spellings.as_slice() {
+        [one] => one.clone(),
+        several => format!("{{{}}}", several.join(",")),
+    };
+    let values: String = option.values.iter().map(value).collect();
+    let text = format!(
+        "[{}]{values}",
+        option.summary.replace('[', "\\[").replace(']', "\\]")
+    );
+    format!(
+        "        '({})'{spellings}{} \\",
+        option.excludes.join(" "),
+        quoted(&text, "'\\''")
+    )
+}
+
+/// `+` lets a value follow in the same word or the next, `=` likewise for a long option.
+fn spellings(option: &Opt) -> Vec<String> {
+    let (plus, equals) = if option.values.is_empty() {
+        ("", "")
+    } else {
+        ("+", "=")
+    };
+    let short = option.short.map(|short| format!("-{short}{plus}"));
+    let long = option.long.as_ref().map(|long| format!("--{long}{equals}"));
+    short.into_iter().chain(long).collect()
+}
+
+fn value(value: &Value) -> String {
+    let action = match value.kind {
+        Kind::User => "_vsrun_users".to_owned(),
+        Kind::File => "_files".to_owned(),
+        Kind::Directory => "_files -/".to_owned(),
+        Kind::Keep => format!("({KEEP})"),
+        Kind::Free => " ".to_owned(),
+    };
+    format!(":{}:{action}", value.name.replace(':', "\\:"))
+}
