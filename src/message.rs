@@ -64,6 +64,11 @@ impl Messages {
         Messages { style, lost: 0 }
     }
 
+    /// Changes the style of the lines to come.
+    pub fn set_style(&mut self, style: Style) {
+        self.style = style;
+    }
+
     /// Writes one line. A line that cannot be written now (full disk, full pipe, closed stream) is
     /// counted, and the next one that can be says how many were lost.
     pub fn say(&mut self, text: fmt::Arguments<'_>) {

@@ -3,7 +3,7 @@
 mod background;
 
 use std::io::Write as _;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::thread;
@@ -51,15 +51,16 @@ fn print(text: &str) -> Result<u8, Error> {
 }
 
 fn run(plan: &Plan) -> Result<u8, Error> {
+    let null = fds::null().map_err(|reason| Error::cannot("open", "/dev/null", reason))?;
     if let Some(management) = &plan.manager {
-        check_handler(plan, management)?;
+        check_handler(plan, management, &null)?;
     }
     match plan.ground {
-        Ground::Foreground => serve(plan, &mut Outcome::unwatched()),
+        Ground::Foreground => serve(plan, null, &mut Outcome::unwatched()),
         Ground::Background => match detach(plan)? {
             Side::Caller(status) => Ok(status),
             Side::Away(mut outcome) => {
-                let status = serve(plan, &mut outcome).unwrap_or_else(|error| {
+                let status = serve(plan, null, &mut outcome).unwrap_or_else(|error| {
                     complain(format_args!("{error}"));
                     error.status()
                 });
@@ -71,9 +72,8 @@ fn run(plan: &Plan) -> Result<u8, Error> {
 }
 
 /// Whether the handler is there and may be executed, as the user who will run it.
-fn check_handler(plan: &Plan, management: &Management) -> Result<(), Error> {
+fn check_handler(plan: &Plan, management: &Management, null: &OwnedFd) -> Result<(), Error> {
     let spec = plan.handler(&management.handler, [].into_iter());
-    let null = fds::null().map_err(|reason| Error::cannot("open", "/dev/null", reason))?;
     let streams = Streams {
         input: null.as_fd(),
         output: None,
@@ -82,7 +82,7 @@ fn check_handler(plan: &Plan, management: &Management) -> Result<(), Error> {
     check(&spec, streams).map_err(|failure| plan.error(program, &spec, failure))
 }
 
-fn serve(plan: &Plan, outcome: &mut Outcome) -> Result<u8, Error> {
+fn serve(plan: &Plan, null: OwnedFd, outcome: &mut Outcome) -> Result<u8, Error> {
     let claim = plan
         .manager
         .as_ref()
@@ -96,18 +96,22 @@ fn serve(plan: &Plan, outcome: &mut Outcome) -> Result<u8, Error> {
     let output = Output::open(plan)?;
     match (claim, &plan.manager) {
         (Some(claim), Some(management)) => {
-            manager::run(plan, management, claim, pidfile, output, || {
+            manager::run(plan, management, null, claim, pidfile, output, || {
                 outcome.report(0)
             })
         }
-        _ => become_server(plan, pidfile, output),
+        _ => become_server(plan, &null, pidfile, output),
     }
 }
 
 /// Turns this process into the server. Returns only when that fails.
-fn become_server(plan: &Plan, mut pidfile: Option<Pidfile>, output: Output) -> Result<u8, Error> {
+fn become_server(
+    plan: &Plan,
+    null: &OwnedFd,
+    mut pidfile: Option<Pidfile>,
+    output: Output,
+) -> Result<u8, Error> {
     let spec = plan.server(output.directory().map(LogDirectory::path));
-    let null = fds::null().map_err(|reason| Error::cannot("open", "/dev/null", reason))?;
     let stream = output
         .of_server()
         .map(|stream| stream.try_clone_to_owned())

@@ -13,7 +13,7 @@ use crate::sys::fds;
 use crate::sys::spawn::{ChildSpec, Failure, Streams, spawn};
 
 /// Where logger delivers to (syslog(3)).
-const SOCKET: &str = "/dev/log";
+pub const SOCKET: &str = "/dev/log";
 /// How long the end waits for logger.
 pub const LAST_LINES: Duration = Duration::from_secs(5);
 

@@ -64,7 +64,7 @@ impl Handler {
         restarts: u64,
         null: impl AsFd,
         output: &Output,
-    ) -> Result<Pid, Failure> {
+    ) -> Result<(), Failure> {
         self.spec
             .program
             .environment
@@ -76,9 +76,8 @@ impl Handler {
             input: null.as_fd(),
             output: output.of_handler(),
         };
-        let pid = spawn(&self.spec, streams, |_| Ok(()))?;
-        self.running = Some(pid);
-        Ok(pid)
+        self.running = Some(spawn(&self.spec, streams, |_| Ok(()))?);
+        Ok(())
     }
 
     /// Sends it and whatever it started in its session's first group a signal.

@@ -11,7 +11,7 @@ use super::policy;
 use super::report::{Death, Note};
 use crate::backoff::{Backoff, STABLE_LIFE};
 
-/// What a stop is followed by.
+/// What somebody wants, and what a stop is followed by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Then {
     /// The server is started again.
@@ -53,21 +53,15 @@ pub enum State {
 pub enum Event {
     /// The server has been executed.
     Started,
-    /// The server could not be executed.
-    StartFailed(Death),
     /// The system lacked what it takes to start the server or the handler: memory, processes,
     /// descriptors.
     ResourcesLacked,
-    /// The server is gone.
+    /// The server is gone, or could not be executed.
     ServerEnded(Death),
-    /// The handler is gone; whether it wants the server back.
+    /// The handler is gone; its answer.
     HandlerEnded(Verdict),
-    /// Somebody wants the server stopped and the manager gone.
-    StopAsked,
-    /// Somebody wants the server restarted.
-    RestartAsked,
-    /// A signal came in that is meant for the server.
-    SignalReceived(i32),
+    /// Somebody wants the server restarted, or stopped and the manager gone.
+    Asked(Then),
     /// The deadline has passed.
     TimePassed,
 }
@@ -86,23 +80,14 @@ pub enum Verdict {
 pub enum Action {
     /// Start the server; its outcome is the next event.
     StartServer,
-    /// Send the server a signal.
-    SignalServer(i32),
+    /// Ask the server to end, by SIGTERM.
+    StopServer,
     /// Ask the handler about a death.
     RunHandler(Death),
     /// Send the handler and whatever it started a signal.
     SignalHandler(i32),
     /// Say something.
     Say(Note),
-}
-
-/// What is to be done, in order.
-pub type Actions = [Option<Action>; 2];
-
-const NOTHING: Actions = [None, None];
-
-fn only(action: Action) -> Actions {
-    [Some(action), None]
 }
 
 /// A manager's state and its memory of recent deaths.
@@ -115,14 +100,8 @@ pub struct Machine {
 }
 
 impl Default for Machine {
-    fn default() -> Machine {
-        Machine::new()
-    }
-}
-
-impl Machine {
     /// The manager of a server that has just been started.
-    pub fn new() -> Machine {
+    fn default() -> Machine {
         Machine {
             state: State::Running,
             deadline: None,
@@ -130,7 +109,9 @@ impl Machine {
             attempts: Backoff::of_attempts(),
         }
     }
+}
 
+impl Machine {
     /// Where the manager stands.
     pub fn state(&self) -> State {
         self.state
@@ -141,160 +122,111 @@ impl Machine {
         self.deadline
     }
 
-    /// Takes an event that happened at `now`, and tells what is to be done.
-    pub fn step(&mut self, event: Event, now: Instant) -> Actions {
-        match self.state {
-            State::Starting => self.starting(event, now),
-            State::Running => self.running(event, now),
-            State::Stopping(then) => self.stopping(then, event, now),
-            State::Handling(death) => self.handling(death, event, now),
-            State::Interrupting(then) => self.interrupting(then, event),
-            State::Waiting(next) => self.waiting(next, event, now),
-            State::Done(_) => NOTHING,
-        }
-    }
-
-    /// The outcome of a start comes before anything else; a request that came first waits for it.
-    fn starting(&mut self, event: Event, now: Instant) -> Actions {
-        match event {
-            Event::Started => {
+    /// Takes an event that happened at `now`, and tells what is to be done, if anything.
+    pub fn step(&mut self, event: Event, now: Instant) -> Option<Action> {
+        use {Event::*, State::*};
+        match (self.state, event) {
+            (Starting, Started) => {
                 self.attempts.reset();
-                self.enter(State::Running)
+                self.enter(Running)
             }
-            Event::StartFailed(death) | Event::ServerEnded(death) => self.died(death, now),
-            Event::ResourcesLacked => self.try_again(Next::Start, now),
-            Event::StopAsked => self.enter(State::Stopping(Then::Exit)),
-            Event::RestartAsked => self.enter(State::Stopping(Then::Restart)),
-            Event::HandlerEnded(_) | Event::SignalReceived(_) | Event::TimePassed => NOTHING,
+            (Starting | Running, ServerEnded(death)) => self.died(death, now),
+            (Starting, ResourcesLacked) => self.try_again(Next::Start, now),
+            // A request waits for the outcome of the start.
+            (Starting, Asked(then)) => self.enter(Stopping(then)),
+
+            (Running, Asked(then)) => self.stop(then, now),
+
+            (Stopping(then), Started) => self.stop(then, now),
+            (Stopping(then), ServerEnded(_) | ResourcesLacked) => self.go_on(then),
+            // Nothing turns an exit into a restart.
+            (Stopping(Then::Restart), Asked(then)) => self.change(Stopping(then)),
+            (Stopping(_), TimePassed) => self.notice(Action::Say(Note::ServerStays)),
+
+            (Handling(_), HandlerEnded(Verdict::Restart)) => self.space(now),
+            (Handling(death), HandlerEnded(Verdict::Refuse)) => {
+                self.enter(Done(death.status()));
+                Some(Action::Say(Note::Refused))
+            }
+            (Handling(death), ResourcesLacked) => self.try_again(Next::Ask(death), now),
+            (Handling(_), Asked(then)) => self.interrupt(then, now),
+            (Handling(_), TimePassed) => self.notice(Action::Say(Note::HandlerStays)),
+
+            (Interrupting(then), HandlerEnded(_)) => self.go_on(then),
+            (Interrupting(Then::Restart), Asked(then)) => self.change(Interrupting(then)),
+            (Interrupting(_), TimePassed) => self.notice(Action::SignalHandler(libc::SIGKILL)),
+
+            (Waiting(_), Asked(then)) => self.go_on(then),
+            (Waiting(Next::Start), TimePassed) => self.start(),
+            (Waiting(Next::Ask(death)), TimePassed) => self.ask(death, now),
+
+            // What cannot happen in a state, and whatever happens when all is over.
+            (Starting, HandlerEnded(_) | TimePassed)
+            | (Running, Started | ResourcesLacked | HandlerEnded(_) | TimePassed)
+            | (Stopping(Then::Exit), Asked(_))
+            | (Stopping(_), HandlerEnded(_))
+            | (Handling(_), Started | ServerEnded(_))
+            | (Interrupting(Then::Exit), Asked(_))
+            | (Interrupting(_), Started | ResourcesLacked | ServerEnded(_))
+            | (Waiting(_), Started | ResourcesLacked | ServerEnded(_) | HandlerEnded(_))
+            | (
+                Done(_),
+                Started | ResourcesLacked | ServerEnded(_) | HandlerEnded(_) | Asked(_)
+                | TimePassed,
+            ) => None,
         }
     }
 
-    fn running(&mut self, event: Event, now: Instant) -> Actions {
-        match event {
-            Event::ServerEnded(death) | Event::StartFailed(death) => self.died(death, now),
-            Event::StopAsked => self.stop(Then::Exit, now),
-            Event::RestartAsked => self.stop(Then::Restart, now),
-            Event::SignalReceived(signal) => only(Action::SignalServer(signal)),
-            Event::Started
-            | Event::ResourcesLacked
-            | Event::HandlerEnded(_)
-            | Event::TimePassed => NOTHING,
-        }
+    fn enter(&mut self, state: State) -> Option<Action> {
+        (self.state, self.deadline) = (state, None);
+        None
     }
 
-    fn stopping(&mut self, then: Then, event: Event, now: Instant) -> Actions {
-        match event {
-            // The request came while the server was being started.
-            Event::Started => self.stop(then, now),
-            Event::ServerEnded(_) | Event::StartFailed(_) => self.go_on(then),
-            Event::ResourcesLacked => match then {
-                Then::Exit => self.enter(State::Done(0)),
-                Then::Restart => self.try_again(Next::Start, now),
-            },
-            Event::StopAsked => {
-                self.state = State::Stopping(Then::Exit);
-                NOTHING
-            }
-            Event::SignalReceived(signal) => only(Action::SignalServer(signal)),
-            Event::TimePassed => {
-                self.deadline = None;
-                only(Action::Say(Note::ServerStays))
-            }
-            Event::RestartAsked | Event::HandlerEnded(_) => NOTHING,
-        }
-    }
-
-    fn handling(&mut self, death: Death, event: Event, now: Instant) -> Actions {
-        match event {
-            Event::HandlerEnded(Verdict::Restart) => {
-                self.attempts.reset();
-                let delay = self.restarts.delay();
-                if delay.is_zero() {
-                    self.start()
-                } else {
-                    self.wait(Next::Start, delay, Note::RestartsIn(delay), now)
-                }
-            }
-            Event::HandlerEnded(Verdict::Refuse) => {
-                self.enter(State::Done(death.status()));
-                only(Action::Say(Note::Refused))
-            }
-            Event::ResourcesLacked => self.try_again(Next::Ask(death), now),
-            Event::StopAsked => self.interrupt(Then::Exit, now),
-            Event::RestartAsked => self.interrupt(Then::Restart, now),
-            Event::TimePassed => {
-                self.deadline = None;
-                only(Action::Say(Note::HandlerStays))
-            }
-            Event::Started
-            | Event::StartFailed(_)
-            | Event::ServerEnded(_)
-            | Event::SignalReceived(_) => NOTHING,
-        }
-    }
-
-    fn interrupting(&mut self, then: Then, event: Event) -> Actions {
-        match event {
-            Event::HandlerEnded(_) => self.go_on(then),
-            Event::StopAsked => {
-                self.state = State::Interrupting(Then::Exit);
-                NOTHING
-            }
-            Event::TimePassed => {
-                self.deadline = None;
-                only(Action::SignalHandler(libc::SIGKILL))
-            }
-            Event::Started
-            | Event::StartFailed(_)
-            | Event::ResourcesLacked
-            | Event::ServerEnded(_)
-            | Event::RestartAsked
-            | Event::SignalReceived(_) => NOTHING,
-        }
-    }
-
-    fn waiting(&mut self, next: Next, event: Event, now: Instant) -> Actions {
-        match event {
-            Event::TimePassed => match next {
-                Next::Start => self.start(),
-                Next::Ask(death) => self.ask(death, now),
-            },
-            Event::StopAsked => self.go_on(Then::Exit),
-            Event::RestartAsked => self.go_on(Then::Restart),
-            Event::Started
-            | Event::StartFailed(_)
-            | Event::ResourcesLacked
-            | Event::ServerEnded(_)
-            | Event::HandlerEnded(_)
-            | Event::SignalReceived(_) => NOTHING,
-        }
-    }
-
-    fn enter(&mut self, state: State) -> Actions {
+    /// Enters another state with the deadline that holds already.
+    fn change(&mut self, state: State) -> Option<Action> {
         self.state = state;
+        None
+    }
+
+    fn enter_for(
+        &mut self,
+        state: State,
+        duration: Duration,
+        now: Instant,
+        action: Action,
+    ) -> Option<Action> {
+        (self.state, self.deadline) = (state, Some(now + duration));
+        Some(action)
+    }
+
+    /// Acts on a deadline once.
+    fn notice(&mut self, action: Action) -> Option<Action> {
         self.deadline = None;
-        NOTHING
+        Some(action)
     }
 
-    fn enter_until(&mut self, state: State, deadline: Instant) {
-        self.state = state;
-        self.deadline = Some(deadline);
-    }
-
-    fn start(&mut self) -> Actions {
+    fn start(&mut self) -> Option<Action> {
         self.enter(State::Starting);
-        only(Action::StartServer)
+        Some(Action::StartServer)
     }
 
-    fn stop(&mut self, then: Then, now: Instant) -> Actions {
-        self.enter_until(State::Stopping(then), now + policy::STOP_NOTICE);
-        only(Action::SignalServer(libc::SIGTERM))
+    fn stop(&mut self, then: Then, now: Instant) -> Option<Action> {
+        self.enter_for(
+            State::Stopping(then),
+            policy::STOP_NOTICE,
+            now,
+            Action::StopServer,
+        )
+    }
+
+    fn interrupt(&mut self, then: Then, now: Instant) -> Option<Action> {
+        let end = Action::SignalHandler(libc::SIGTERM);
+        self.enter_for(State::Interrupting(then), policy::HANDLER_GRACE, now, end)
     }
 
     /// What was asked for can be done now. A request clears the record of deaths.
-    fn go_on(&mut self, then: Then) -> Actions {
+    fn go_on(&mut self, then: Then) -> Option<Action> {
         self.restarts.reset();
-        self.attempts.reset();
         match then {
             Then::Exit => self.enter(State::Done(0)),
             Then::Restart => self.start(),
@@ -302,38 +234,42 @@ impl Machine {
     }
 
     /// The server is gone and nobody asked for it.
-    fn died(&mut self, death: Death, now: Instant) -> Actions {
+    fn died(&mut self, death: Death, now: Instant) -> Option<Action> {
         if death.uptime >= STABLE_LIFE {
             self.restarts.reset();
         }
         if policy::is_voluntary(&death) {
             self.enter(State::Done(0))
         } else if policy::may_be_requested(&death) {
-            self.enter_until(State::Waiting(Next::Ask(death)), now + policy::SETTLING);
-            NOTHING
+            self.enter(State::Waiting(Next::Ask(death)));
+            self.deadline = Some(now + policy::SETTLING);
+            None
         } else {
             self.ask(death, now)
         }
     }
 
-    fn ask(&mut self, death: Death, now: Instant) -> Actions {
-        self.enter_until(State::Handling(death), now + policy::HANDLER_NOTICE);
-        only(Action::RunHandler(death))
+    fn ask(&mut self, death: Death, now: Instant) -> Option<Action> {
+        let ask = Action::RunHandler(death);
+        self.enter_for(State::Handling(death), policy::HANDLER_NOTICE, now, ask)
     }
 
-    fn interrupt(&mut self, then: Then, now: Instant) -> Actions {
-        self.enter_until(State::Interrupting(then), now + policy::HANDLER_GRACE);
-        only(Action::SignalHandler(libc::SIGTERM))
+    /// The handler wants the server back: at once, or after a delay if it dies too often.
+    fn space(&mut self, now: Instant) -> Option<Action> {
+        self.attempts.reset();
+        match self.restarts.delay() {
+            Duration::ZERO => self.start(),
+            delay => self.wait(Next::Start, delay, Note::RestartsIn(delay), now),
+        }
     }
 
-    fn try_again(&mut self, next: Next, now: Instant) -> Actions {
+    fn try_again(&mut self, next: Next, now: Instant) -> Option<Action> {
         let delay = self.attempts.delay();
         self.wait(next, delay, Note::TriesAgainIn(delay), now)
     }
 
-    fn wait(&mut self, next: Next, delay: Duration, note: Note, now: Instant) -> Actions {
-        self.enter_until(State::Waiting(next), now + delay);
-        only(Action::Say(note))
+    fn wait(&mut self, next: Next, delay: Duration, note: Note, now: Instant) -> Option<Action> {
+        self.enter_for(State::Waiting(next), delay, now, Action::Say(note))
     }
 }
 

@@ -30,6 +30,11 @@ pub fn is_voluntary(death: &Death) -> bool {
     matches!(death.cause, Cause::Ended(Exit::Status(0)))
 }
 
+/// Whether a server may have put itself into the background: it was soon done and content.
+pub fn may_have_left(death: &Death) -> bool {
+    is_voluntary(death) && death.uptime < Duration::from_secs(5)
+}
+
 /// Whether a death is one that a request to stop brings about: where SIGTERM goes to manager and
 /// server at once, the death may be seen first.
 pub fn may_be_requested(death: &Death) -> bool {

@@ -1,7 +1,6 @@
 //! The server as its manager sees it: how it is started, and the one life it
 //! may have at a time.
 
-use std::fmt;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -32,11 +31,14 @@ struct Life {
     since: Duration,
 }
 
+/// A server's id, and whether its pidfile could be written.
+pub type Born = (Pid, Result<(), Errno>);
+
 /// How a start failed.
 #[derive(Debug, Clone, Copy)]
 pub struct Stillbirth {
-    /// The process that did not become the server, if it came to that.
-    pub pid: Option<Pid>,
+    /// The process that did not become the server; 0 if it did not come to that.
+    pub pid: Pid,
     /// Why.
     pub failure: Failure,
 }
@@ -64,46 +66,38 @@ impl Server {
 
     /// Starts it, its id being in the pidfile before its first instruction. After the first start
     /// a pidfile that cannot be written does not keep the server from running, unless what is
-    /// missing may be had in a moment: the reason is the value.
-    pub fn start(
-        &mut self,
-        null: impl AsFd,
-        output: &Output,
-    ) -> Result<(Pid, Option<Errno>), Stillbirth> {
+    /// lacking may be had in a moment; what came of writing it is told beside the id.
+    pub fn start(&mut self, null: impl AsFd, output: &Output) -> Result<Born, Stillbirth> {
         let streams = Streams {
             input: null.as_fd(),
             output: output.of_server(),
         };
-        let (first, mut child, mut unwritten) = (self.starts == 0, None, None);
-        let pidfile = &mut self.pidfile;
+        let (first, pidfile) = (self.starts == 0, &mut self.pidfile);
+        let (mut child, mut written) = (Pid::from_raw(0), Ok(()));
         let announce = |pid| {
-            child = Some(pid);
-            match pidfile
+            child = pid;
+            written = pidfile
                 .as_mut()
-                .map_or(Ok(()), |pidfile| pidfile.write(pid))
-            {
-                Err(reason) if first || is_shortage(reason) => Err(reason),
-                outcome => {
-                    unwritten = outcome.err();
+                .map_or(Ok(()), |pidfile| pidfile.write(pid));
+            written.or_else(|reason| {
+                if first || is_shortage(reason) {
+                    written
+                } else {
                     Ok(())
                 }
-            }
+            })
         };
         let since = since_boot();
-        match spawn(&self.spec, streams, announce) {
-            Ok(pid) => {
-                self.life = Some(Life { pid, since });
-                self.starts += 1;
-                Ok((pid, unwritten))
-            }
-            Err(failure) => {
-                self.remove_pidfile();
-                Err(Stillbirth {
-                    pid: child,
-                    failure,
-                })
-            }
+        if let Err(failure) = spawn(&self.spec, streams, announce) {
+            self.remove_pidfile();
+            return Err(Stillbirth {
+                pid: child,
+                failure,
+            });
         }
+        self.life = Some(Life { pid: child, since });
+        self.starts += 1;
+        Ok((child, written))
     }
 
     /// The start has succeeded: what the pidfile held before is forgotten.
@@ -141,17 +135,11 @@ impl Server {
 impl Stillbirth {
     /// The death of a server that never lived.
     pub fn death(&self) -> Death {
-        let pid = self.pid.unwrap_or(Pid::from_raw(0));
+        let cause = Cause::NotStarted(self.failure);
         Death {
-            pid,
-            cause: Cause::NotStarted(self.failure),
+            pid: self.pid,
+            cause,
             uptime: Duration::ZERO,
         }
-    }
-}
-
-impl fmt::Display for Stillbirth {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Cause::NotStarted(self.failure).fmt(f)
     }
 }
