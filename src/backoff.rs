@@ -19,20 +19,12 @@ impl Backoff {
 
     /// Between restarts: none, 0.1 s, 0.2 s, 0.4 s ... 30 s.
     pub fn of_restarts() -> Backoff {
-        Backoff {
-            first: Duration::ZERO,
-            max: Duration::from_secs(30),
-            next: Duration::ZERO,
-        }
+        Backoff { first: Duration::ZERO, max: Duration::from_secs(30), next: Duration::ZERO }
     }
 
     /// Between attempts while the system lacks something: 0.1 s, 0.2 s, 0.4 s ... 5 s.
     pub fn of_attempts() -> Backoff {
-        Backoff {
-            first: Self::STEP,
-            max: Duration::from_secs(5),
-            next: Self::STEP,
-        }
+        Backoff { first: Self::STEP, max: Duration::from_secs(5), next: Self::STEP }
     }
 
     /// The delay before the next attempt. The one after it will be longer.
@@ -59,9 +51,7 @@ mod tests {
     #[test]
     fn restarts_are_spaced_up_to_half_a_minute() {
         let mut backoff = Backoff::of_restarts();
-        let spaced = [
-            0, 100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000, 30000,
-        ];
+        let spaced = [0, 100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000, 30000];
         assert_eq!(delays(&mut backoff, 12), spaced);
         backoff.reset();
         assert_eq!(delays(&mut backoff, 2), [0, 100]);

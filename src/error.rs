@@ -19,11 +19,7 @@ pub const NOT_FOUND: u8 = 127;
 /// The exit status for a command whose execve(2) was refused for this reason (POSIX, Shell
 /// Command Language 2.8.2).
 pub fn exec_status(reason: Errno) -> u8 {
-    if matches!(reason, Errno::ENOENT | Errno::ENOTDIR) {
-        NOT_FOUND
-    } else {
-        NOT_EXECUTABLE
-    }
+    if matches!(reason, Errno::ENOENT | Errno::ENOTDIR) { NOT_FOUND } else { NOT_EXECUTABLE }
 }
 
 /// Why vsrun could not do what it was asked.
@@ -67,11 +63,7 @@ pub enum Error {
 impl Error {
     /// An error of the system with the object it befell.
     pub fn cannot(doing: &'static str, object: impl AsRef<OsStr>, reason: Errno) -> Error {
-        Error::Cannot {
-            doing,
-            object: object.as_ref().to_owned(),
-            reason,
-        }
+        Error::Cannot { doing, object: object.as_ref().to_owned(), reason }
     }
 
     /// The exit status that goes with this error.
@@ -91,38 +83,17 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Usage(text) => f.write_str(text),
-            Error::Refused {
-                doing,
-                object,
-                reason,
-            } => {
+            Error::Refused { doing, object, reason } => {
                 write!(f, "cannot {doing} '{}': {reason}", escaped(object))
             }
-            Error::Cannot {
-                doing,
-                object,
-                reason,
-            } if object.is_empty() => {
+            Error::Cannot { doing, object, reason } if object.is_empty() => {
                 write!(f, "cannot {doing}: {}", reason.desc())
             }
-            Error::Cannot {
-                doing,
-                object,
-                reason,
-            } => {
+            Error::Cannot { doing, object, reason } => {
                 write!(f, "cannot {doing} '{}': {}", escaped(object), reason.desc())
             }
-            Error::CannotExecute {
-                what,
-                object,
-                reason,
-            } => {
-                write!(
-                    f,
-                    "cannot execute {what} '{}': {}",
-                    escaped(object),
-                    reason.desc()
-                )
+            Error::CannotExecute { what, object, reason } => {
+                write!(f, "cannot execute {what} '{}': {}", escaped(object), reason.desc())
             }
             Error::Managed(Some(pid)) => write!(f, "already managed by process {pid}"),
             Error::Managed(None) => f.write_str("already managed by another process"),

@@ -28,11 +28,7 @@ impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for chunk in self.0.utf8_chunks() {
             for c in chunk.valid().chars() {
-                if c.is_control() {
-                    write!(f, "{}", c.escape_default())?
-                } else {
-                    f.write_char(c)?
-                }
+                if c.is_control() { write!(f, "{}", c.escape_default())? } else { f.write_char(c)? }
             }
             for byte in chunk.invalid() {
                 write!(f, "\\x{byte:02x}")?;
@@ -102,10 +98,7 @@ struct Line {
 
 impl Line {
     fn new(style: Style, text: fmt::Arguments<'_>) -> Line {
-        let mut line = Line {
-            bytes: [0; LINE_MAX],
-            length: 0,
-        };
+        let mut line = Line { bytes: [0; LINE_MAX], length: 0 };
         // A line that is too long is cut, which is all that can go wrong here.
         let _ = match style {
             Style::Plain => write!(line, "vsrun: {text}"),
@@ -130,11 +123,7 @@ impl fmt::Write for Line {
         let taken = text.len().min(room);
         self.bytes[self.length..self.length + taken].copy_from_slice(&text.as_bytes()[..taken]);
         self.length += taken;
-        if taken < text.len() {
-            Err(fmt::Error)
-        } else {
-            Ok(())
-        }
+        if taken < text.len() { Err(fmt::Error) } else { Ok(()) }
     }
 }
 

@@ -182,28 +182,16 @@ mod tests {
 
     #[test]
     fn a_missing_mark_is_an_error_that_says_where_to_put_it() {
-        for line in [
-            &["-u", "www", "server"][..],
-            &["-b"],
-            &["server", "-b"],
-            &["-b", "--"],
-            &[],
-        ] {
+        for line in [&["-u", "www", "server"][..], &["-b"], &["server", "-b"], &["-b", "--"], &[]] {
             let error = parsed(line).expect_err("a usage error");
-            assert!(
-                error.contains("put '--' before the server's command"),
-                "{error}"
-            );
+            assert!(error.contains("put '--' before the server's command"), "{error}");
         }
     }
 
     #[test]
     fn an_option_given_twice_is_an_error() {
-        for twice in [
-            &["-b", "-b"][..],
-            &["-u", "a", "-u", "b"],
-            &["-d", "a", "1", "-d", "b", "1"],
-        ] {
+        for twice in [&["-b", "-b"][..], &["-u", "a", "-u", "b"], &["-d", "a", "1", "-d", "b", "1"]]
+        {
             let line: Vec<&str> = twice.iter().copied().chain(["--", "server"]).collect();
             let error = parsed(&line).expect_err("a usage error");
             assert!(error.contains("cannot be used multiple times"), "{error}");
@@ -220,9 +208,6 @@ mod tests {
     #[test]
     fn an_error_is_one_line_whatever_the_word() {
         let error = parsed(&["--no\nsuch", "--", "server"]).expect_err("a usage error");
-        assert_eq!(
-            error,
-            "unexpected argument '--no\\nsuch' found; see vsrun --help"
-        );
+        assert_eq!(error, "unexpected argument '--no\\nsuch' found; see vsrun --help");
     }
 }

@@ -79,9 +79,8 @@ mod tests {
 
     #[test]
     fn what_is_no_keep_duration_is_refused() {
-        for text in [
-            "", "d", "-1", "+1", "1 d", " 1", "1d ", "1y", "1.5d", "dd", "1dd", "0x1", "٣",
-        ] {
+        for text in ["", "d", "-1", "+1", "1 d", " 1", "1d ", "1y", "1.5d", "dd", "1dd", "0x1", "٣"]
+        {
             assert!(text.parse::<Keep>().is_err(), "{text:?} was taken");
         }
         assert!("4294967296".parse::<Keep>().is_err());

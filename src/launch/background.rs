@@ -8,8 +8,8 @@ use nix::unistd::{pipe2, read, setsid, write};
 
 use crate::error::Error;
 use crate::plan::Plan;
+use crate::sys::fork::{Fork, fork, leave};
 use crate::sys::signals;
-use crate::sys::spawn::{Fork, fork, leave};
 use crate::sys::wait::{Exit, wait_for};
 
 /// The two processes that come out of [`detach`].

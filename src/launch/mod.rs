@@ -20,7 +20,8 @@ use crate::message::{complain, escaped, write_line};
 use crate::pidfile::claim::Claim;
 use crate::pidfile::{Before, Pidfile};
 use crate::plan::{Ground, Management, Plan};
-use crate::sys::spawn::{Failure, Streams, check, exec_here};
+use crate::sys::failure::Failure;
+use crate::sys::spawn::{Streams, check, exec_here};
 use crate::sys::{fds, signals};
 use background::{Outcome, Side, detach};
 
@@ -43,9 +44,7 @@ pub fn main() -> ExitCode {
 
 fn print(text: &str) -> Result<u8, Error> {
     let mut output = std::io::stdout();
-    let written = output
-        .write_all(text.as_bytes())
-        .and_then(|()| output.flush());
+    let written = output.write_all(text.as_bytes()).and_then(|()| output.flush());
     written.map_err(|error| Error::cannot("write to", "standard output", fds::errno(error)))?;
     Ok(0)
 }
@@ -74,31 +73,20 @@ fn run(plan: &Plan) -> Result<u8, Error> {
 /// Whether the handler is there and may be executed, as the user who will run it.
 fn check_handler(plan: &Plan, management: &Management, null: &OwnedFd) -> Result<(), Error> {
     let spec = plan.handler(&management.handler, [].into_iter());
-    let streams = Streams {
-        input: null.as_fd(),
-        output: None,
-    };
+    let streams = Streams { input: null.as_fd(), output: None };
     let program = ("handler", management.handler.as_os_str());
     check(&spec, streams).map_err(|failure| plan.error(program, &spec, failure))
 }
 
 fn serve(plan: &Plan, null: OwnedFd, outcome: &mut Outcome) -> Result<u8, Error> {
-    let claim = plan
-        .manager
-        .as_ref()
-        .map(|management| Claim::stake(&management.pidfile));
+    let claim = plan.manager.as_ref().map(|management| Claim::stake(&management.pidfile));
     let claim = claim.transpose()?;
-    let pidfile = plan
-        .pidfile
-        .as_ref()
-        .map(|path| Pidfile::open(path, Before::Replaceable));
+    let pidfile = plan.pidfile.as_ref().map(|path| Pidfile::open(path, Before::Replaceable));
     let pidfile = pidfile.transpose()?;
     let output = Output::open(plan)?;
     match (claim, &plan.manager) {
         (Some(claim), Some(management)) => {
-            manager::run(plan, management, null, claim, pidfile, output, || {
-                outcome.report(0)
-            })
+            manager::run(plan, management, null, claim, pidfile, output, || outcome.report(0))
         }
         _ => become_server(plan, &null, pidfile, output),
     }
@@ -112,10 +100,7 @@ fn become_server(
     output: Output,
 ) -> Result<u8, Error> {
     let spec = plan.server(output.directory().map(LogDirectory::path));
-    let stream = output
-        .of_server()
-        .map(|stream| stream.try_clone_to_owned())
-        .transpose();
+    let stream = output.of_server().map(|stream| stream.try_clone_to_owned()).transpose();
     let stream = stream
         .map_err(|error| Error::cannot("place the standard streams", "", fds::errno(error)))?;
     if let Some(pidfile) = &mut pidfile {
@@ -135,10 +120,7 @@ fn become_server(
         }
         Output::Inherited | Output::Syslog(_) => None,
     };
-    let streams = Streams {
-        input: null.as_fd(),
-        output: stream.as_ref().map(AsFd::as_fd),
-    };
+    let streams = Streams { input: null.as_fd(), output: stream.as_ref().map(AsFd::as_fd) };
     let failure = guarded((pidfile, files), || exec_here(&spec, streams))
         .map_err(|error| Error::cannot("start a thread", "", fds::errno(error)))?;
     Err(plan.error(("command", &plan.command[0]), &spec, failure))

@@ -44,15 +44,7 @@ impl LogDirectory {
         let opened = Directory::open_or_make(path, owner, &mut made);
         let directory = opened.inspect_err(|_| remove_made(&made))?;
         let (unchecked, created) = (Vec::new(), Vec::new());
-        Ok(LogDirectory {
-            path: path.to_owned(),
-            directory,
-            owner,
-            keep,
-            unchecked,
-            made,
-            created,
-        })
+        Ok(LogDirectory { path: path.to_owned(), directory, owner, keep, unchecked, made, created })
     }
 
     /// The directory's path.
@@ -116,10 +108,7 @@ impl LogDirectory {
                 }
                 Some(_) => {
                     let number = next_number(&numbers);
-                    match self
-                        .directory
-                        .rename_new(name, OsStr::new(&log.old_name(number)))
-                    {
+                    match self.directory.rename_new(name, OsStr::new(&log.old_name(number))) {
                         Ok(()) | Err(Errno::EEXIST | Errno::ENOENT) => numbers.push(number),
                         Err(reason) => return Err(reason),
                     }
@@ -153,8 +142,7 @@ impl LogDirectory {
     /// Looks over all old files once more, at the next calls of [`LogDirectory::expire_some`].
     pub fn review(&mut self) -> Result<(), Errno> {
         let mut old = Vec::new();
-        self.directory
-            .for_each_name(|name| old.extend(parse(name)))?;
+        self.directory.for_each_name(|name| old.extend(parse(name)))?;
         self.unchecked = old;
         Ok(())
     }

@@ -46,26 +46,17 @@ impl Output {
                 let cannot = |doing| move |reason| Error::cannot(doing, path, reason);
                 let mut directory = LogDirectory::open(path, *keep, plan.owner())
                     .map_err(cannot("open log directory"))?;
-                let mut create = |log| {
-                    directory
-                        .rotate(log)
-                        .map_err(cannot("create a log file in"))
-                };
+                let mut create =
+                    |log| directory.rotate(log).map_err(cannot("create a log file in"));
                 let (vsrun, server) = (create(Log::Vsrun)?, create(Log::Server)?);
-                Ok(Output::Files(Files {
-                    directory,
-                    server,
-                    vsrun,
-                }))
+                Ok(Output::Files(Files { directory, server, vsrun }))
             }
             plan::Output::Syslog(prefix) => {
                 let spec = plan.logger(prefix);
                 let cannot = |reason| Error::cannot("open a pipe to logger", "", reason);
                 let mut syslog = Syslog::open(spec).map_err(cannot)?;
                 let program = ("command", OsStr::new("logger"));
-                syslog
-                    .start()
-                    .map_err(|failure| plan.error(program, syslog.spec(), failure))?;
+                syslog.start().map_err(|failure| plan.error(program, syslog.spec(), failure))?;
                 Ok(Output::Syslog(Box::new(syslog)))
             }
         }

@@ -29,9 +29,7 @@ impl Log {
 pub fn parse(name: &[u8]) -> Option<(Log, u64)> {
     let name = std::str::from_utf8(name).ok()?;
     let (base, digits) = name.rsplit_once('.')?;
-    let log = [Log::Server, Log::Vsrun]
-        .into_iter()
-        .find(|log| log.name() == base)?;
+    let log = [Log::Server, Log::Vsrun].into_iter().find(|log| log.name() == base)?;
     let number: u64 = digits.parse().ok()?;
     (log.old_name(number) == name).then_some((log, number))
 }
@@ -43,10 +41,7 @@ pub fn next_number(numbers: &[u64]) -> u64 {
     highest.checked_add(1).unwrap_or_else(|| {
         let mut sorted = numbers.to_vec();
         sorted.sort_unstable();
-        sorted.iter().fold(
-            1,
-            |free, number| if *number == free { free + 1 } else { free },
-        )
+        sorted.iter().fold(1, |free, number| if *number == free { free + 1 } else { free })
     })
 }
 
@@ -60,10 +55,7 @@ mod tests {
     fn old_names_are_read() {
         assert_eq!(parse(b"logfile.7"), Some((Log::Server, 7)));
         assert_eq!(parse(b"vsrun.log.12"), Some((Log::Vsrun, 12)));
-        assert_eq!(
-            parse(b"logfile.18446744073709551615"),
-            Some((Log::Server, u64::MAX))
-        );
+        assert_eq!(parse(b"logfile.18446744073709551615"), Some((Log::Server, u64::MAX)));
     }
 
     #[test]

@@ -9,8 +9,9 @@ use nix::errno::Errno;
 use nix::unistd::Pid;
 
 use crate::backoff::{Backoff, STABLE_LIFE};
+use crate::sys::failure::Failure;
 use crate::sys::fds;
-use crate::sys::spawn::{ChildSpec, Failure, Streams, spawn};
+use crate::sys::spawn::{ChildSpec, Streams, spawn};
 
 /// Where logger delivers to (syslog(3)).
 pub const SOCKET: &str = "/dev/log";
@@ -48,16 +49,7 @@ impl Syslog {
             Err(_) => write.try_clone().map_err(fds::errno)?,
         };
         let (backoff, null) = (Backoff::of_restarts(), fds::null()?);
-        Ok(Syslog {
-            read,
-            write,
-            own,
-            null,
-            spec,
-            logger: None,
-            backoff,
-            next_start: None,
-        })
+        Ok(Syslog { read, write, own, null, spec, logger: None, backoff, next_start: None })
     }
 
     /// Whether there is no daemon that logger could deliver to: it discards lines then.
@@ -72,16 +64,10 @@ impl Syslog {
 
     /// Starts logger.
     pub fn start(&mut self) -> Result<(), Failure> {
-        let streams = Streams {
-            input: self.read.as_fd(),
-            output: Some(self.null.as_fd()),
-        };
+        let streams = Streams { input: self.read.as_fd(), output: Some(self.null.as_fd()) };
         let pid = spawn(&self.spec, streams, |_| Ok(()))?;
         self.next_start = None;
-        self.logger = Some(Logger {
-            pid,
-            since: Instant::now(),
-        });
+        self.logger = Some(Logger { pid, since: Instant::now() });
         Ok(())
     }
 

@@ -27,11 +27,7 @@ impl Manager {
                 Output::Files(files) => files.directory.expire_some(),
                 Output::Inherited | Output::Syslog(_) => false,
             };
-            self.wait(if more_to_expire {
-                Some(Instant::now())
-            } else {
-                self.deadline()
-            });
+            self.wait(if more_to_expire { Some(Instant::now()) } else { self.deadline() });
             self.collect();
             self.keep_time();
         }
@@ -42,10 +38,7 @@ impl Manager {
             Output::Syslog(syslog) => syslog.deadline(),
             Output::Inherited | Output::Files(_) => None,
         };
-        [self.machine.deadline(), logger, self.next_review]
-            .into_iter()
-            .flatten()
-            .min()
+        [self.machine.deadline(), logger, self.next_review].into_iter().flatten().min()
     }
 
     pub(super) fn wait(&self, deadline: Option<Instant>) {
@@ -56,10 +49,7 @@ impl Manager {
             PollTimeout::try_from(rest).unwrap_or(PollTimeout::MAX)
         });
         // An interrupted wait is followed by another look at everything.
-        let _ = poll(
-            &mut [PollFd::new(self.inbox.as_fd(), PollFlags::POLLIN)],
-            timeout,
-        );
+        let _ = poll(&mut [PollFd::new(self.inbox.as_fd(), PollFlags::POLLIN)], timeout);
     }
 
     /// Reaps the dead before it reads requests, so that no signal goes to an id that is not the
@@ -91,8 +81,7 @@ impl Manager {
         while let Some((pid, exit)) = reap() {
             if let Some(server) = self.server.ended(pid, exit) {
                 let seconds = server.uptime.as_secs_f64();
-                self.messages
-                    .say(format_args!("server {pid} {exit} after {seconds:.1} s"));
+                self.messages.say(format_args!("server {pid} {exit} after {seconds:.1} s"));
                 if policy::may_have_left(&server) && self.machine.state() == State::Running {
                     self.messages.say(format_args!(
                         "a server that puts itself into the background looks like this; \
@@ -123,19 +112,12 @@ impl Manager {
 
     fn keep_time(&mut self) {
         let now = Instant::now();
-        if self
-            .machine
-            .deadline()
-            .is_some_and(|deadline| deadline <= now)
-        {
+        if self.machine.deadline().is_some_and(|deadline| deadline <= now) {
             self.feed(Event::TimePassed);
         }
         if let Output::Syslog(syslog) = &mut self.output {
             if let Err(failure) = syslog.tend(now) {
-                self.messages.say(format_args!(
-                    "cannot start logger: {}",
-                    failure.reason.desc()
-                ));
+                self.messages.say(format_args!("cannot start logger: {}", failure.reason.desc()));
             }
         }
         if self.next_review.is_some_and(|due| due <= now) {

@@ -12,8 +12,9 @@ use super::machine::Verdict;
 use super::report::Death;
 use crate::logs::Output;
 use crate::plan::Plan;
+use crate::sys::failure::Failure;
 use crate::sys::signals;
-use crate::sys::spawn::{ChildSpec, Failure, Streams, spawn};
+use crate::sys::spawn::{ChildSpec, Streams, spawn};
 use crate::sys::wait::Exit;
 
 /// The handler.
@@ -35,26 +36,14 @@ impl Handler {
         let constants = [
             ("VSRUN_SERVER_COMMAND", Some(command.as_os_str())),
             ("VSRUN_SERVER_USER", user),
-            (
-                "VSRUN_SERVER_WORKDIR",
-                work_dir.as_deref().map(Path::as_os_str),
-            ),
-            (
-                "VSRUN_SERVER_PIDFILE",
-                plan.pidfile.as_deref().map(Path::as_os_str),
-            ),
+            ("VSRUN_SERVER_WORKDIR", work_dir.as_deref().map(Path::as_os_str)),
+            ("VSRUN_SERVER_PIDFILE", plan.pidfile.as_deref().map(Path::as_os_str)),
             ("VSRUN_MANAGER_PID", Some(OsStr::new(&manager))),
             ("VSRUN_LOGDIR", log_dir.map(Path::as_os_str)),
         ];
-        let constants = constants
-            .iter()
-            .filter_map(|(name, value)| Some((*name, (*value)?)));
+        let constants = constants.iter().filter_map(|(name, value)| Some((*name, (*value)?)));
         let spec = plan.handler(path, constants);
-        Handler {
-            constant: spec.program.environment.len(),
-            spec,
-            running: None,
-        }
+        Handler { constant: spec.program.environment.len(), spec, running: None }
     }
 
     /// Runs the handler for one death.
@@ -65,45 +54,31 @@ impl Handler {
         null: impl AsFd,
         output: &Output,
     ) -> Result<(), Failure> {
-        self.spec
-            .program
-            .environment
-            .replace_tail(self.constant, |tail| {
-                death.for_each_variable(|name, value| tail.set(name, value));
-                tail.set("VSRUN_SERVER_RESTARTS", restarts);
-            });
-        let streams = Streams {
-            input: null.as_fd(),
-            output: output.of_handler(),
-        };
+        self.spec.program.environment.replace_tail(self.constant, |tail| {
+            death.for_each_variable(|name, value| tail.set(name, value));
+            tail.set("VSRUN_SERVER_RESTARTS", restarts);
+        });
+        let streams = Streams { input: null.as_fd(), output: output.of_handler() };
         self.running = Some(spawn(&self.spec, streams, |_| Ok(()))?);
         Ok(())
     }
 
     /// Sends it and whatever it started in its session's first group a signal.
     pub fn signal(&self, signal: i32) -> Result<(), Errno> {
-        self.running
-            .map_or(Ok(()), |leader| signals::send_to_group(leader, signal))
+        self.running.map_or(Ok(()), |leader| signals::send_to_group(leader, signal))
     }
 
     /// Takes note that a child has been reaped; the verdict, if it was the handler.
     pub fn ended(&mut self, pid: Pid, exit: Exit) -> Option<Verdict> {
         self.running.take_if(|running| *running == pid)?;
-        Some(if exit == Exit::Status(0) {
-            Verdict::Restart
-        } else {
-            Verdict::Refuse
-        })
+        Some(if exit == Exit::Status(0) { Verdict::Restart } else { Verdict::Refuse })
     }
 }
 
 /// Where the server works, as it is seen from outside its root.
 fn server_dir(server: &ChildSpec) -> Option<PathBuf> {
     let path = |text: &CString| PathBuf::from(OsStr::from_bytes(text.to_bytes()));
-    match (
-        server.root.as_ref().map(path),
-        server.work_dir.as_ref().map(path),
-    ) {
+    match (server.root.as_ref().map(path), server.work_dir.as_ref().map(path)) {
         (Some(root), Some(dir)) => Some(root.join(dir.strip_prefix("/").unwrap_or(&dir))),
         (root, dir) => dir.or(root),
     }

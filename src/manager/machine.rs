@@ -211,12 +211,7 @@ impl Machine {
     }
 
     fn stop(&mut self, then: Then, now: Instant) -> Option<Action> {
-        self.enter_for(
-            State::Stopping(then),
-            policy::STOP_NOTICE,
-            now,
-            Action::StopServer,
-        )
+        self.enter_for(State::Stopping(then), policy::STOP_NOTICE, now, Action::StopServer)
     }
 
     fn interrupt(&mut self, then: Then, now: Instant) -> Option<Action> {

@@ -56,23 +56,18 @@ pub fn run(
     output: Output,
     up: impl FnOnce(),
 ) -> Result<u8, Error> {
-    let log_dir = output
-        .directory()
-        .map(|directory| directory.path().to_owned());
+    let log_dir = output.directory().map(|directory| directory.path().to_owned());
     // A manager stays where it keeps nothing busy, or in its log directory.
     let own_dir = log_dir.as_deref().unwrap_or(Path::new("/"));
-    let entered = output
-        .directory()
-        .map_or_else(|| chdir(own_dir), |logs| logs.directory().enter());
+    let entered =
+        output.directory().map_or_else(|| chdir(own_dir), |logs| logs.directory().enter());
     entered.map_err(|reason| Error::cannot("change directory to", own_dir, reason))?;
     let spec = plan.server(log_dir.as_deref());
     let mut manager = Manager {
         machine: Machine::default(),
         handler: Handler::new(plan, &management.handler, &spec, log_dir.as_deref()),
         server: Server::new(spec, pidfile),
-        next_review: log_dir
-            .is_some()
-            .then(|| Instant::now() + event_loop::REVIEW),
+        next_review: log_dir.is_some().then(|| Instant::now() + event_loop::REVIEW),
         command: plan.command_line(),
         messages: Messages::new(Style::Plain),
         inbox: Inbox::open().map_err(|reason| Error::cannot("open a signalfd", "", reason))?,
@@ -101,10 +96,7 @@ impl Manager {
         self.output.commit();
         self.redirect();
         if matches!(&self.output, Output::Syslog(syslog) if syslog.is_deaf()) {
-            self.messages.say(format_args!(
-                "no syslog daemon listens at {}",
-                syslog::SOCKET
-            ));
+            self.messages.say(format_args!("no syslog daemon listens at {}", syslog::SOCKET));
         }
         self.say_started(pid);
     }
@@ -122,10 +114,7 @@ impl Manager {
     fn feed(&mut self, event: Event) {
         let mut next = Some(event);
         while let Some(event) = next {
-            next = self
-                .machine
-                .step(event, Instant::now())
-                .and_then(|action| self.perform(action));
+            next = self.machine.step(event, Instant::now()).and_then(|action| self.perform(action));
         }
     }
 
@@ -165,42 +154,27 @@ impl Manager {
                 let death = stillbirth.death();
                 self.messages.say(format_args!("server {}", death.cause));
                 let lacking = is_shortage(stillbirth.failure.reason);
-                if lacking {
-                    Event::ResourcesLacked
-                } else {
-                    Event::ServerEnded(death)
-                }
+                if lacking { Event::ResourcesLacked } else { Event::ServerEnded(death) }
             }
         }
     }
 
     fn run_handler(&mut self, death: &Death) -> Option<Event> {
-        let run = self
-            .handler
-            .run(death, self.server.restarts(), &self.null, &self.output);
+        let run = self.handler.run(death, self.server.restarts(), &self.null, &self.output);
         let failure = run.err()?;
         let (doing, reason) = (failure.stage.doing(), failure.reason);
-        self.messages
-            .say(format_args!("handler: cannot {doing}: {}", reason.desc()));
+        self.messages.say(format_args!("handler: cannot {doing}: {}", reason.desc()));
         let refused = Event::HandlerEnded(Verdict::Refuse);
-        Some(if is_shortage(reason) {
-            Event::ResourcesLacked
-        } else {
-            refused
-        })
+        Some(if is_shortage(reason) { Event::ResourcesLacked } else { refused })
     }
 
     fn say_started(&mut self, pid: Pid) {
-        self.messages.say(format_args!(
-            "started server {pid}: {}",
-            escaped(&self.command)
-        ));
+        self.messages.say(format_args!("started server {pid}: {}", escaped(&self.command)));
     }
 
     fn note(&mut self, trouble: &str, outcome: Result<(), Errno>) {
         if let Err(reason) = outcome {
-            self.messages
-                .say(format_args!("{trouble}: {}", reason.desc()));
+            self.messages.say(format_args!("{trouble}: {}", reason.desc()));
         }
     }
 

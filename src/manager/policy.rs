@@ -19,10 +19,7 @@ pub const HANDLER_GRACE: Duration = Duration::from_secs(5);
 /// Whether the system lacks something that it may have again in a moment: processes, memory,
 /// descriptors.
 pub fn is_shortage(reason: Errno) -> bool {
-    matches!(
-        reason,
-        Errno::EAGAIN | Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE
-    )
+    matches!(reason, Errno::EAGAIN | Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE)
 }
 
 /// Whether the server meant to end: with exit status 0.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::unistd::Pid;
 
 use crate::error::{FAILED, exec_status};
-use crate::sys::spawn::{Failure, Stage};
+use crate::sys::failure::{Failure, Stage};
 use crate::sys::wait::Exit;
 
 /// The end of one life of the server.
@@ -64,10 +64,7 @@ impl Death {
         match self.cause {
             Cause::Ended(Exit::Status(status)) => status,
             Cause::Ended(Exit::Signal { number, .. }) => 128 + number as u8,
-            Cause::NotStarted(Failure {
-                stage: Stage::Execute,
-                reason,
-            }) => exec_status(reason),
+            Cause::NotStarted(Failure { stage: Stage::Execute, reason }) => exec_status(reason),
             Cause::NotStarted(_) => FAILED,
         }
     }
@@ -97,12 +94,7 @@ impl fmt::Display for Cause {
         match self {
             Cause::Ended(exit) => exit.fmt(f),
             Cause::NotStarted(Failure { stage, reason }) => {
-                write!(
-                    f,
-                    "could not be started: cannot {} it: {}",
-                    stage.doing(),
-                    reason.desc()
-                )
+                write!(f, "could not be started: cannot {} it: {}", stage.doing(), reason.desc())
             }
         }
     }
@@ -113,10 +105,7 @@ impl fmt::Display for Exit {
         match self {
             Exit::Status(status) => write!(f, "exited with status {status}"),
             Exit::Signal { number, core: true } => write!(f, "dumped core with signal {number}"),
-            Exit::Signal {
-                number,
-                core: false,
-            } => write!(f, "terminated by signal {number}"),
+            Exit::Signal { number, core: false } => write!(f, "terminated by signal {number}"),
         }
     }
 }
@@ -128,16 +117,10 @@ mod tests {
     use super::*;
 
     fn told(cause: Cause) -> (u8, Vec<String>) {
-        let death = Death {
-            pid: Pid::from_raw(7),
-            cause,
-            uptime: Duration::from_millis(2900),
-        };
+        let death = Death { pid: Pid::from_raw(7), cause, uptime: Duration::from_millis(2900) };
         let mut variables = Vec::new();
         death.for_each_variable(|name, value| variables.push(format!("{name}={value}")));
-        variables
-            .iter_mut()
-            .for_each(|line| *line = line.replace("VSRUN_SERVER_", ""));
+        variables.iter_mut().for_each(|line| *line = line.replace("VSRUN_SERVER_", ""));
         variables.sort();
         (death.status(), variables)
     }
@@ -159,10 +142,7 @@ mod tests {
 
     #[test]
     fn a_death_by_signal_is_told_with_its_number() {
-        let (status, variables) = told(Cause::Ended(Exit::Signal {
-            number: 15,
-            core: false,
-        }));
+        let (status, variables) = told(Cause::Ended(Exit::Signal { number: 15, core: false }));
         assert_eq!(status, 143);
         let expected = [
             "COREDUMP=0",
@@ -177,10 +157,7 @@ mod tests {
 
     #[test]
     fn a_core_dump_is_told() {
-        let (status, variables) = told(Cause::Ended(Exit::Signal {
-            number: 11,
-            core: true,
-        }));
+        let (status, variables) = told(Cause::Ended(Exit::Signal { number: 11, core: true }));
         assert_eq!(status, 139);
         assert!(variables.contains(&"EXPLAIN=dumped core with signal 11".to_owned()));
         assert!(variables.contains(&"COREDUMP=1".to_owned()));
@@ -188,10 +165,7 @@ mod tests {
 
     #[test]
     fn a_server_that_could_not_be_executed_is_told_as_an_exit() {
-        let failure = Failure {
-            stage: Stage::Execute,
-            reason: Errno::ENOENT,
-        };
+        let failure = Failure { stage: Stage::Execute, reason: Errno::ENOENT };
         let (status, variables) = told(Cause::NotStarted(failure));
         assert_eq!(status, 127);
         assert!(variables.contains(&"EXITED=1".to_owned()));

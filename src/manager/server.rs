@@ -12,8 +12,9 @@ use super::report::{Cause, Death};
 use crate::logs::Output;
 use crate::pidfile::Pidfile;
 use crate::sys::clock::since_boot;
+use crate::sys::failure::Failure;
 use crate::sys::signals;
-use crate::sys::spawn::{ChildSpec, Failure, Streams, spawn};
+use crate::sys::spawn::{ChildSpec, Streams, spawn};
 use crate::sys::wait::Exit;
 
 /// The server and what is told of it.
@@ -46,12 +47,7 @@ pub struct Stillbirth {
 impl Server {
     /// A server that has not been started.
     pub fn new(spec: ChildSpec, pidfile: Option<Pidfile>) -> Server {
-        Server {
-            spec,
-            pidfile,
-            life: None,
-            starts: 0,
-        }
+        Server { spec, pidfile, life: None, starts: 0 }
     }
 
     /// What it is to be.
@@ -68,32 +64,18 @@ impl Server {
     /// a pidfile that cannot be written does not keep the server from running, unless what is
     /// lacking may be had in a moment; what came of writing it is told beside the id.
     pub fn start(&mut self, null: impl AsFd, output: &Output) -> Result<Born, Stillbirth> {
-        let streams = Streams {
-            input: null.as_fd(),
-            output: output.of_server(),
-        };
+        let streams = Streams { input: null.as_fd(), output: output.of_server() };
         let (first, pidfile) = (self.starts == 0, &mut self.pidfile);
         let (mut child, mut written) = (Pid::from_raw(0), Ok(()));
         let announce = |pid| {
             child = pid;
-            written = pidfile
-                .as_mut()
-                .map_or(Ok(()), |pidfile| pidfile.write(pid));
-            written.or_else(|reason| {
-                if first || is_shortage(reason) {
-                    written
-                } else {
-                    Ok(())
-                }
-            })
+            written = pidfile.as_mut().map_or(Ok(()), |pidfile| pidfile.write(pid));
+            written.or_else(|reason| if first || is_shortage(reason) { written } else { Ok(()) })
         };
         let since = since_boot();
         if let Err(failure) = spawn(&self.spec, streams, announce) {
             self.remove_pidfile();
-            return Err(Stillbirth {
-                pid: child,
-                failure,
-            });
+            return Err(Stillbirth { pid: child, failure });
         }
         self.life = Some(Life { pid: child, since });
         self.starts += 1;
@@ -109,8 +91,7 @@ impl Server {
 
     /// Sends it a signal, if it is alive.
     pub fn signal(&self, signal: i32) -> Result<(), Errno> {
-        self.life
-            .map_or(Ok(()), |life| signals::send(life.pid, signal))
+        self.life.map_or(Ok(()), |life| signals::send(life.pid, signal))
     }
 
     /// Takes note that a child has been reaped; its death, if it was the server.
@@ -118,11 +99,7 @@ impl Server {
         let life = self.life.take_if(|life| life.pid == pid)?;
         self.remove_pidfile();
         let uptime = since_boot().saturating_sub(life.since);
-        Some(Death {
-            pid,
-            cause: Cause::Ended(exit),
-            uptime,
-        })
+        Some(Death { pid, cause: Cause::Ended(exit), uptime })
     }
 
     fn remove_pidfile(&mut self) {
@@ -136,10 +113,6 @@ impl Stillbirth {
     /// The death of a server that never lived.
     pub fn death(&self) -> Death {
         let cause = Cause::NotStarted(self.failure);
-        Death {
-            pid: self.pid,
-            cause,
-            uptime: Duration::ZERO,
-        }
+        Death { pid: self.pid, cause, uptime: Duration::ZERO }
     }
 }

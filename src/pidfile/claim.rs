@@ -41,9 +41,7 @@ impl Claim {
         let (directory, lock_name) = open_parent(lock_path).map_err(cannot)?;
         let lock = loop {
             let flags = OFlag::O_RDWR | OFlag::O_CREAT;
-            let file = directory
-                .open_file(&lock_name, flags, LOCK_MODE)
-                .map_err(cannot)?;
+            let file = directory.open_file(&lock_name, flags, LOCK_MODE).map_err(cannot)?;
             let about = fstat(&file).map_err(cannot)?;
             check(&about, Before::OneRegularFile).map_err(|reason| Error::Refused {
                 doing: "lock",
@@ -61,16 +59,9 @@ impl Claim {
                 Attempt::Locked => {}
             }
         };
-        let mut claim = Claim {
-            pidfile: None,
-            directory,
-            lock_name,
-            lock,
-        };
+        let mut claim = Claim { pidfile: None, directory, lock_name, lock };
         let mut pidfile = Pidfile::open(path, Before::OneRegularFile)?;
-        pidfile
-            .write(getpid())
-            .map_err(|reason| Error::cannot("write pidfile", path, reason))?;
+        pidfile.write(getpid()).map_err(|reason| Error::cannot("write pidfile", path, reason))?;
         pidfile.commit();
         claim.pidfile = Some(pidfile);
         Ok(claim)

@@ -56,12 +56,7 @@ impl Pidfile {
             }
             None => Some((directory, name)),
         };
-        Ok(Pidfile {
-            path: path.to_owned(),
-            place,
-            written: None,
-            replaced: None,
-        })
+        Ok(Pidfile { path: path.to_owned(), place, written: None, replaced: None })
     }
 
     /// The file's path.
@@ -105,11 +100,8 @@ impl Drop for Pidfile {
         if let (Some((directory, name)), Some(bytes)) = (&self.place, &self.replaced) {
             if let Ok(None) = directory.entry(name) {
                 // The start has failed already, and its error is the one to tell.
-                let _ = replace(
-                    directory,
-                    name,
-                    format_args!("{}", String::from_utf8_lossy(bytes)),
-                );
+                let _ =
+                    replace(directory, name, format_args!("{}", String::from_utf8_lossy(bytes)));
             }
         }
     }
@@ -138,9 +130,7 @@ fn is_null(entry: &FileStat) -> bool {
 
 /// What a regular file holds, as far as it may matter.
 fn content(directory: &Directory, name: &OsStr) -> Option<Vec<u8>> {
-    let file = directory
-        .open_file(name, OFlag::O_RDONLY, Mode::empty())
-        .ok()?;
+    let file = directory.open_file(name, OFlag::O_RDONLY, Mode::empty()).ok()?;
     let file = std::fs::File::from(file);
     let mut bytes = Vec::new();
     if file.metadata().ok()?.is_file() {
@@ -257,9 +247,6 @@ mod tests {
             Pidfile::open(Path::new("/dev/null"), Before::Replaceable).expect("opened");
         pidfile.write(Pid::from_raw(42)).expect("written");
         drop(pidfile);
-        assert_eq!(
-            fs::metadata("/dev/null").expect("a device").rdev(),
-            libc::makedev(1, 3)
-        );
+        assert_eq!(fs::metadata("/dev/null").expect("a device").rdev(), libc::makedev(1, 3));
     }
 }

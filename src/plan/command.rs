@@ -23,13 +23,8 @@ pub fn candidates(command: &OsStr, search: &OsStr, base: &Path) -> Vec<CString> 
     if name.contains(&b'/') {
         return vec![c_string(base.join(command).into_os_string())];
     }
-    let directories = search
-        .as_bytes()
-        .split(|byte| *byte == b':')
-        .map(OsStr::from_bytes);
-    directories
-        .map(|dir| c_string(base.join(dir).join(command).into_os_string()))
-        .collect()
+    let directories = search.as_bytes().split(|byte| *byte == b':').map(OsStr::from_bytes);
+    directories.map(|dir| c_string(base.join(dir).join(command).into_os_string())).collect()
 }
 
 /// A string for a system call. What came from the command line or the environment holds no NUL.
@@ -55,18 +50,12 @@ mod tests {
 
     fn found(command: &str, search: &str) -> Vec<String> {
         let paths = candidates(OsStr::new(command), OsStr::new(search), Path::new("/start"));
-        paths
-            .into_iter()
-            .map(|path| path.into_string().expect("text"))
-            .collect()
+        paths.into_iter().map(|path| path.into_string().expect("text")).collect()
     }
 
     #[test]
     fn a_name_is_looked_for_in_each_directory_of_the_path() {
-        assert_eq!(
-            found("server", "/bin:/sbin"),
-            ["/bin/server", "/sbin/server"]
-        );
+        assert_eq!(found("server", "/bin:/sbin"), ["/bin/server", "/sbin/server"]);
         assert_eq!(
             found("server", "lib::/bin"),
             ["/start/lib/server", "/start/server", "/bin/server"]

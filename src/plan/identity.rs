@@ -32,19 +32,12 @@ impl User {
         let (name, group) = match typed.as_bytes().iter().position(|byte| *byte == b':') {
             Some(colon) => {
                 let (name, group) = typed.as_bytes().split_at(colon);
-                (
-                    OsStr::from_bytes(name),
-                    Some(OsStr::from_bytes(&group[1..])),
-                )
+                (OsStr::from_bytes(name), Some(OsStr::from_bytes(&group[1..])))
             }
             None => (typed, None),
         };
         let group = group.map(resolve_group).transpose()?;
-        let refused = |reason| Error::Refused {
-            doing: "use user",
-            object: typed.into(),
-            reason,
-        };
+        let refused = |reason| Error::Refused { doing: "use user", object: typed.into(), reason };
 
         let number = number(name);
         let entry = match by_name(name)? {
@@ -60,19 +53,13 @@ impl User {
             (None, Some(uid), Some(gid)) => User::unknown(Uid::from_raw(uid), gid),
             (None, _, _) => return Err(refused("no such user, and a bare number needs a group")),
         };
-        user.permitted()
-            .ok_or_else(|| Error::cannot("change to user", typed, Errno::EPERM))
+        user.permitted().ok_or_else(|| Error::cannot("change to user", typed, Errno::EPERM))
     }
 
     /// The variables that are the user's.
     pub fn environment(&self) -> [(&'static str, &OsStr); 4] {
         let (home, shell) = (self.home.as_os_str(), self.shell.as_os_str());
-        [
-            ("HOME", home),
-            ("USER", &self.name),
-            ("LOGNAME", &self.name),
-            ("SHELL", shell),
-        ]
+        [("HOME", home), ("USER", &self.name), ("LOGNAME", &self.name), ("SHELL", shell)]
     }
 
     fn known(entry: unistd::User, group: Option<Gid>) -> Result<User, Error> {
@@ -81,22 +68,11 @@ impl User {
         let login = CString::new(entry.name.as_str()).unwrap_or_default();
         let groups = getgrouplist(&login, gid)
             .map_err(|reason| Error::cannot("look up groups of user", &entry.name, reason))?;
-        let shell = if entry.shell.as_os_str().is_empty() {
-            "/bin/sh".into()
-        } else {
-            entry.shell
-        };
+        let shell = if entry.shell.as_os_str().is_empty() { "/bin/sh".into() } else { entry.shell };
         Ok(User {
             name: entry.name.into(),
-            owner: Owner {
-                uid: entry.uid,
-                gid,
-            },
-            change: Some(Identity {
-                uid: entry.uid,
-                gid,
-                groups,
-            }),
+            owner: Owner { uid: entry.uid, gid },
+            change: Some(Identity { uid: entry.uid, gid, groups }),
             home: entry.dir,
             shell,
         })
@@ -106,11 +82,7 @@ impl User {
         User {
             name: uid.to_string().into(),
             owner: Owner { uid, gid },
-            change: Some(Identity {
-                uid,
-                gid,
-                groups: vec![gid],
-            }),
+            change: Some(Identity { uid, gid, groups: vec![gid] }),
             home: "/".into(),
             shell: "/bin/sh".into(),
         }
@@ -118,18 +90,11 @@ impl User {
 
     /// The user, if this process may become it; with nothing to change where it already is.
     fn permitted(self) -> Option<User> {
-        let is_self = self.owner
-            == Owner {
-                uid: geteuid(),
-                gid: getegid(),
-            };
+        let is_self = self.owner == Owner { uid: geteuid(), gid: getegid() };
         if is_privileged() && !(is_self && groups_are_fixed()) {
             Some(self)
         } else {
-            is_self.then_some(User {
-                change: None,
-                ..self
-            })
+            is_self.then_some(User { change: None, ..self })
         }
     }
 }
@@ -149,19 +114,11 @@ fn by_name(name: &OsStr) -> Result<Option<unistd::User>, Error> {
 }
 
 fn resolve_group(typed: &OsStr) -> Result<Gid, Error> {
-    let entry = typed
-        .to_str()
-        .map_or(Ok(None), |text| found(Group::from_name(text)));
+    let entry = typed.to_str().map_or(Ok(None), |text| found(Group::from_name(text)));
     let entry = entry.map_err(|reason| Error::cannot("look up group", typed, reason))?;
-    let gid = entry
-        .map(|entry| entry.gid)
-        .or_else(|| number(typed).map(Gid::from_raw));
+    let gid = entry.map(|entry| entry.gid).or_else(|| number(typed).map(Gid::from_raw));
     let reason = "no such group";
-    gid.ok_or_else(|| Error::Refused {
-        doing: "use group",
-        object: typed.into(),
-        reason,
-    })
+    gid.ok_or_else(|| Error::Refused { doing: "use group", object: typed.into(), reason })
 }
 
 /// Sorts "there is none" out of the reasons that getpwnam(3) gives.
@@ -187,9 +144,7 @@ mod tests {
     fn only_whole_numbers_are_numbers() {
         assert_eq!(number(OsStr::new("0")), Some(0));
         assert_eq!(number(OsStr::new("65534")), Some(65534));
-        for text in [
-            "", " 0", "0 ", "0\n", "+0", "-1", "00", "0x0", "0day", "4foo", "1e3", "٣",
-        ] {
+        for text in ["", " 0", "0 ", "0\n", "+0", "-1", "00", "0x0", "0day", "4foo", "1e3", "٣"] {
             assert_eq!(number(OsStr::new(text)), None, "{text:?}");
         }
         assert_eq!(number(OsStr::new("4294967295")), None);
@@ -198,22 +153,9 @@ mod tests {
 
     #[test]
     fn what_names_nobody_is_refused() {
-        for text in [
-            "0day",
-            "0x0",
-            "4foo",
-            "-1",
-            "4294967295",
-            "",
-            ":0",
-            "root:",
-            " root",
-            "root ",
-        ] {
-            assert!(
-                User::resolve(OsStr::new(text)).is_err(),
-                "{text:?} was taken"
-            );
+        for text in ["0day", "0x0", "4foo", "-1", "4294967295", "", ":0", "root:", " root", "root "]
+        {
+            assert!(User::resolve(OsStr::new(text)).is_err(), "{text:?} was taken");
         }
     }
 }

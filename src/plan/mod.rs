@@ -1,11 +1,12 @@
 //! What will be done: a command line with every name looked up and every path
 //! made absolute. Reads the system, changes nothing.
 
+mod children;
 pub mod command;
 pub mod identity;
 
 use std::env;
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -16,9 +17,7 @@ use crate::cli::values::Keep;
 use crate::error::Error;
 use crate::sys::directory::Owner;
 use crate::sys::fds::errno;
-use crate::sys::spawn::{ChildSpec, Failure, Parentage, Program, Session, Stage};
-use crate::sys::words::Words;
-use command::{c_string, candidates, shown};
+use command::shown;
 use identity::User;
 
 /// What will be done.
@@ -102,84 +101,13 @@ impl Plan {
             pidfile,
             manager,
             output: output(cli.syslog, cli.logdir.as_deref())?,
-            ground: if cli.background {
-                Ground::Background
-            } else {
-                Ground::Foreground
-            },
+            ground: if cli.background { Ground::Background } else { Ground::Foreground },
             command: cli.command,
             user,
             root,
             work_dir,
             umask,
         })
-    }
-
-    /// The server. `log_dir` is where it works unless `-w` says otherwise.
-    pub fn server(&self, log_dir: Option<&Path>) -> ChildSpec {
-        // A manager works elsewhere, so its server must find back.
-        let caller_dir = self.start_dir.as_ref().filter(|_| self.manager.is_some());
-        let work_dir = match (&self.work_dir, log_dir, &self.root) {
-            (Some(work_dir), _, _) => Some(work_dir.clone()),
-            (None, Some(log_dir), None) => Some(log_dir.to_owned()),
-            (None, Some(log_dir), Some(root)) => Some(seen_from(root, log_dir)),
-            (None, None, None) => caller_dir.cloned(),
-            (None, None, Some(_)) => None,
-        };
-        let slash = Path::new("/");
-        let base = match &self.root {
-            Some(_) => slash,
-            None => self.start_dir.as_deref().unwrap_or(slash),
-        };
-        let session = if self.manager.is_some() {
-            Session::Own
-        } else {
-            Session::Inherited
-        };
-        ChildSpec {
-            session,
-            root: self.root.clone().map(c_string),
-            work_dir: work_dir.map(c_string),
-            ..self.child(Program {
-                candidates: candidates(&self.command[0], &self.search, base),
-                arguments: Words::new(&self.command),
-                environment: Words::new(&self.environment),
-            })
-        }
-    }
-
-    /// The termination handler, with the variables that are the same at every death.
-    pub fn handler<'a>(
-        &self,
-        handler: &Path,
-        constants: impl Iterator<Item = (&'a str, &'a OsStr)>,
-    ) -> ChildSpec {
-        let constants = constants.map(|(name, value)| assignment(OsStr::new(name), value));
-        self.child(Program {
-            candidates: vec![c_string(handler)],
-            arguments: Words::new([handler]),
-            environment: Words::new(self.environment.iter().cloned().chain(constants)),
-        })
-    }
-
-    /// The logger that takes output under this prefix: a manager's child, and nobody's where
-    /// vsrun becomes the server.
-    pub fn logger(&self, prefix: &OsStr) -> ChildSpec {
-        let parentage = match self.manager {
-            Some(_) => Parentage::Ours,
-            None => Parentage::Orphan,
-        };
-        let slash = Path::new("/");
-        let base = self.start_dir.as_deref().unwrap_or(slash);
-        ChildSpec {
-            parentage,
-            work_dir: Some(c_string(slash)),
-            ..self.child(Program {
-                candidates: candidates(OsStr::new("logger"), &self.search, base),
-                arguments: Words::new([OsStr::new("logger"), OsStr::new("-t"), prefix]),
-                environment: Words::new(&self.environment),
-            })
-        }
     }
 
     /// Who new log files and directories belong to, where it is not the caller.
@@ -191,76 +119,11 @@ impl Plan {
     pub fn command_line(&self) -> OsString {
         shown(&self.command)
     }
-
-    /// The error that stands for a child's failure. `program` is what was to be executed: command,
-    /// handler or logger, and its name.
-    pub fn error(
-        &self,
-        program: (&'static str, &OsStr),
-        spec: &ChildSpec,
-        failure: Failure,
-    ) -> Error {
-        let Failure { stage, reason } = failure;
-        let path = |path: &Option<CString>| {
-            OsStr::from_bytes(path.as_deref().unwrap_or_default().to_bytes()).to_owned()
-        };
-        let object = match stage {
-            Stage::Execute => {
-                let (what, object) = program;
-                return Error::CannotExecute {
-                    what,
-                    object: object.to_owned(),
-                    reason,
-                };
-            }
-            Stage::Root => path(&spec.root),
-            Stage::WorkDir => path(&spec.work_dir),
-            Stage::Announce => self.pidfile.clone().unwrap_or_default().into(),
-            Stage::Groups | Stage::Group | Stage::User | Stage::Capabilities | Stage::Proof => self
-                .user
-                .as_ref()
-                .map(|user| user.name.clone())
-                .unwrap_or_default(),
-            Stage::Channel | Stage::Fork | Stage::Session | Stage::Streams => OsString::new(),
-        };
-        Error::Cannot {
-            doing: stage.doing(),
-            object,
-            reason,
-        }
-    }
-
-    /// A child of the user's, in a session of its own, where vsrun itself is.
-    fn child(&self, program: Program) -> ChildSpec {
-        ChildSpec {
-            program,
-            session: Session::Own,
-            parentage: Parentage::Ours,
-            root: None,
-            work_dir: None,
-            identity: self.user.as_ref().and_then(|user| user.change.clone()),
-            umask: self.umask,
-        }
-    }
-}
-
-/// The path under which a directory is found inside a root, or the root itself if it lies outside.
-fn seen_from(root: &Path, dir: &Path) -> PathBuf {
-    let inside = dir.canonicalize().ok().zip(root.canonicalize().ok());
-    let inside = inside
-        .as_ref()
-        .and_then(|(dir, root)| dir.strip_prefix(root).ok());
-    Path::new("/").join(inside.unwrap_or(Path::new("")))
 }
 
 fn management(values: &[OsString]) -> Result<Management, Error> {
-    let [pidfile, handler] = values else {
-        unreachable!("clap takes two values")
-    };
-    Ok(Management {
-        pidfile: absolute(pidfile)?,
-        handler: absolute(handler)?,
-    })
+    let [pidfile, handler] = values else { unreachable!("clap takes two values") };
+    Ok(Management { pidfile: absolute(pidfile)?, handler: absolute(handler)? })
 }
 
 fn output(syslog: Option<OsString>, logdir: Option<&[OsString]>) -> Result<Output, Error> {
@@ -273,11 +136,8 @@ fn output(syslog: Option<OsString>, logdir: Option<&[OsString]>) -> Result<Outpu
 
 fn duration(typed: &OsStr) -> Result<Keep, Error> {
     let text = typed.to_str().unwrap_or_default();
-    let refused = |reason| Error::Refused {
-        doing: "use keep duration",
-        object: typed.into(),
-        reason,
-    };
+    let refused =
+        |reason| Error::Refused { doing: "use keep duration", object: typed.into(), reason };
     text.parse().map_err(refused)
 }
 
@@ -292,12 +152,8 @@ fn environment(user: Option<&User>) -> Vec<OsString> {
             && !matches!(bytes, b"LISTEN_FDS" | b"LISTEN_PID" | b"LISTEN_FDNAMES")
             && own.iter().all(|(own, _)| name != own)
     });
-    let own = own
-        .iter()
-        .map(|(name, value)| assignment(OsStr::new(name), value));
-    kept.map(|(name, value)| assignment(&name, &value))
-        .chain(own)
-        .collect()
+    let own = own.iter().map(|(name, value)| assignment(OsStr::new(name), value));
+    kept.map(|(name, value)| assignment(&name, &value)).chain(own).collect()
 }
 
 fn assignment(name: &OsStr, value: &OsStr) -> OsString {
@@ -332,9 +188,7 @@ mod tests {
 
     fn plan(line: &[&str]) -> Result<Plan, Error> {
         let words = ["vsrun"].iter().chain(line).map(OsString::from);
-        let Asked::Server(cli) = parse(words)? else {
-            panic!("asked for a text")
-        };
+        let Asked::Server(cli) = parse(words)? else { panic!("asked for a text") };
         Plan::new(cli, Mode::empty())
     }
 
@@ -345,36 +199,18 @@ mod tests {
 
     #[test]
     fn the_working_directory_is_the_first_that_is_named() {
-        let here = env::current_dir()
-            .expect("a directory")
-            .to_str()
-            .map(str::to_owned);
+        let here = env::current_dir().expect("a directory").to_str().map(str::to_owned);
         assert_eq!(work_dir(&["--", "x"], None), None);
         assert_eq!(work_dir(&["-m", "/m", "/h", "--", "x"], None), here);
-        assert_eq!(
-            work_dir(&["-w", "/usr", "--", "x"], Some("/tmp")).as_deref(),
-            Some("/usr")
-        );
-        assert_eq!(
-            work_dir(&["--", "x"], Some("/tmp")).as_deref(),
-            Some("/tmp")
-        );
+        assert_eq!(work_dir(&["-w", "/usr", "--", "x"], Some("/tmp")).as_deref(), Some("/usr"));
+        assert_eq!(work_dir(&["--", "x"], Some("/tmp")).as_deref(), Some("/tmp"));
         assert_eq!(
             work_dir(&["-r", "/usr", "-w", "bin", "--", "x"], None).as_deref(),
             Some("/bin")
         );
-        assert_eq!(
-            work_dir(&["-r", "/usr", "--", "x"], Some("/usr/bin")).as_deref(),
-            Some("/bin")
-        );
-        assert_eq!(
-            work_dir(&["-r", "/usr", "--", "x"], Some("/tmp")).as_deref(),
-            Some("/")
-        );
-        assert_eq!(
-            work_dir(&["-m", "/m", "/h", "-r", "/usr", "--", "x"], None),
-            None
-        );
+        assert_eq!(work_dir(&["-r", "/usr", "--", "x"], Some("/usr/bin")).as_deref(), Some("/bin"));
+        assert_eq!(work_dir(&["-r", "/usr", "--", "x"], Some("/tmp")).as_deref(), Some("/"));
+        assert_eq!(work_dir(&["-m", "/m", "/h", "-r", "/usr", "--", "x"], None), None);
     }
 
     #[test]
@@ -387,12 +223,7 @@ mod tests {
 
     #[test]
     fn a_keep_duration_that_is_none_is_named_in_the_error() {
-        let error = plan(&["-d", "/log", "-3d", "--", "x"])
-            .expect_err("refused")
-            .to_string();
-        assert!(
-            error.starts_with("cannot use keep duration '-3d': "),
-            "{error}"
-        );
+        let error = plan(&["-d", "/log", "-3d", "--", "x"]).expect_err("refused").to_string();
+        assert!(error.starts_with("cannot use keep duration '-3d': "), "{error}");
     }
 }

@@ -40,11 +40,7 @@ pub struct Made {
 impl Made {
     /// Removes the directory if it is still empty.
     pub fn remove(&self) -> Result<(), Errno> {
-        unlinkat(
-            &self.parent,
-            self.name.as_os_str(),
-            UnlinkatFlags::RemoveDir,
-        )
+        unlinkat(&self.parent, self.name.as_os_str(), UnlinkatFlags::RemoveDir)
     }
 }
 
@@ -69,10 +65,7 @@ impl Directory {
             };
             let directory = make(parent, name, owner, mode)?;
             let parent = reopen(parent, OFlag::O_PATH)?;
-            made.push(Made {
-                parent,
-                name: name.to_owned(),
-            });
+            made.push(Made { parent, name: name.to_owned() });
             Ok(directory)
         })
     }
@@ -89,11 +82,8 @@ impl Directory {
     /// Creates a file for writing at its end; EEXIST if anything stands under the name.
     pub fn create(&self, name: &OsStr, owner: Option<Owner>, mode: u32) -> Result<OwnedFd, Errno> {
         let flags = OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT | OFlag::O_EXCL;
-        let file = self.open_file(
-            name,
-            flags,
-            Mode::from_bits_truncate(first_mode(owner, mode)),
-        )?;
+        let file =
+            self.open_file(name, flags, Mode::from_bits_truncate(first_mode(owner, mode)))?;
         if let Err(reason) = hand_over(&file, owner, mode) {
             // The error is the one to tell; a file that stays is empty.
             let _ = self.remove(name);
@@ -175,21 +165,13 @@ fn walk(
     mut missing: impl FnMut(BorrowedFd<'_>, &OsStr, Place) -> Result<OwnedFd, Errno>,
 ) -> Result<Directory, Errno> {
     let mut steps: VecDeque<OsString> = steps_of(path);
-    let mut here = open(
-        "/",
-        OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
-        Mode::empty(),
-    )?;
+    let mut here = open("/", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
     let mut links = 0;
     while let Some(step) = steps.pop_front() {
         let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let next = match openat(&here, step.as_os_str(), flags, Mode::empty()) {
             Err(Errno::ENOENT) => {
-                let place = if steps.is_empty() {
-                    Place::Last
-                } else {
-                    Place::Inner
-                };
+                let place = if steps.is_empty() { Place::Last } else { Place::Inner };
                 missing(here.as_fd(), &step, place)?
             }
             opened => opened?,
@@ -264,10 +246,5 @@ fn hand_over(made: &OwnedFd, owner: Option<Owner>, mode: u32) -> Result<(), Errn
 }
 
 fn reopen(directory: BorrowedFd<'_>, flags: OFlag) -> Result<OwnedFd, Errno> {
-    openat(
-        directory,
-        ".",
-        flags | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
-        Mode::empty(),
-    )
+    openat(directory, ".", flags | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
 }

@@ -44,13 +44,7 @@ fn soft_limit() -> RawFd {
 /// Async-signal-safe. Where the kernel cannot (before Linux 5.11), our own do so anyway.
 pub(super) fn close_all_on_exec() {
     // SAFETY: only sets flags.
-    unsafe {
-        libc::close_range(
-            3,
-            libc::c_uint::MAX,
-            libc::CLOSE_RANGE_CLOEXEC as libc::c_int,
-        )
-    };
+    unsafe { libc::close_range(3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_int) };
 }
 
 /// Opens `/dev/null` for reading and writing.

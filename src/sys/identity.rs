@@ -4,7 +4,7 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::unistd::{Gid, Uid};
 
-use super::spawn::{Failure, Stage};
+use super::failure::{Failure, Stage};
 
 // The C library's wrappers change every thread; the kernel's calls change the one that is about
 // to exec. Where ids were once 16 bits wide, the calls have a second name.
@@ -29,10 +29,7 @@ pub struct Identity {
 /// Whether this process may become anybody: it has CAP_SETUID and CAP_SETGID (capabilities(7)).
 pub fn is_privileged() -> bool {
     const CAP_SETGID_AND_SETUID: u32 = 1 << 6 | 1 << 7;
-    let header = CapabilityHeader {
-        version: CAPABILITY_VERSION_3,
-        pid: 0,
-    };
+    let header = CapabilityHeader { version: CAPABILITY_VERSION_3, pid: 0 };
     let mut held = NO_CAPABILITIES;
     // SAFETY: header and data have the layout of version 3 and outlive the call.
     let read = unsafe { libc::syscall(libc::SYS_capget, &raw const header, held.as_mut_ptr()) };
@@ -60,30 +57,19 @@ pub(super) fn assume(identity: &Identity) -> Result<(), Failure> {
     // `Gid` is a transparent wrapper of gid_t.
     let (count, groups) = (identity.groups.len(), identity.groups.as_ptr());
     // SAFETY: the array has `count` ids and outlives the call.
-    checked(Stage::Groups, unsafe {
-        libc::syscall(SETGROUPS, count, groups)
-    })?;
+    checked(Stage::Groups, unsafe { libc::syscall(SETGROUPS, count, groups) })?;
     // SAFETY: no memory is passed.
-    checked(Stage::Group, unsafe {
-        libc::syscall(SETRESGID, gid, gid, gid)
-    })?;
+    checked(Stage::Group, unsafe { libc::syscall(SETRESGID, gid, gid, gid) })?;
     // SAFETY: no memory is passed.
-    checked(Stage::User, unsafe {
-        libc::syscall(SETRESUID, uid, uid, uid)
-    })?;
+    checked(Stage::User, unsafe { libc::syscall(SETRESUID, uid, uid, uid) })?;
     if identity.uid.is_root() {
         return Ok(());
     }
     // A caller's securebits may have kept capabilities, and inheritable ones always stay.
-    let header = CapabilityHeader {
-        version: CAPABILITY_VERSION_3,
-        pid: 0,
-    };
+    let header = CapabilityHeader { version: CAPABILITY_VERSION_3, pid: 0 };
     let (header, none) = (&raw const header, NO_CAPABILITIES.as_ptr());
     // SAFETY: header and data have the layout of version 3 and outlive the call.
-    checked(Stage::Capabilities, unsafe {
-        libc::syscall(libc::SYS_capset, header, none)
-    })?;
+    checked(Stage::Capabilities, unsafe { libc::syscall(libc::SYS_capset, header, none) })?;
     prove(uid, gid)
 }
 
@@ -100,15 +86,10 @@ fn prove(uid: libc::uid_t, gid: libc::gid_t) -> Result<(), Failure> {
     if groups_gone && users_gone && regained == -1 {
         Ok(())
     } else {
-        Err(Failure {
-            stage: Stage::Proof,
-            reason: Errno::EPERM,
-        })
+        Err(Failure { stage: Stage::Proof, reason: Errno::EPERM })
     }
 }
 
 fn checked(stage: Stage, result: libc::c_long) -> Result<(), Failure> {
-    Errno::result(result)
-        .map(drop)
-        .map_err(|reason| Failure { stage, reason })
+    Errno::result(result).map(drop).map_err(|reason| Failure { stage, reason })
 }

@@ -4,7 +4,9 @@
 
 pub mod clock;
 pub mod directory;
+pub mod failure;
 pub mod fds;
+pub mod fork;
 pub mod identity;
 pub mod lock;
 pub mod signals;

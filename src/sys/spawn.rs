@@ -11,6 +11,8 @@ use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, 
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 
+use super::failure::{Failure, Report, Stage, at};
+use super::fork::{Fork, fork, leave};
 use super::identity::{self, Identity};
 use super::wait::wait_for;
 use super::words::Words;
@@ -73,82 +75,6 @@ pub struct Streams<'a> {
     pub output: Option<BorrowedFd<'a>>,
 }
 
-/// What a child was doing when the system refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
-    /// Opening the channel to the child.
-    Channel,
-    /// Forking.
-    Fork,
-    /// Making the child known, before it is let go.
-    Announce,
-    /// Leaving the caller's session.
-    Session,
-    /// Placing the standard streams.
-    Streams,
-    /// Changing the root directory.
-    Root,
-    /// Changing the working directory.
-    WorkDir,
-    /// Setting the supplementary groups.
-    Groups,
-    /// Setting the group.
-    Group,
-    /// Setting the user.
-    User,
-    /// Giving up capabilities.
-    Capabilities,
-    /// Proving that root's privilege cannot be had back.
-    Proof,
-    /// Executing the program.
-    Execute,
-}
-
-impl Stage {
-    /// What was being done, to stand between "cannot" and the object.
-    pub fn doing(self) -> &'static str {
-        match self {
-            Stage::Channel => "open a channel",
-            Stage::Fork => "fork",
-            Stage::Announce => "write pidfile",
-            Stage::Session => "leave the session",
-            Stage::Streams => "place the standard streams",
-            Stage::Root => "change root to",
-            Stage::WorkDir => "change directory to",
-            Stage::Groups => "set the groups of user",
-            Stage::Group => "set the group of user",
-            Stage::User => "change to user",
-            Stage::Capabilities => "drop the capabilities of user",
-            Stage::Proof => "drop all privilege for user",
-            Stage::Execute => "execute command",
-        }
-    }
-}
-
-/// The stages that a child can report, in the order of their numbers on the channel.
-const REPORTED: [Stage; 11] = [
-    Stage::Fork,
-    Stage::Session,
-    Stage::Streams,
-    Stage::Root,
-    Stage::WorkDir,
-    Stage::Groups,
-    Stage::Group,
-    Stage::User,
-    Stage::Capabilities,
-    Stage::Proof,
-    Stage::Execute,
-];
-
-/// Why there is no child, as data: the words for it are found elsewhere.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Failure {
-    /// What was being done.
-    pub stage: Stage,
-    /// The system's reason.
-    pub reason: Errno,
-}
-
 /// Starts a child. It is held just before the exec until `announce` has made its id known; when
 /// this returns, the exec has succeeded.
 pub fn spawn(
@@ -172,10 +98,7 @@ pub fn exec_here(spec: &ChildSpec, streams: Streams<'_>) -> Failure {
         Ok(errors) => errors,
         Err(error) => {
             let reason = Errno::from_raw(error.raw_os_error().unwrap_or_default());
-            return Failure {
-                stage: Stage::Streams,
-                reason,
-            };
+            return Failure { stage: Stage::Streams, reason };
         }
     };
     let failure = match become_child(spec, streams) {
@@ -188,30 +111,6 @@ pub fn exec_here(spec: &ChildSpec, streams: Streams<'_>) -> Failure {
     failure
 }
 
-/// What a fork makes of the caller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fork {
-    /// The caller itself, with the child's id.
-    Parent(Pid),
-    /// The new process.
-    Child,
-}
-
-/// Forks. Only for processes with one thread, so that the child may go on like its parent.
-pub fn fork() -> Result<Fork, Errno> {
-    // SAFETY: there is one thread, so no lock can be held by another one.
-    match Errno::result(unsafe { libc::fork() })? {
-        0 => Ok(Fork::Child),
-        pid => Ok(Fork::Parent(Pid::from_raw(pid))),
-    }
-}
-
-/// Ends a forked process without running anything that its parent set up.
-pub fn leave(status: i32) -> ! {
-    // SAFETY: _exit does not return and runs nothing.
-    unsafe { libc::_exit(status) }
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Task {
     Execute,
@@ -220,8 +119,6 @@ enum Task {
 
 /// What the parent sends when the child may go on.
 const GO: [u8; 1] = [1];
-/// A report on the channel: the stage's number and the reason's.
-type Report = [u8; 5];
 
 fn start(
     spec: &ChildSpec,
@@ -235,9 +132,7 @@ fn start(
         Fork::Parent(child) => child,
     };
     drop(theirs);
-    let outcome = announce(child)
-        .map_err(at(Stage::Announce))
-        .and_then(|()| release(&ours));
+    let outcome = announce(child).map_err(at(Stage::Announce)).and_then(|()| release(&ours));
     // A child that is still held ends when the channel closes.
     drop(ours);
     if outcome.is_err() || spec.parentage == Parentage::Orphan {
@@ -248,40 +143,24 @@ fn start(
 }
 
 fn channel() -> Result<(OwnedFd, OwnedFd), Errno> {
-    socketpair(
-        AddressFamily::Unix,
-        SockType::SeqPacket,
-        None,
-        SockFlag::SOCK_CLOEXEC,
-    )
+    socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
 }
 
 /// Lets the child go and waits until it has executed its program, or for its report.
 fn release(channel: &OwnedFd) -> Result<(), Failure> {
-    // A child that has given up already has left its report behind.
+    // Where nobody receives this, a report waits.
     let _ = send(channel.as_raw_fd(), &GO, MsgFlags::MSG_NOSIGNAL);
     let mut report = Report::default();
     loop {
         match recv(channel.as_raw_fd(), &mut report, MsgFlags::empty()) {
-            Ok(0) | Err(Errno::ECONNRESET) => return Ok(()),
+            Ok(0) => return Ok(()),
             Ok(_) => break,
-            Err(Errno::EINTR) => {}
+            // A child that gave up before it was let go has left its report behind.
+            Err(Errno::EINTR | Errno::ECONNRESET) => {}
             Err(reason) => return Err(at(Stage::Channel)(reason)),
         }
     }
-    let [stage, reason @ ..] = report;
-    let stage = REPORTED
-        .get(usize::from(stage))
-        .copied()
-        .unwrap_or(Stage::Channel);
-    Err(Failure {
-        stage,
-        reason: Errno::from_raw(i32::from_ne_bytes(reason)),
-    })
-}
-
-fn at(stage: Stage) -> impl Fn(Errno) -> Failure {
-    move |reason| Failure { stage, reason }
+    Err(Failure::from_report(report))
 }
 
 // From here on everything is async-signal-safe.
@@ -291,13 +170,7 @@ fn run_child(spec: &ChildSpec, streams: Streams<'_>, task: Task, channel: RawFd)
         match fork() {
             Ok(Fork::Child) => {}
             Ok(Fork::Parent(_)) => leave(0),
-            Err(reason) => give_up(
-                channel,
-                Failure {
-                    stage: Stage::Fork,
-                    reason,
-                },
-            ),
+            Err(reason) => give_up(channel, Failure { stage: Stage::Fork, reason }),
         }
     }
     if let Err(failure) = become_child(spec, streams) {
@@ -311,24 +184,15 @@ fn run_child(spec: &ChildSpec, streams: Streams<'_>, task: Task, channel: RawFd)
         Task::Execute => execute(&spec.program),
         Task::Check => match may_execute(&spec.program) {
             Ok(()) => leave(0),
-            Err(reason) => Failure {
-                stage: Stage::Execute,
-                reason,
-            },
+            Err(reason) => Failure { stage: Stage::Execute, reason },
         },
     };
     give_up(channel, failure)
 }
 
 fn give_up(channel: RawFd, failure: Failure) -> ! {
-    let number = REPORTED
-        .iter()
-        .position(|stage| *stage == failure.stage)
-        .unwrap_or(REPORTED.len());
-    let [a, b, c, d] = (failure.reason as i32).to_ne_bytes();
-    let report: Report = [number as u8, a, b, c, d];
     // Without a parent nobody is left to be told.
-    let _ = send(channel, &report, MsgFlags::MSG_NOSIGNAL);
+    let _ = send(channel, &failure.to_report(), MsgFlags::MSG_NOSIGNAL);
     leave(0)
 }
 
@@ -365,9 +229,7 @@ fn become_child(spec: &ChildSpec, streams: Streams<'_>) -> Result<(), Failure> {
 /// dup2(2) takes close-on-exec away, the two numbers being different.
 fn place(stream: BorrowedFd<'_>, number: RawFd) -> Result<(), Failure> {
     // SAFETY: descriptors 0 to 2 are open and belong to the streams.
-    checked(Stage::Streams, unsafe {
-        libc::dup2(stream.as_raw_fd(), number)
-    })
+    checked(Stage::Streams, unsafe { libc::dup2(stream.as_raw_fd(), number) })
 }
 
 fn execute(program: &Program) -> Failure {
@@ -377,10 +239,7 @@ fn execute(program: &Program) -> Failure {
         // SAFETY: path and arrays end as execve(2) wants and outlive the call.
         Errno::result(unsafe { libc::execve(path, arguments, environment) }).map(drop)
     });
-    Failure {
-        stage: Stage::Execute,
-        reason: reason.err().unwrap_or(Errno::ENOENT),
-    }
+    Failure { stage: Stage::Execute, reason: reason.err().unwrap_or(Errno::ENOENT) }
 }
 
 fn may_execute(program: &Program) -> Result<(), Errno> {

@@ -41,10 +41,7 @@ fn wait(child: Pid, flags: i32) -> Result<Option<(Pid, Exit)>, Errno> {
     // SAFETY: `status` outlives the call.
     let pid = Errno::result(unsafe { libc::waitpid(child.as_raw(), &mut status, flags) })?;
     let exit = if libc::WIFSIGNALED(status) {
-        Exit::Signal {
-            number: libc::WTERMSIG(status),
-            core: libc::WCOREDUMP(status),
-        }
+        Exit::Signal { number: libc::WTERMSIG(status), core: libc::WCOREDUMP(status) }
     } else {
         Exit::Status(libc::WEXITSTATUS(status) as u8)
     };

@@ -18,11 +18,7 @@ pub struct Words {
 impl Words {
     /// The strings in their order. None may hold a NUL; those from the kernel never do.
     pub fn new<S: AsRef<OsStr>>(strings: impl IntoIterator<Item = S>) -> Words {
-        let mut words = Words {
-            bytes: Vec::new(),
-            starts: Vec::new(),
-            pointers: Vec::new(),
-        };
+        let mut words = Words { bytes: Vec::new(), starts: Vec::new(), pointers: Vec::new() };
         for string in strings {
             words.push(string.as_ref().as_bytes());
         }
@@ -58,11 +54,7 @@ impl Words {
 
     fn seal(&mut self) {
         self.pointers.clear();
-        self.pointers.extend(
-            self.starts
-                .iter()
-                .map(|start| self.bytes[*start..].as_ptr().cast()),
-        );
+        self.pointers.extend(self.starts.iter().map(|start| self.bytes[*start..].as_ptr().cast()));
         self.pointers.push(ptr::null());
     }
 

@@ -1,0 +1,125 @@
+//! The processes of a plan, each as a [`ChildSpec`].
+
+use std::ffi::{CString, OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use super::command::{c_string, candidates};
+use super::{Plan, assignment};
+use crate::error::Error;
+use crate::sys::failure::{Failure, Stage};
+use crate::sys::spawn::{ChildSpec, Parentage, Program, Session};
+use crate::sys::words::Words;
+
+impl Plan {
+    /// The server. `log_dir` is where it works unless `-w` says otherwise.
+    pub fn server(&self, log_dir: Option<&Path>) -> ChildSpec {
+        // A manager works elsewhere, so its server must find back.
+        let caller_dir = self.start_dir.as_ref().filter(|_| self.manager.is_some());
+        let work_dir = match (&self.work_dir, log_dir, &self.root) {
+            (Some(work_dir), _, _) => Some(work_dir.clone()),
+            (None, Some(log_dir), None) => Some(log_dir.to_owned()),
+            (None, Some(log_dir), Some(root)) => Some(seen_from(root, log_dir)),
+            (None, None, None) => caller_dir.cloned(),
+            (None, None, Some(_)) => None,
+        };
+        let slash = Path::new("/");
+        let base = match &self.root {
+            Some(_) => slash,
+            None => self.start_dir.as_deref().unwrap_or(slash),
+        };
+        let session = if self.manager.is_some() { Session::Own } else { Session::Inherited };
+        ChildSpec {
+            session,
+            root: self.root.clone().map(c_string),
+            work_dir: work_dir.map(c_string),
+            ..self.child(Program {
+                candidates: candidates(&self.command[0], &self.search, base),
+                arguments: Words::new(&self.command),
+                environment: Words::new(&self.environment),
+            })
+        }
+    }
+
+    /// The termination handler, with the variables that are the same at every death.
+    pub fn handler<'a>(
+        &self,
+        handler: &Path,
+        constants: impl Iterator<Item = (&'a str, &'a OsStr)>,
+    ) -> ChildSpec {
+        let constants = constants.map(|(name, value)| assignment(OsStr::new(name), value));
+        self.child(Program {
+            candidates: vec![c_string(handler)],
+            arguments: Words::new([handler]),
+            environment: Words::new(self.environment.iter().cloned().chain(constants)),
+        })
+    }
+
+    /// The logger that takes output under this prefix: a manager's child, and nobody's where
+    /// vsrun becomes the server.
+    pub fn logger(&self, prefix: &OsStr) -> ChildSpec {
+        let parentage = match self.manager {
+            Some(_) => Parentage::Ours,
+            None => Parentage::Orphan,
+        };
+        let slash = Path::new("/");
+        let base = self.start_dir.as_deref().unwrap_or(slash);
+        ChildSpec {
+            parentage,
+            work_dir: Some(c_string(slash)),
+            ..self.child(Program {
+                candidates: candidates(OsStr::new("logger"), &self.search, base),
+                arguments: Words::new([OsStr::new("logger"), OsStr::new("-t"), prefix]),
+                environment: Words::new(&self.environment),
+            })
+        }
+    }
+
+    /// The error that stands for a child's failure. `program` is what was to be executed: command,
+    /// handler or logger, and its name.
+    pub fn error(
+        &self,
+        program: (&'static str, &OsStr),
+        spec: &ChildSpec,
+        failure: Failure,
+    ) -> Error {
+        let Failure { stage, reason } = failure;
+        let path = |path: &Option<CString>| {
+            OsStr::from_bytes(path.as_deref().unwrap_or_default().to_bytes()).to_owned()
+        };
+        let object = match stage {
+            Stage::Execute => {
+                let (what, object) = program;
+                return Error::CannotExecute { what, object: object.to_owned(), reason };
+            }
+            Stage::Root => path(&spec.root),
+            Stage::WorkDir => path(&spec.work_dir),
+            Stage::Announce => self.pidfile.clone().unwrap_or_default().into(),
+            Stage::Groups | Stage::Group | Stage::User | Stage::Capabilities | Stage::Proof => {
+                self.user.as_ref().map(|user| user.name.clone()).unwrap_or_default()
+            }
+            Stage::Channel | Stage::Fork | Stage::Session | Stage::Streams => OsString::new(),
+        };
+        Error::Cannot { doing: stage.doing(), object, reason }
+    }
+
+    /// A child of the user's, in a session of its own, where vsrun itself is.
+    fn child(&self, program: Program) -> ChildSpec {
+        ChildSpec {
+            program,
+            session: Session::Own,
+            parentage: Parentage::Ours,
+            root: None,
+            work_dir: None,
+            identity: self.user.as_ref().and_then(|user| user.change.clone()),
+            umask: self.umask,
+        }
+    }
+}
+
+/// The path under which a directory is found inside a root, or the root itself if it lies outside.
+fn seen_from(root: &Path, dir: &Path) -> PathBuf {
+    let inside = dir.canonicalize().ok().zip(root.canonicalize().ok());
+    let inside = inside.as_ref().and_then(|(dir, root)| dir.strip_prefix(root).ok());
+    Path::new("/").join(inside.unwrap_or(Path::new("")))
+}
