@@ -94,7 +94,7 @@ impl fmt::Display for Cause {
         match self {
             Cause::Ended(exit) => exit.fmt(f),
             Cause::NotStarted(Failure { stage, reason }) => {
-                write!(f, "could not be started: cannot {} it: {}", stage.doing(), reason.desc())
+                write!(f, "could not be started: cannot {}: {}", stage.doing(), reason.desc())
             }
         }
     }
