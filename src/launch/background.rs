@@ -7,76 +7,66 @@ use nix::fcntl::OFlag;
 use nix::unistd::{pipe2, read, setsid, write};
 
 use crate::error::Error;
-use crate::plan::Plan;
-use crate::sys::fork::{Fork, fork, leave};
+use crate::sys::fork::{Fork, fork};
 use crate::sys::signals;
 use crate::sys::wait::{Exit, wait_for};
 
-/// The two processes that come out of [`detach`].
+/// The process that a fork leaves this code in.
 #[derive(Debug)]
-pub enum Side {
-    /// The caller's, which has learned the outcome.
-    Caller(u8),
-    /// The one in the background, which reports it.
-    Away(Outcome),
+pub enum Side<T> {
+    /// The one that goes on.
+    Away(T),
+    /// The one that stays behind, and has learned the exit status of the other's start.
+    Behind(u8),
 }
 
-/// Where the outcome of the start is reported, once.
+/// Where a manager reports that it has started, once.
 #[derive(Debug)]
-pub struct Outcome(Option<OwnedFd>);
+pub struct Report(OwnedFd);
 
-impl Outcome {
-    /// Nobody waits for it.
-    pub fn unwatched() -> Outcome {
-        Outcome(None)
-    }
-
+impl Report {
     /// Tells the exit status that the caller is to have.
-    pub fn report(&mut self, status: u8) {
-        if let Some(pipe) = self.0.take() {
-            // A caller that is gone does not want to know.
-            let _ = write(pipe, &[status]);
-        }
+    pub fn send(self, status: u8) {
+        // A caller that is gone does not want to know.
+        let _ = write(self.0, &[status]);
     }
 }
 
-/// Forks twice around a new session (see daemon(7)), so that what runs on has no terminal and
-/// cannot get one. The caller waits until the outcome is reported, or until a server has been
-/// executed in place of reporting it.
-pub fn detach(plan: &Plan) -> Result<Side, Error> {
+/// Forks, and opens a session without a terminal (see setsid(2)). The caller waits for the exit
+/// status of the process that goes on.
+pub fn leave_session() -> Result<Side<()>, Error> {
     let cannot = |reason| Error::cannot("go into the background", "", reason);
-    let (outcome, report) = pipe2(OFlag::O_CLOEXEC).map_err(cannot)?;
     match fork().map_err(cannot)? {
-        Fork::Parent(session_leader) => {
-            drop(report);
+        Fork::Child => setsid().map(|_| Side::Away(())).map_err(cannot),
+        Fork::Parent(leader) => {
             // The caller may be interrupted while it waits.
             signals::give_back();
-            match wait_for(session_leader).map_err(cannot)? {
-                Exit::Status(0) => learn(&outcome, plan).map(Side::Caller),
-                Exit::Status(reason) => Err(cannot(Errno::from_raw(reason.into()))),
+            match wait_for(leader).map_err(cannot)? {
+                Exit::Status(status) => Ok(Side::Behind(status)),
                 Exit::Signal { .. } => Err(Error::NoOutcome),
             }
         }
-        Fork::Child => {
-            drop(outcome);
-            match setsid().and_then(|_| fork()) {
-                Ok(Fork::Child) => Ok(Side::Away(Outcome(Some(report)))),
-                Ok(Fork::Parent(_)) => leave(0),
-                Err(reason) => leave(reason as i32),
-            }
-        }
     }
 }
 
-fn learn(outcome: &OwnedFd, plan: &Plan) -> Result<u8, Error> {
-    let mut status = [0];
-    loop {
-        match read(outcome, &mut status) {
-            Ok(0) if plan.manager.is_none() => return Ok(0),
-            Ok(0) => return Err(Error::NoOutcome),
-            Ok(_) => return Ok(status[0]),
-            Err(Errno::EINTR) => {}
-            Err(reason) => return Err(Error::cannot("learn the outcome", "", reason)),
+/// Forks once more, so that what goes on and stays leads no session and cannot get a terminal
+/// (see daemon(7)). The session's leader waits for its report.
+pub fn leave_leader() -> Result<Side<Report>, Error> {
+    let cannot = |reason| Error::cannot("go into the background", "", reason);
+    let (outcome, report) = pipe2(OFlag::O_CLOEXEC).map_err(cannot)?;
+    match fork().map_err(cannot)? {
+        Fork::Child => Ok(Side::Away(Report(report))),
+        Fork::Parent(_) => {
+            drop(report);
+            let mut status = [0];
+            loop {
+                match read(&outcome, &mut status) {
+                    Ok(0) => return Err(Error::NoOutcome),
+                    Ok(_) => return Ok(Side::Behind(status[0])),
+                    Err(Errno::EINTR) => {}
+                    Err(reason) => return Err(cannot(reason)),
+                }
+            }
         }
     }
 }

@@ -1,29 +1,25 @@
 //! Doing it: the order of things from the first instruction to the server's.
 
 mod background;
+mod unmanaged;
 
 use std::io::Write as _;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
-use std::sync::mpsc;
-use std::thread;
 
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::getpid;
 
 use crate::cli::{self, Asked};
 use crate::error::Error;
 use crate::logs::Output;
-use crate::logs::directory::LogDirectory;
 use crate::manager;
-use crate::message::{complain, escaped, write_line};
+use crate::message::complain;
 use crate::pidfile::claim::Claim;
 use crate::pidfile::{Before, Pidfile};
 use crate::plan::{Ground, Management, Plan};
-use crate::sys::failure::Failure;
-use crate::sys::spawn::{Streams, check, exec_here};
+use crate::sys::spawn::{Streams, check};
 use crate::sys::{fds, signals};
-use background::{Outcome, Side, detach};
+use background::{Report, Side, leave_leader, leave_session};
 
 /// All of vsrun.
 pub fn main() -> ExitCode {
@@ -54,17 +50,26 @@ fn run(plan: &Plan) -> Result<u8, Error> {
     if let Some(management) = &plan.manager {
         check_handler(plan, management, &null)?;
     }
-    match plan.ground {
-        Ground::Foreground => serve(plan, null, &mut Outcome::unwatched()),
-        Ground::Background => match detach(plan)? {
-            Side::Caller(status) => Ok(status),
-            Side::Away(mut outcome) => {
-                let status = serve(plan, null, &mut outcome).unwrap_or_else(|error| {
+    if plan.ground == Ground::Background {
+        if let Side::Behind(status) = leave_session()? {
+            return Ok(status);
+        }
+    }
+    match (&plan.manager, plan.ground) {
+        (None, _) => unmanaged::start(plan, &null),
+        (Some(management), Ground::Foreground) => manage(plan, management, null, || {}),
+        (Some(management), Ground::Background) => match leave_leader()? {
+            Side::Behind(status) => Ok(status),
+            Side::Away(report) => {
+                let mut report = Some(report);
+                let mut tell =
+                    |status| report.take().into_iter().for_each(|to: Report| to.send(status));
+                let managed = manage(plan, management, null, || tell(0));
+                Ok(managed.unwrap_or_else(|error| {
                     complain(format_args!("{error}"));
+                    tell(error.status());
                     error.status()
-                });
-                outcome.report(status);
-                Ok(status)
+                }))
             }
         },
     }
@@ -78,69 +83,17 @@ fn check_handler(plan: &Plan, management: &Management, null: &OwnedFd) -> Result
     check(&spec, streams).map_err(|failure| plan.error(program, &spec, failure))
 }
 
-fn serve(plan: &Plan, null: OwnedFd, outcome: &mut Outcome) -> Result<u8, Error> {
-    let claim = plan.manager.as_ref().map(|management| Claim::stake(&management.pidfile));
-    let claim = claim.transpose()?;
-    let pidfile = plan.pidfile.as_ref().map(|path| Pidfile::open(path, Before::Replaceable));
-    let pidfile = pidfile.transpose()?;
-    let output = Output::open(plan)?;
-    match (claim, &plan.manager) {
-        (Some(claim), Some(management)) => {
-            manager::run(plan, management, null, claim, pidfile, output, || outcome.report(0))
-        }
-        _ => become_server(plan, &null, pidfile, output),
-    }
-}
-
-/// Turns this process into the server. Returns only when that fails.
-fn become_server(
+fn manage(
     plan: &Plan,
-    null: &OwnedFd,
-    mut pidfile: Option<Pidfile>,
-    output: Output,
+    management: &Management,
+    null: OwnedFd,
+    up: impl FnOnce(),
 ) -> Result<u8, Error> {
-    let spec = plan.server(output.directory().map(LogDirectory::path));
-    let stream = output.of_server().map(|stream| stream.try_clone_to_owned()).transpose();
-    let stream = stream
-        .map_err(|error| Error::cannot("place the standard streams", "", fds::errno(error)))?;
-    if let Some(pidfile) = &mut pidfile {
-        let written = pidfile.write(getpid());
-        written.map_err(|reason| Error::cannot("write pidfile", pidfile.path(), reason))?;
-    }
-    if let Some(own) = output.of_vsrun() {
-        let (pid, command) = (getpid(), plan.command_line());
-        let text = format_args!("starting server {pid}: {}", escaped(&command));
-        // A log that cannot be written now keeps no server from starting.
-        let _ = write_line(own, output.style(), text);
-    }
-    let files = match output {
-        Output::Files(mut files) => {
-            while files.directory.expire_some() {}
-            Some(files)
-        }
-        Output::Inherited | Output::Syslog(_) => None,
-    };
-    let streams = Streams { input: null.as_fd(), output: stream.as_ref().map(AsFd::as_fd) };
-    let failure = guarded((pidfile, files), || exec_here(&spec, streams))
-        .map_err(|error| Error::cannot("start a thread", "", fds::errno(error)))?;
-    Err(plan.error(("command", &plan.command[0]), &spec, failure))
+    let claim = Claim::stake(&management.pidfile)?;
+    let pidfile = open_pidfile(plan)?;
+    manager::run(plan, management, null, claim, pidfile, Output::open(plan)?, up)
 }
 
-/// Executes, and drops `traces` if that fails. Another thread does that, since this one may have
-/// given up the root and the privilege that it takes; an exec that succeeds ends it (execve(2)).
-fn guarded<T: Send + 'static>(
-    traces: T,
-    execute: impl FnOnce() -> Failure,
-) -> std::io::Result<Failure> {
-    let (failed, heard) = mpsc::channel::<()>();
-    let guardian = thread::Builder::new().spawn(move || {
-        // What is heard is that the other end is gone.
-        let _ = heard.recv();
-        drop(traces);
-    })?;
-    let failure = execute();
-    drop(failed);
-    // A guardian that panicked has aborted the process.
-    let _ = guardian.join();
-    Ok(failure)
+fn open_pidfile(plan: &Plan) -> Result<Option<Pidfile>, Error> {
+    plan.pidfile.as_ref().map(|path| Pidfile::open(path, Before::Replaceable)).transpose()
 }

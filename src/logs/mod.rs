@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 
 use crate::error::Error;
-use crate::message::Style;
+use crate::message::{Style, complain};
 use crate::plan::{self, Plan};
 use directory::LogDirectory;
 use rotation::Log;
@@ -56,6 +56,9 @@ impl Output {
                 let cannot = |reason| Error::cannot("open a pipe to logger", "", reason);
                 let mut syslog = Syslog::open(spec).map_err(cannot)?;
                 let program = ("command", OsStr::new("logger"));
+                if syslog.is_deaf() {
+                    complain(format_args!("no syslog daemon listens at {}", syslog::SOCKET));
+                }
                 syslog.start().map_err(|failure| plan.error(program, syslog.spec(), failure))?;
                 Ok(Output::Syslog(Box::new(syslog)))
             }
@@ -66,6 +69,14 @@ impl Output {
     pub fn commit(&mut self) {
         if let Output::Files(files) = self {
             files.directory.commit();
+        }
+    }
+
+    /// The log files alone, the rest being closed.
+    pub fn into_files(self) -> Option<Files> {
+        match self {
+            Output::Files(files) => Some(files),
+            Output::Inherited | Output::Syslog(_) => None,
         }
     }
 

@@ -95,9 +95,6 @@ impl Manager {
         self.server.commit();
         self.output.commit();
         self.redirect();
-        if matches!(&self.output, Output::Syslog(syslog) if syslog.is_deaf()) {
-            self.messages.say(format_args!("no syslog daemon listens at {}", syslog::SOCKET));
-        }
         self.say_started(pid);
     }
 

@@ -88,6 +88,12 @@ impl Pidfile {
         }
     }
 
+    /// Leaves the file to a server that outlives this process.
+    pub fn leave(mut self) {
+        self.written = None;
+        self.commit();
+    }
+
     /// Forgets what the file held before: the start has succeeded.
     pub fn commit(&mut self) {
         self.replaced = None;

@@ -23,10 +23,9 @@ impl Plan {
             (None, None, None) => caller_dir.cloned(),
             (None, None, Some(_)) => None,
         };
-        let slash = Path::new("/");
         let base = match &self.root {
-            Some(_) => slash,
-            None => self.start_dir.as_deref().unwrap_or(slash),
+            Some(_) => Some(Path::new("/")),
+            None => self.start_dir.as_deref(),
         };
         let session = if self.manager.is_some() { Session::Own } else { Session::Inherited };
         ChildSpec {
@@ -62,13 +61,15 @@ impl Plan {
             Some(_) => Parentage::Ours,
             None => Parentage::Orphan,
         };
-        let slash = Path::new("/");
-        let base = self.start_dir.as_deref().unwrap_or(slash);
         ChildSpec {
             parentage,
-            work_dir: Some(c_string(slash)),
+            work_dir: Some(c_string("/")),
             ..self.child(Program {
-                candidates: candidates(OsStr::new("logger"), &self.search, base),
+                candidates: candidates(
+                    OsStr::new("logger"),
+                    &self.search,
+                    self.start_dir.as_deref(),
+                ),
                 arguments: Words::new([OsStr::new("logger"), OsStr::new("-t"), prefix]),
                 environment: Words::new(&self.environment),
             })

@@ -14,17 +14,22 @@ const SHOWN_MAX: usize = 100 * 1024;
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The paths at which a command is looked for, in turn: itself if it has a slash, else its name in
-/// each directory of the search path. Relative ones are taken from `base`.
-pub fn candidates(command: &OsStr, search: &OsStr, base: &Path) -> Vec<CString> {
+/// each directory of the search path. Relative ones are taken from `base`, and passed over where
+/// that is gone.
+pub fn candidates(command: &OsStr, search: &OsStr, base: Option<&Path>) -> Vec<CString> {
     let name = command.as_bytes();
-    if name.is_empty() {
-        return vec![CString::default()];
-    }
-    if name.contains(&b'/') {
-        return vec![c_string(base.join(command).into_os_string())];
-    }
-    let directories = search.as_bytes().split(|byte| *byte == b':').map(OsStr::from_bytes);
-    directories.map(|dir| c_string(base.join(dir).join(command).into_os_string())).collect()
+    let in_search = || search.as_bytes().split(|byte| *byte == b':').map(OsStr::from_bytes);
+    let directories: Vec<&OsStr> = match name {
+        [] => Vec::new(),
+        _ if name.contains(&b'/') => vec![OsStr::new("")],
+        _ => in_search().collect(),
+    };
+    let paths = directories.into_iter().map(|directory| Path::new(directory).join(command));
+    let placed = paths.filter_map(|path| match base {
+        Some(base) => Some(base.join(path)),
+        None => path.is_absolute().then_some(path),
+    });
+    placed.map(c_string).collect()
 }
 
 /// A string for a system call. What came from the command line or the environment holds no NUL.
@@ -49,7 +54,7 @@ mod tests {
     use super::*;
 
     fn found(command: &str, search: &str) -> Vec<String> {
-        let paths = candidates(OsStr::new(command), OsStr::new(search), Path::new("/start"));
+        let paths = candidates(OsStr::new(command), OsStr::new(search), Some(Path::new("/start")));
         paths.into_iter().map(|path| path.into_string().expect("text")).collect()
     }
 
@@ -66,7 +71,14 @@ mod tests {
     fn a_command_with_a_slash_is_a_path() {
         assert_eq!(found("/opt/server", "/bin"), ["/opt/server"]);
         assert_eq!(found("bin/server", "/bin"), ["/start/bin/server"]);
-        assert_eq!(found("", "/bin"), [""]);
+        assert!(found("", "/bin").is_empty());
+    }
+
+    #[test]
+    fn nothing_is_looked_for_relative_to_a_directory_that_is_gone() {
+        let paths = |command: &str| candidates(OsStr::new(command), OsStr::new("lib:/bin"), None);
+        assert_eq!(paths("server"), [c"/bin/server".to_owned()]);
+        assert!(paths("bin/server").is_empty());
     }
 
     #[test]

@@ -98,6 +98,6 @@ impl Failure {
 }
 
 /// Gives a refusal the stage at which it came.
-pub(super) fn at(stage: Stage) -> impl Fn(Errno) -> Failure {
+pub fn at(stage: Stage) -> impl Fn(Errno) -> Failure {
     move |reason| Failure { stage, reason }
 }
