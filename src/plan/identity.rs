@@ -51,6 +51,9 @@ impl User {
         let user = match (entry, number, group) {
             (Some(entry), _, group) => User::known(entry, group)?,
             (None, Some(uid), Some(gid)) => User::unknown(Uid::from_raw(uid), gid),
+            (None, Some(uid), None) if uid == geteuid().as_raw() => {
+                User::unknown(geteuid(), getegid())
+            }
             (None, _, _) => return Err(refused("no such user, and a bare number needs a group")),
         };
         user.permitted().ok_or_else(|| Error::cannot("change to user", typed, Errno::EPERM))
