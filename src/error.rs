@@ -66,6 +66,11 @@ impl Error {
         Error::Cannot { doing, object: object.as_ref().to_owned(), reason }
     }
 
+    /// A value that may not be used, and why.
+    pub fn refused(doing: &'static str, object: impl AsRef<OsStr>, reason: &'static str) -> Error {
+        Error::Refused { doing, object: object.as_ref().to_owned(), reason }
+    }
+
     /// The exit status that goes with this error.
     pub fn status(&self) -> u8 {
         match self {
@@ -87,17 +92,23 @@ impl fmt::Display for Error {
                 write!(f, "cannot {doing} '{}': {reason}", escaped(object))
             }
             Error::Cannot { doing, object, reason } if object.is_empty() => {
-                write!(f, "cannot {doing}: {}", reason.desc())
+                write!(f, "cannot {doing}: {}", said(*reason))
             }
             Error::Cannot { doing, object, reason } => {
-                write!(f, "cannot {doing} '{}': {}", escaped(object), reason.desc())
+                write!(f, "cannot {doing} '{}': {}", escaped(object), said(*reason))
             }
             Error::CannotExecute { what, object, reason } => {
-                write!(f, "cannot execute {what} '{}': {}", escaped(object), reason.desc())
+                write!(f, "cannot execute {what} '{}': {}", escaped(object), said(*reason))
             }
             Error::Managed(Some(pid)) => write!(f, "already managed by process {pid}"),
             Error::Managed(None) => f.write_str("already managed by another process"),
             Error::NoOutcome => f.write_str("the background process died while it was starting"),
         }
     }
+}
+
+/// The system's words for a reason (see strerror(3)).
+pub fn said(reason: Errno) -> String {
+    let text = std::io::Error::from_raw_os_error(reason as i32).to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
 }

@@ -2,11 +2,12 @@
 //! characters escaped. Decides nothing and never blocks on a full pipe.
 
 use std::ffi::OsStr;
-use std::fmt::{self, Write as _};
-use std::os::fd::BorrowedFd;
+use std::fmt::{self, Display, Write as _};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use chrono::Local;
+use nix::errno::Errno;
 
 use crate::sys::fds;
 
@@ -14,8 +15,8 @@ use crate::sys::fds;
 /// (PIPE_BUF, see pipe(7)).
 const LINE_MAX: usize = 4096;
 
-/// Shows bytes as text in which no control character and no invalid UTF-8 is left, so that a
-/// name cannot forge a line of its own.
+/// Shows bytes as text in which no control character, nothing invisible and no invalid UTF-8 is
+/// left, so that a name cannot forge a line of its own.
 pub fn escaped(bytes: &(impl AsRef<OsStr> + ?Sized)) -> Escaped<'_> {
     Escaped(bytes.as_ref().as_bytes())
 }
@@ -28,7 +29,10 @@ impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for chunk in self.0.utf8_chunks() {
             for c in chunk.valid().chars() {
-                if c.is_control() { write!(f, "{}", c.escape_default())? } else { f.write_char(c)? }
+                match c {
+                    '\'' | '"' => f.write_char(c)?,
+                    _ => write!(f, "{}", c.escape_debug())?,
+                }
             }
             for byte in chunk.invalid() {
                 write!(f, "\\x{byte:02x}")?;
@@ -47,73 +51,90 @@ pub enum Style {
     Stamped,
 }
 
-/// vsrun's own lines on standard error, whatever that has become.
+/// Where a manager's lines go. None of them waits for a reader.
 #[derive(Debug)]
 pub struct Messages {
+    to: OwnedFd,
     style: Style,
+    /// How many could not be written.
     lost: u32,
+    /// Whether the last one was cut by a disk that got full.
+    cut: bool,
 }
 
 impl Messages {
-    /// Lines in this style.
-    pub fn new(style: Style) -> Messages {
-        Messages { style, lost: 0 }
+    /// Lines in this style to what `to` leads to.
+    pub fn new(to: BorrowedFd<'_>, style: Style) -> Result<Messages, Errno> {
+        let to = fds::impatient(to).map_err(fds::errno)?;
+        Ok(Messages { to, style, lost: 0, cut: false })
     }
 
-    /// Changes the style of the lines to come.
-    pub fn set_style(&mut self, style: Style) {
-        self.style = style;
+    /// Sends the lines to come elsewhere, if that can be had.
+    pub fn redirect(&mut self, to: BorrowedFd<'_>, style: Style) {
+        if let Ok(to) = fds::impatient(to) {
+            *self = Messages { to, style, ..*self };
+        }
     }
 
     /// Writes one line. A line that cannot be written now (full disk, full pipe, closed stream) is
     /// counted, and the next one that can be says how many were lost.
-    pub fn say(&mut self, text: fmt::Arguments<'_>) {
-        let to = fds::standard_error();
-        let lost = format_args!("{} of these messages could not be written", self.lost);
-        if self.lost > 0 && write_line(to, self.style, lost) {
-            self.lost = 0;
+    pub fn say(&mut self, text: &dyn Display) {
+        if self.lost > 0 {
+            let lost = self.lost;
+            if self.write(&format_args!("{lost} of these messages could not be written")) {
+                self.lost = 0;
+            }
         }
-        if !write_line(to, self.style, text) {
+        if !self.write(text) {
             self.lost = self.lost.saturating_add(1);
         }
     }
+
+    fn write(&mut self, text: &dyn Display) -> bool {
+        let line = Line::new(if self.cut { "\n" } else { "" }, self.style, text);
+        let written = fds::write_now(self.to.as_fd(), line.bytes());
+        if written > 0 {
+            self.cut = written < line.bytes().len();
+        }
+        written > 0 && !self.cut
+    }
 }
 
-/// Writes one line if that need not wait. False if it is lost.
-pub fn write_line(to: BorrowedFd<'_>, style: Style, text: fmt::Arguments<'_>) -> bool {
-    fds::can_write(to) && Line::new(style, text).send(to)
+/// Writes one line where it need not wait. Where it must, the line is lost.
+pub fn mention(to: BorrowedFd<'_>, style: Style, text: &dyn Display) {
+    fds::write_now(to, Line::new("", style, text).bytes());
 }
 
 /// Writes one plain line to standard error, for errors that end vsrun: the only line that waits
 /// for a slow reader.
-pub fn complain(text: fmt::Arguments<'_>) {
+pub fn complain(text: &dyn Display) {
     // Where standard error cannot be written, nobody is there to be told.
-    let _ = Line::new(Style::Plain, text).send(fds::standard_error());
+    let _ = nix::unistd::write(fds::standard_error(), Line::new("", Style::Plain, text).bytes());
 }
 
+/// A line and its end.
 struct Line {
     bytes: [u8; LINE_MAX],
     length: usize,
 }
 
 impl Line {
-    fn new(style: Style, text: fmt::Arguments<'_>) -> Line {
+    fn new(start: &str, style: Style, text: &dyn Display) -> Line {
         let mut line = Line { bytes: [0; LINE_MAX], length: 0 };
         // A line that is too long is cut, which is all that can go wrong here.
         let _ = match style {
-            Style::Plain => write!(line, "vsrun: {text}"),
+            Style::Plain => write!(line, "{start}vsrun: {text}"),
             Style::Stamped => {
                 let now = Local::now().format("%Y-%m-%dT%H:%M:%S%.3f%:z");
-                write!(line, "{now} vsrun[{}]: {text}", std::process::id())
+                write!(line, "{start}{now} vsrun[{}]: {text}", std::process::id())
             }
         };
+        line.bytes[line.length] = b'\n';
         line
     }
 
-    fn send(mut self, to: BorrowedFd<'_>) -> bool {
-        self.bytes[self.length] = b'\n';
-        let line = &self.bytes[..=self.length];
-        nix::unistd::write(to, line).is_ok_and(|written| written == line.len())
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..=self.length]
     }
 }
 
@@ -133,13 +154,14 @@ mod tests {
 
     #[test]
     fn control_characters_and_invalid_bytes_are_escaped() {
-        let name = OsStr::from_bytes(b"a\nb\x1b[0m\xff\xc3\xa9");
-        assert_eq!(escaped(name).to_string(), "a\\nb\\u{1b}[0m\\xffé");
+        let name = OsStr::from_bytes(b"a\nb\x1b[0m\xff\xc3\xa9 '\\");
+        assert_eq!(escaped(name).to_string(), "a\\nb\\u{1b}[0m\\xffé '\\\\");
     }
 
     #[test]
     fn a_line_that_is_too_long_is_cut() {
-        let line = Line::new(Style::Plain, format_args!("{}", "x".repeat(LINE_MAX * 2)));
-        assert_eq!(line.length, LINE_MAX - 1);
+        let line = Line::new("", Style::Plain, &"x".repeat(LINE_MAX * 2));
+        assert_eq!(line.bytes().len(), LINE_MAX);
+        assert!(line.bytes().ends_with(b"x\n"));
     }
 }

@@ -123,7 +123,7 @@ pub fn command() -> clap::Command {
 /// Parses a command line, the program's own name first. An error says in one line what is wrong.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Asked, Error> {
     let mut options: Vec<OsString> = words.into_iter().collect();
-    let mark = options.iter().position(|word| word == "--");
+    let mark = options.iter().skip(1).position(|word| word == "--").map(|at| at + 1);
     let command = mark.map(|mark| options.split_off(mark).split_off(1));
     match Cli::try_parse_from(options) {
         Ok(cli) => match command {

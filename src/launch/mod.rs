@@ -15,16 +15,15 @@ use crate::logs::Output;
 use crate::manager;
 use crate::message::complain;
 use crate::pidfile::claim::Claim;
-use crate::pidfile::{Before, Pidfile};
 use crate::plan::{Ground, Management, Plan};
-use crate::sys::spawn::{Streams, check};
+use crate::sys::spawn::{Handles, check};
 use crate::sys::{fds, signals};
 use background::{Report, Side, leave_leader, leave_session};
 
 /// All of vsrun.
 pub fn main() -> ExitCode {
     fds::close_inherited();
-    signals::take_over();
+    signals::reset();
     // What vsrun creates has the modes it asks for; what it executes gets the caller's umask.
     let umask = umask(Mode::empty());
     let status = match cli::parse(std::env::args_os()) {
@@ -33,7 +32,7 @@ pub fn main() -> ExitCode {
         Err(error) => Err(error),
     };
     ExitCode::from(status.unwrap_or_else(|error| {
-        complain(format_args!("{error}"));
+        complain(&error);
         error.status()
     }))
 }
@@ -46,6 +45,7 @@ fn print(text: &str) -> Result<u8, Error> {
 }
 
 fn run(plan: &Plan) -> Result<u8, Error> {
+    signals::hold();
     let null = fds::null().map_err(|reason| Error::cannot("open", "/dev/null", reason))?;
     if let Some(management) = &plan.manager {
         check_handler(plan, management, &null)?;
@@ -66,7 +66,7 @@ fn run(plan: &Plan) -> Result<u8, Error> {
                     |status| report.take().into_iter().for_each(|to: Report| to.send(status));
                 let managed = manage(plan, management, null, || tell(0));
                 Ok(managed.unwrap_or_else(|error| {
-                    complain(format_args!("{error}"));
+                    complain(&error);
                     tell(error.status());
                     error.status()
                 }))
@@ -78,9 +78,9 @@ fn run(plan: &Plan) -> Result<u8, Error> {
 /// Whether the handler is there and may be executed, as the user who will run it.
 fn check_handler(plan: &Plan, management: &Management, null: &OwnedFd) -> Result<(), Error> {
     let spec = plan.handler(&management.handler, [].into_iter());
-    let streams = Streams { input: null.as_fd(), output: None };
+    let handles = Handles { input: null.as_fd(), output: None, work_dir: None };
     let program = ("handler", management.handler.as_os_str());
-    check(&spec, streams).map_err(|failure| plan.error(program, &spec, failure))
+    check(&spec, handles).map_err(|failure| plan.error(program, &spec, failure))
 }
 
 fn manage(
@@ -90,10 +90,6 @@ fn manage(
     up: impl FnOnce(),
 ) -> Result<u8, Error> {
     let claim = Claim::stake(&management.pidfile)?;
-    let pidfile = open_pidfile(plan)?;
+    let pidfile = plan.pidfile.as_ref().map(|path| claim.open_beside(path)).transpose()?;
     manager::run(plan, management, null, claim, pidfile, Output::open(plan)?, up)
-}
-
-fn open_pidfile(plan: &Plan) -> Result<Option<Pidfile>, Error> {
-    plan.pidfile.as_ref().map(|path| Pidfile::open(path, Before::Replaceable)).transpose()
 }

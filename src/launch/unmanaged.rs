@@ -1,61 +1,74 @@
 //! A server without a manager: vsrun becomes it, or in the background starts
 //! it and is gone.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::mpsc;
 use std::thread;
 
 use nix::unistd::{Pid, getpid};
 
-use super::open_pidfile;
 use crate::error::Error;
-use crate::logs::Output;
-use crate::logs::directory::LogDirectory;
-use crate::message::{escaped, write_line};
-use crate::pidfile::Pidfile;
+use crate::logs::{Files, Output};
+use crate::message::{escaped, mention};
+use crate::pidfile::{Before, Pidfile};
 use crate::plan::{Ground, Plan};
 use crate::sys::failure::{Failure, Stage, at};
 use crate::sys::fds;
-use crate::sys::spawn::{Streams, exec_here, spawn};
+use crate::sys::fork::aside;
+use crate::sys::spawn::{Handles, exec_here, spawn};
 
 /// Starts the server. Returns 0 when it runs in the background; in the foreground only if it does
 /// not run. Nothing is left of a start that failed.
 pub fn start(plan: &Plan, null: &OwnedFd) -> Result<u8, Error> {
-    let mut pidfile = open_pidfile(plan)?;
+    let path = plan.pidfile.as_ref();
+    let mut pidfile = path.map(|path| Pidfile::open(path, Before::Replaceable)).transpose()?;
     let mut output = Output::open(plan)?;
-    let spec = plan.server(output.directory().map(LogDirectory::path));
+    let spec = plan.server();
     let failed = |failure| plan.error(("command", &plan.command[0]), &spec, failure);
     let mut announce = |pid| pidfile.as_mut().map_or(Ok(()), |pidfile| pidfile.write(pid));
     if plan.ground == Ground::Background {
-        let streams = Streams { input: null.as_fd(), output: output.of_server() };
-        let pid = spawn(&spec, streams, announce).map_err(failed)?;
+        let pid = spawn(&spec, output.of_server(null), announce).map_err(failed)?;
         output.commit();
-        say(plan, &output, "started", pid);
         pidfile.into_iter().for_each(Pidfile::leave);
-        expire(&mut output);
+        say(plan, &output, "started", pid);
+        expire(&mut output, null);
         return Ok(0);
     }
     announce(getpid()).map_err(at(Stage::Announce)).map_err(failed)?;
     say(plan, &output, "starting", getpid());
-    expire(&mut output);
-    let stream = output.of_server().map(|stream| stream.try_clone_to_owned()).transpose();
-    let stream = stream.map_err(fds::errno).map_err(at(Stage::Streams)).map_err(failed)?;
-    let streams = Streams { input: null.as_fd(), output: stream.as_ref().map(AsFd::as_fd) };
-    Err(failed(guarded((pidfile, output.into_files()), || exec_here(&spec, streams))))
+    expire(&mut output, null);
+    let handles = output.of_server(null);
+    let copy = |fd: Option<BorrowedFd<'_>>| fd.map(|fd| fd.try_clone_to_owned()).transpose();
+    let copies = copy(handles.output).and_then(|stream| Ok((stream, copy(handles.work_dir)?)));
+    let (stream, work_dir) =
+        copies.map_err(fds::errno).map_err(at(Stage::Streams)).map_err(failed)?;
+    let handles = Handles {
+        input: null.as_fd(),
+        output: stream.as_ref().map(AsFd::as_fd),
+        work_dir: work_dir.as_ref().map(AsFd::as_fd),
+    };
+    let execute = || exec_here(&spec, handles);
+    Err(failed(match (pidfile, output.into_files()) {
+        (None, None) => execute(),
+        traces => guarded(traces, execute),
+    }))
 }
 
 fn say(plan: &Plan, output: &Output, doing: &str, pid: Pid) {
     if let Some(own) = output.of_vsrun() {
         let command = plan.command_line();
         let text = format_args!("{doing} server {pid}: {}", escaped(&command));
-        // A log that cannot be written now keeps no server from starting.
-        let _ = write_line(own, output.style(), text);
+        mention(own, output.style(), &text);
     }
 }
 
-fn expire(output: &mut Output) {
-    if let Output::Files(files) = output {
-        while files.directory.expire_some() {}
+/// Deletes old log files while the server runs already.
+fn expire(output: &mut Output, null: &OwnedFd) {
+    match output {
+        Output::Files(Files { directory, .. }) if directory.is_expiring() => {
+            aside(null.as_fd(), || while directory.expire_some() {});
+        }
+        Output::Inherited | Output::Syslog(_) | Output::Files(_) => {}
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, Local};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::stat::{FileStat, Mode, fstat};
+use nix::sys::stat::{FileStat, Mode, fchmod, fstat};
 use nix::unistd::geteuid;
 
 use super::rotation::{Log, next_number, parse};
@@ -30,10 +30,13 @@ pub struct LogDirectory {
     directory: Directory,
     owner: Option<Owner>,
     keep: Keep,
-    /// Old files not yet looked at for their age.
-    unchecked: Vec<(Log, u64)>,
+    /// The old files, as far as they are known.
+    old: Vec<(Log, u64)>,
+    /// How many of them have not been looked at for their age.
+    unchecked: usize,
     made: Vec<Made>,
     created: Vec<Log>,
+    put_aside: Vec<(Log, u64)>,
 }
 
 impl LogDirectory {
@@ -43,8 +46,17 @@ impl LogDirectory {
         let mut made = Vec::new();
         let opened = Directory::open_or_make(path, owner, &mut made);
         let directory = opened.inspect_err(|_| remove_made(&made))?;
-        let (unchecked, created) = (Vec::new(), Vec::new());
-        Ok(LogDirectory { path: path.to_owned(), directory, owner, keep, unchecked, made, created })
+        Ok(LogDirectory {
+            path: path.to_owned(),
+            directory,
+            owner,
+            keep,
+            old: Vec::new(),
+            unchecked: 0,
+            made,
+            created: Vec::new(),
+            put_aside: Vec::new(),
+        })
     }
 
     /// The directory's path.
@@ -61,6 +73,7 @@ impl LogDirectory {
     pub fn commit(&mut self) {
         self.made.clear();
         self.created.clear();
+        self.put_aside.clear();
     }
 
     /// Opens the directory again by its path if it has been removed. True if that was so.
@@ -72,24 +85,19 @@ impl LogDirectory {
         Ok(true)
     }
 
-    /// Puts the log aside if there is anything in it, and opens a new one.
-    pub fn rotate(&mut self, log: Log) -> Result<OwnedFd, Errno> {
-        let mut numbers = Vec::new();
-        let mut old = std::mem::take(&mut self.unchecked);
-        old.clear();
-        self.directory.for_each_name(|name| {
-            if let Some((found, number)) = parse(name) {
-                old.push((found, number));
-                if found == log {
-                    numbers.push(number);
-                }
-            }
-        })?;
-        self.unchecked = old;
-        self.open_new(log, numbers)
+    /// Reads the directory: which old files there are, all of them to be looked at for their age
+    /// by the next calls of [`LogDirectory::expire_some`].
+    pub fn list(&mut self) -> Result<(), Errno> {
+        self.old.clear();
+        let old = &mut self.old;
+        self.directory.for_each_name(|name| old.extend(parse(name)))?;
+        self.unchecked = self.old.len();
+        Ok(())
     }
 
-    fn open_new(&mut self, log: Log, mut numbers: Vec<u64>) -> Result<OwnedFd, Errno> {
+    /// Puts the log aside if there is anything in it, and opens a new one. The directory has been
+    /// listed.
+    pub fn rotate(&mut self, log: Log) -> Result<OwnedFd, Errno> {
         let name = OsStr::new(log.name());
         for _ in 0..ATTEMPTS {
             match self.directory.entry(name)? {
@@ -106,28 +114,39 @@ impl LogDirectory {
                         return Ok(file);
                     }
                 }
-                Some(_) => {
-                    let number = next_number(&numbers);
-                    match self.directory.rename_new(name, OsStr::new(&log.old_name(number))) {
-                        Ok(()) | Err(Errno::EEXIST | Errno::ENOENT) => numbers.push(number),
-                        Err(reason) => return Err(reason),
-                    }
-                }
+                Some(_) => self.put_aside(log)?,
             }
         }
         Err(Errno::EEXIST)
     }
 
+    fn put_aside(&mut self, log: Log) -> Result<(), Errno> {
+        let ours = self.old.iter().filter(|(other, _)| *other == log);
+        let number = next_number(ours.map(|(_, number)| *number));
+        // A name that is taken in the meantime is one more old file.
+        self.old.push((log, number));
+        match self.directory.rename_new(OsStr::new(log.name()), OsStr::new(&log.old_name(number))) {
+            Ok(()) => self.put_aside.push((log, number)),
+            Err(Errno::EEXIST | Errno::ENOENT) => {}
+            Err(reason) => return Err(reason),
+        }
+        Ok(())
+    }
+
     /// Opens a log in which nothing has been written yet, if it still is one.
     fn open_empty(&self, name: &OsStr) -> Result<Option<OwnedFd>, Errno> {
-        let flags = OFlag::O_WRONLY | OFlag::O_APPEND;
+        let flags = OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_NONBLOCK;
         let file = match self.directory.open_file(name, flags, Mode::empty()) {
             // Gone, or a link or a FIFO by now.
             Err(Errno::ENOENT | Errno::ELOOP | Errno::ENXIO) => return Ok(None),
             opened => opened?,
         };
+        if !self.is_usable(&fstat(&file)?) {
+            return Ok(None);
+        }
         fcntl(&file, FcntlArg::F_SETFL(OFlag::O_APPEND))?;
-        Ok(self.is_usable(&fstat(&file)?).then_some(file))
+        fchmod(&file, Mode::from_bits_truncate(FILE_MODE))?;
+        Ok(Some(file))
     }
 
     /// Whether a file is an empty log of the owner's, and not another file's second name.
@@ -139,31 +158,26 @@ impl LogDirectory {
             && entry.st_uid == owner.as_raw()
     }
 
-    /// Looks over all old files once more, at the next calls of [`LogDirectory::expire_some`].
-    pub fn review(&mut self) -> Result<(), Errno> {
-        let mut old = Vec::new();
-        self.directory.for_each_name(|name| old.extend(parse(name)))?;
-        self.unchecked = old;
-        Ok(())
+    /// Whether there are old files that have not been looked at for their age.
+    pub fn is_expiring(&self) -> bool {
+        self.unchecked > 0
     }
 
     /// Deletes some of the old files that have outlived their time. True while there are more to
     /// look at.
     pub fn expire_some(&mut self) -> bool {
-        let Some(cutoff) = self.keep.cutoff(Local::now()) else {
-            self.unchecked.clear();
-            return false;
-        };
-        let batch = self.unchecked.len().saturating_sub(EXPIRED_AT_ONCE);
-        for (log, number) in self.unchecked.drain(batch..) {
-            let name = log.old_name(number);
+        let Some(cutoff) = self.keep.cutoff(Local::now()) else { return false };
+        let rest = self.unchecked.saturating_sub(EXPIRED_AT_ONCE);
+        for (log, number) in &self.old[rest..self.unchecked] {
+            let name = log.old_name(*number);
             let entry = self.directory.entry(OsStr::new(&name));
             if entry.is_ok_and(|entry| entry.is_some_and(|entry| is_expired(&entry, cutoff))) {
                 // What cannot be deleted now is tried again at the next rotation.
                 let _ = self.directory.remove(OsStr::new(&name));
             }
         }
-        !self.unchecked.is_empty()
+        self.unchecked = rest;
+        rest > 0
     }
 }
 
@@ -172,6 +186,10 @@ impl Drop for LogDirectory {
         for log in &self.created {
             // The start has failed already, and its error is the one to tell.
             let _ = self.directory.remove(OsStr::new(log.name()));
+        }
+        for (log, number) in self.put_aside.iter().rev() {
+            let (old, name) = (log.old_name(*number), log.name());
+            let _ = self.directory.rename_new(OsStr::new(&old), OsStr::new(name));
         }
         remove_made(&self.made);
     }

@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use crate::error::Error;
 use crate::message::{Style, complain};
 use crate::plan::{self, Plan};
+use crate::sys::spawn::Handles;
 use directory::LogDirectory;
 use rotation::Log;
 use syslog::Syslog;
@@ -46,6 +47,7 @@ impl Output {
                 let cannot = |doing| move |reason| Error::cannot(doing, path, reason);
                 let mut directory = LogDirectory::open(path, *keep, plan.owner())
                     .map_err(cannot("open log directory"))?;
+                directory.list().map_err(cannot("list log directory"))?;
                 let mut create =
                     |log| directory.rotate(log).map_err(cannot("create a log file in"));
                 let (vsrun, server) = (create(Log::Vsrun)?, create(Log::Server)?);
@@ -57,7 +59,7 @@ impl Output {
                 let mut syslog = Syslog::open(spec).map_err(cannot)?;
                 let program = ("command", OsStr::new("logger"));
                 if syslog.is_deaf() {
-                    complain(format_args!("no syslog daemon listens at {}", syslog::SOCKET));
+                    complain(&format_args!("no syslog daemon listens at {}", syslog::SOCKET));
                 }
                 syslog.start().map_err(|failure| plan.error(program, syslog.spec(), failure))?;
                 Ok(Output::Syslog(Box::new(syslog)))
@@ -80,22 +82,26 @@ impl Output {
         }
     }
 
-    /// Where the server writes, unless that is where vsrun was told to.
-    pub fn of_server(&self) -> Option<BorrowedFd<'_>> {
-        match self {
-            Output::Inherited => None,
-            Output::Files(files) => Some(files.server.as_fd()),
-            Output::Syslog(syslog) => Some(syslog.output()),
-        }
+    /// What the server starts from, `input` being its input.
+    pub fn of_server<'a>(&'a self, input: &'a impl AsFd) -> Handles<'a> {
+        let (output, work_dir) = match self {
+            Output::Inherited => (None, None),
+            Output::Files(files) => {
+                (Some(files.server.as_fd()), Some(files.directory.directory().as_fd()))
+            }
+            Output::Syslog(syslog) => (Some(syslog.output()), None),
+        };
+        Handles { input: input.as_fd(), output, work_dir }
     }
 
-    /// Where the handler writes.
-    pub fn of_handler(&self) -> Option<BorrowedFd<'_>> {
-        match self {
+    /// What the handler starts from, in the manager's working directory.
+    pub fn of_handler<'a>(&'a self, input: &'a impl AsFd) -> Handles<'a> {
+        let output = match self {
             Output::Inherited => None,
             Output::Files(files) => Some(files.vsrun.as_fd()),
             Output::Syslog(syslog) => Some(syslog.output()),
-        }
+        };
+        Handles { input: input.as_fd(), output, work_dir: None }
     }
 
     /// Where vsrun's own lines go.
@@ -103,7 +109,7 @@ impl Output {
         match self {
             Output::Inherited => None,
             Output::Files(files) => Some(files.vsrun.as_fd()),
-            Output::Syslog(syslog) => Some(syslog.own_output()),
+            Output::Syslog(syslog) => Some(syslog.output()),
         }
     }
 
@@ -125,12 +131,21 @@ impl Output {
 }
 
 impl Files {
-    /// Puts the server's log aside and opens a new one; in a directory that had to be made again,
-    /// vsrun's too. What fails leaves the old file in use.
-    pub fn renew(&mut self) -> Result<(), Errno> {
-        if self.directory.restore()? {
+    /// Makes a directory that has been removed again, with a new log for vsrun. True if that was
+    /// so.
+    pub fn restore(&mut self) -> Result<bool, Errno> {
+        let restored = self.directory.restore()?;
+        if restored {
+            self.directory.list()?;
             self.vsrun = self.directory.rotate(Log::Vsrun)?;
+            self.directory.directory().enter()?;
         }
+        Ok(restored)
+    }
+
+    /// Puts the server's log aside and opens a new one. What fails leaves the old file in use.
+    pub fn renew(&mut self) -> Result<(), Errno> {
+        self.directory.list()?;
         self.server = self.directory.rotate(Log::Server)?;
         // Only a start that fails takes back what it made.
         self.directory.commit();

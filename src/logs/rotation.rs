@@ -36,10 +36,10 @@ pub fn parse(name: &[u8]) -> Option<(Log, u64)> {
 
 /// The number for the next old file: one more than the highest there is, and the lowest free one
 /// when there is no higher.
-pub fn next_number(numbers: &[u64]) -> u64 {
-    let highest = numbers.iter().max().copied().unwrap_or(0);
+pub fn next_number(numbers: impl Iterator<Item = u64> + Clone) -> u64 {
+    let highest = numbers.clone().max().unwrap_or(0);
     highest.checked_add(1).unwrap_or_else(|| {
-        let mut sorted = numbers.to_vec();
+        let mut sorted: Vec<u64> = numbers.collect();
         sorted.sort_unstable();
         sorted.iter().fold(1, |free, number| if *number == free { free + 1 } else { free })
     })
@@ -84,9 +84,9 @@ mod tests {
 
     #[test]
     fn the_next_number_is_one_more_than_the_highest() {
-        assert_eq!(next_number(&[]), 1);
-        assert_eq!(next_number(&[3, 1]), 4);
-        assert_eq!(next_number(&[u64::MAX, 2, 1]), 3);
+        assert_eq!(next_number([].into_iter()), 1);
+        assert_eq!(next_number([3, 1].into_iter()), 4);
+        assert_eq!(next_number([u64::MAX, 2, 1].into_iter()), 3);
     }
 
     proptest! {
@@ -100,7 +100,7 @@ mod tests {
         #[test]
         fn the_next_number_is_free(mut numbers: Vec<u64>, top: bool) {
             numbers.extend(top.then_some(u64::MAX));
-            prop_assert!(!numbers.contains(&next_number(&numbers)));
+            prop_assert!(!numbers.contains(&next_number(numbers.iter().copied())));
         }
 
         #[test]

@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use crate::backoff::{Backoff, STABLE_LIFE};
 use crate::sys::failure::Failure;
 use crate::sys::fds;
-use crate::sys::spawn::{ChildSpec, Streams, spawn};
+use crate::sys::spawn::{ChildSpec, Handles, spawn};
 
 /// Where logger delivers to (syslog(3)).
 pub const SOCKET: &str = "/dev/log";
@@ -23,8 +23,6 @@ pub const LAST_LINES: Duration = Duration::from_secs(5);
 pub struct Syslog {
     read: OwnedFd,
     write: OwnedFd,
-    /// The write end once more, for vsrun's own lines, which never wait.
-    own: OwnedFd,
     null: OwnedFd,
     spec: ChildSpec,
     logger: Option<Logger>,
@@ -42,14 +40,8 @@ impl Syslog {
     /// Opens the pipe. No logger reads it yet.
     pub fn open(spec: ChildSpec) -> Result<Syslog, Errno> {
         let (read, write) = fds::large_pipe()?;
-        // Without /proc, vsrun's own lines share the server's descriptor, and are only written
-        // where there is room.
-        let own = match fds::reopened_nonblocking(write.as_fd()) {
-            Ok(own) => own,
-            Err(_) => write.try_clone().map_err(fds::errno)?,
-        };
         let (backoff, null) = (Backoff::of_restarts(), fds::null()?);
-        Ok(Syslog { read, write, own, null, spec, logger: None, backoff, next_start: None })
+        Ok(Syslog { read, write, null, spec, logger: None, backoff, next_start: None })
     }
 
     /// Whether there is no daemon that logger could deliver to: it discards lines then.
@@ -64,21 +56,17 @@ impl Syslog {
 
     /// Starts logger.
     pub fn start(&mut self) -> Result<(), Failure> {
-        let streams = Streams { input: self.read.as_fd(), output: Some(self.null.as_fd()) };
-        let pid = spawn(&self.spec, streams, |_| Ok(()))?;
+        let (input, output) = (self.read.as_fd(), Some(self.null.as_fd()));
+        let handles = Handles { input, output, work_dir: None };
+        let pid = spawn(&self.spec, handles, |_| Ok(()))?;
         self.next_start = None;
         self.logger = Some(Logger { pid, since: Instant::now() });
         Ok(())
     }
 
-    /// The end of the pipe that server and handler write to.
+    /// The end of the pipe that everybody writes to.
     pub fn output(&self) -> BorrowedFd<'_> {
         self.write.as_fd()
-    }
-
-    /// The end of the pipe that vsrun's own lines go to.
-    pub fn own_output(&self) -> BorrowedFd<'_> {
-        self.own.as_fd()
     }
 
     /// Takes note that a child has ended. True if it was logger, which is due again later.
@@ -106,8 +94,12 @@ impl Syslog {
         self.next_start
     }
 
-    /// Lets go of the pipe, so that logger ends after the last line; its id, if one runs.
-    pub fn close(self) -> Option<Pid> {
+    /// Lets go of the pipe, so that logger ends after the last line; its id. One that was to be
+    /// started again later is started now.
+    pub fn close(mut self) -> Option<Pid> {
+        if self.logger.is_none() {
+            self.start().ok()?;
+        }
         self.logger.map(|logger| logger.pid)
     }
 

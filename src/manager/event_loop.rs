@@ -1,6 +1,7 @@
 //! Where a manager waits: turns what the kernel tells into events. Decides
 //! nothing.
 
+use std::ffi::OsStr;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use crate::sys::wait::reap;
 /// How often old log files are looked over while a manager lives.
 pub const REVIEW: Duration = Duration::from_secs(24 * 60 * 60);
 
-impl Manager {
+impl Manager<'_> {
     /// Waits for events until the machine is done. There is no other place where it waits.
     pub(super) fn live(&mut self) -> u8 {
         loop {
@@ -56,7 +57,7 @@ impl Manager {
     /// server's any more; and hears requests before deaths, so that a request wins.
     fn collect(&mut self) {
         loop {
-            let (death, verdict) = self.bury();
+            let (death, verdict) = self.reap_all();
             let mut more_dead = false;
             while let Some(signal) = self.inbox.take() {
                 more_dead |= signal == libc::SIGCHLD;
@@ -76,25 +77,25 @@ impl Manager {
     }
 
     /// Reaps every child that is dead; what the deaths of the server and the handler mean.
-    fn bury(&mut self) -> (Option<Death>, Option<Verdict>) {
+    fn reap_all(&mut self) -> (Option<Death>, Option<Verdict>) {
         let (mut death, mut verdict) = (None, None);
         while let Some((pid, exit)) = reap() {
             if let Some(server) = self.server.ended(pid, exit) {
                 let seconds = server.uptime.as_secs_f64();
-                self.messages.say(format_args!("server {pid} {exit} after {seconds:.1} s"));
+                self.messages.say(&format_args!("server {pid} {exit} after {seconds:.1} s"));
                 if policy::may_have_left(&server) && self.machine.state() == State::Running {
-                    self.messages.say(format_args!(
+                    self.messages.say(&format_args!(
                         "a server that puts itself into the background looks like this; \
                          if it did, tell it to stay in the foreground"
                     ));
                 }
                 death = Some(server);
             } else if let Some(answer) = self.handler.ended(pid, exit) {
-                self.messages.say(format_args!("handler {pid} {exit}"));
+                self.messages.say(&format_args!("handler {pid} {exit}"));
                 verdict = Some(answer);
             } else if let Output::Syslog(syslog) = &mut self.output {
                 if syslog.ended(pid, Instant::now()) {
-                    self.messages.say(format_args!("logger {pid} {exit}"));
+                    self.messages.say(&format_args!("logger {pid} {exit}"));
                 }
             }
         }
@@ -117,14 +118,16 @@ impl Manager {
         }
         if let Output::Syslog(syslog) = &mut self.output {
             if let Err(failure) = syslog.tend(now) {
-                self.messages.say(format_args!("cannot start logger: {}", failure.reason.desc()));
+                let error =
+                    self.plan.error(("command", OsStr::new("logger")), syslog.spec(), failure);
+                self.messages.say(&error);
             }
         }
         if self.next_review.is_some_and(|due| due <= now) {
             self.next_review = Some(now + REVIEW);
             if let Output::Files(files) = &mut self.output {
                 // A directory that cannot be read now is read again tomorrow.
-                let _ = files.directory.review();
+                let _ = files.directory.list();
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The termination handler: what it is told, and the one run it may have at a time.
 
-use std::ffi::{CString, OsStr};
+use std::ffi::OsStr;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -10,27 +10,29 @@ use nix::unistd::Pid;
 
 use super::machine::Verdict;
 use super::report::Death;
+use crate::error::Error;
 use crate::logs::Output;
 use crate::plan::Plan;
 use crate::sys::failure::Failure;
 use crate::sys::signals;
-use crate::sys::spawn::{ChildSpec, Streams, spawn};
+use crate::sys::spawn::{ChildSpec, spawn};
 use crate::sys::wait::Exit;
 
 /// The handler.
 #[derive(Debug)]
-pub struct Handler {
+pub struct Handler<'a> {
+    path: &'a Path,
     spec: ChildSpec,
     /// How many variables are the same at every death.
     constant: usize,
     running: Option<Pid>,
 }
 
-impl Handler {
+impl<'a> Handler<'a> {
     /// A handler that is told of this server.
-    pub fn new(plan: &Plan, path: &Path, server: &ChildSpec, log_dir: Option<&Path>) -> Handler {
+    pub fn new(plan: &Plan, path: &'a Path, server: &ChildSpec) -> Handler<'a> {
         let user = plan.user.as_ref().map(|user| user.name.as_os_str());
-        let work_dir = server_dir(server);
+        let (log_dir, work_dir) = (plan.log_dir(), server_dir(plan, server));
         let manager = std::process::id().to_string();
         let command = plan.command_line();
         let constants = [
@@ -43,7 +45,17 @@ impl Handler {
         ];
         let constants = constants.iter().filter_map(|(name, value)| Some((*name, (*value)?)));
         let spec = plan.handler(path, constants);
-        Handler { constant: spec.program.environment.len(), spec, running: None }
+        Handler { path, constant: spec.program.environment.count(), spec, running: None }
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &'a Path {
+        self.path
+    }
+
+    /// The error that stands for a failure to run it.
+    pub fn error(&self, plan: &Plan, failure: Failure) -> Error {
+        plan.error(("handler", self.path.as_os_str()), &self.spec, failure)
     }
 
     /// Runs the handler for one death.
@@ -51,15 +63,14 @@ impl Handler {
         &mut self,
         death: &Death,
         restarts: u64,
-        null: impl AsFd,
+        null: &impl AsFd,
         output: &Output,
     ) -> Result<(), Failure> {
         self.spec.program.environment.replace_tail(self.constant, |tail| {
             death.for_each_variable(|name, value| tail.set(name, value));
             tail.set("VSRUN_SERVER_RESTARTS", restarts);
         });
-        let streams = Streams { input: null.as_fd(), output: output.of_handler() };
-        self.running = Some(spawn(&self.spec, streams, |_| Ok(()))?);
+        self.running = Some(spawn(&self.spec, output.of_handler(null), |_| Ok(()))?);
         Ok(())
     }
 
@@ -76,10 +87,12 @@ impl Handler {
 }
 
 /// Where the server works, as it is seen from outside its root.
-fn server_dir(server: &ChildSpec) -> Option<PathBuf> {
-    let path = |text: &CString| PathBuf::from(OsStr::from_bytes(text.to_bytes()));
-    match (server.root.as_ref().map(path), server.work_dir.as_ref().map(path)) {
-        (Some(root), Some(dir)) => Some(root.join(dir.strip_prefix("/").unwrap_or(&dir))),
-        (root, dir) => dir.or(root),
+fn server_dir(plan: &Plan, server: &ChildSpec) -> Option<PathBuf> {
+    let work_dir = server.work_dir.as_ref().map(|dir| Path::new(OsStr::from_bytes(dir.to_bytes())));
+    match (plan.root.as_deref(), work_dir, plan.log_dir()) {
+        (Some(root), Some(dir), _) => Some(root.join(dir.strip_prefix("/").unwrap_or(dir))),
+        (Some(root), None, Some(dir)) if dir.starts_with(root) => Some(dir.to_owned()),
+        (Some(root), None, _) => Some(root.to_owned()),
+        (None, dir, log_dir) => dir.or(log_dir).map(Path::to_owned),
     }
 }

@@ -9,8 +9,8 @@ pub mod policy;
 pub mod report;
 mod server;
 
-use std::ffi::OsString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Instant;
 
@@ -24,6 +24,7 @@ use crate::message::{Messages, Style, escaped};
 use crate::pidfile::Pidfile;
 use crate::pidfile::claim::Claim;
 use crate::plan::{Management, Plan};
+use crate::sys::failure::Failure;
 use crate::sys::fds;
 use crate::sys::signals::Inbox;
 use crate::sys::wait::reap;
@@ -33,10 +34,11 @@ use policy::is_shortage;
 use report::Death;
 use server::Server;
 
-struct Manager {
+struct Manager<'a> {
+    plan: &'a Plan,
     machine: Machine,
     server: Server,
-    handler: Handler,
+    handler: Handler<'a>,
     output: Output,
     messages: Messages,
     inbox: Inbox,
@@ -56,30 +58,33 @@ pub fn run(
     output: Output,
     up: impl FnOnce(),
 ) -> Result<u8, Error> {
-    let log_dir = output.directory().map(|directory| directory.path().to_owned());
     // A manager stays where it keeps nothing busy, or in its log directory.
-    let own_dir = log_dir.as_deref().unwrap_or(Path::new("/"));
-    let entered =
-        output.directory().map_or_else(|| chdir(own_dir), |logs| logs.directory().enter());
+    let own_dir = plan.log_dir().unwrap_or(Path::new("/"));
+    let logs = output.directory().map(|logs| logs.directory());
+    let entered = logs.map_or_else(|| chdir(own_dir), |logs| logs.enter());
     entered.map_err(|reason| Error::cannot("change directory to", own_dir, reason))?;
-    let spec = plan.server(log_dir.as_deref());
+    let own_output = output.of_vsrun().unwrap_or(fds::standard_error());
+    let messages = Messages::new(own_output, output.style())
+        .map_err(|reason| Error::cannot("place the standard streams", "", reason))?;
+    let spec = plan.server();
     let mut manager = Manager {
+        plan,
         machine: Machine::default(),
-        handler: Handler::new(plan, &management.handler, &spec, log_dir.as_deref()),
+        handler: Handler::new(plan, &management.handler, &spec),
         server: Server::new(spec, pidfile),
-        next_review: log_dir.is_some().then(|| Instant::now() + event_loop::REVIEW),
+        next_review: plan.log_dir().is_some().then(|| Instant::now() + event_loop::REVIEW),
         command: plan.command_line(),
-        messages: Messages::new(Style::Plain),
+        messages,
         inbox: Inbox::open().map_err(|reason| Error::cannot("open a signalfd", "", reason))?,
         null,
         output,
     };
-    let started = manager.server.start(&manager.null, &manager.output);
-    let (pid, _) = started.map_err(|stillbirth| {
-        let program = ("command", plan.command[0].as_os_str());
-        plan.error(program, manager.server.spec(), stillbirth.failure)
-    })?;
-    manager.settle_in(pid);
+    let (pid, _) = manager
+        .server
+        .start(&manager.null, &manager.output)
+        .map_err(|failed| manager.server_error(failed.failure))?;
+    manager.commit();
+    manager.say_started(pid);
     up();
     let status = manager.live();
     manager.finish();
@@ -89,21 +94,15 @@ pub fn run(
     Ok(status)
 }
 
-impl Manager {
+impl Manager<'_> {
     /// The start has succeeded: what it made stays, and vsrun's own output goes where it is to go.
-    fn settle_in(&mut self, pid: Pid) {
+    fn commit(&mut self) {
         self.server.commit();
         self.output.commit();
-        self.redirect();
-        self.say_started(pid);
+        self.redirect_own(self.output.of_vsrun());
     }
 
-    fn redirect(&mut self) {
-        self.messages.set_style(self.output.style());
-        self.redirect_to(self.output.of_vsrun());
-    }
-
-    fn redirect_to(&self, output: Option<std::os::fd::BorrowedFd<'_>>) {
+    fn redirect_own(&self, output: Option<BorrowedFd<'_>>) {
         // dup2(2) onto an open descriptor needs nothing that could be lacking.
         let _ = fds::redirect_own(self.null.as_fd(), output);
     }
@@ -123,55 +122,66 @@ impl Manager {
             Action::StopServer => self.signal_server(libc::SIGTERM),
             Action::SignalHandler(signal) => {
                 let sent = self.handler.signal(signal);
-                self.note("cannot signal the handler", sent);
+                self.note("signal handler", self.handler.path(), sent);
             }
-            Action::Say(note) => self.messages.say(format_args!("{note}")),
+            Action::Say(note) => self.messages.say(&note),
         }
         None
     }
 
     fn signal_server(&mut self, signal: i32) {
         let sent = self.server.signal(signal);
-        self.note("cannot signal the server", sent);
+        self.note("signal the server", "", sent);
     }
 
     fn start_server(&mut self) -> Event {
-        if let Output::Files(files) = &mut self.output {
-            let renewed = files.renew();
-            self.redirect();
-            self.note("cannot renew the log files", renewed);
-        }
+        self.renew_logs();
         match self.server.start(&self.null, &self.output) {
-            Ok((pid, pidfile)) => {
-                self.note("cannot write pidfile", pidfile);
+            Ok((pid, written)) => {
+                let pidfile = self.plan.pidfile.as_deref().unwrap_or(Path::new(""));
+                self.note("write pidfile", pidfile, written);
                 self.say_started(pid);
                 Event::Started
             }
-            Err(stillbirth) => {
-                let death = stillbirth.death();
-                self.messages.say(format_args!("server {}", death.cause));
-                let lacking = is_shortage(stillbirth.failure.reason);
-                if lacking { Event::ResourcesLacked } else { Event::ServerEnded(death) }
+            Err(failed) => {
+                self.messages.say(&self.server_error(failed.failure));
+                let lacking = is_shortage(failed.failure.reason);
+                if lacking { Event::ResourcesLacked } else { Event::ServerEnded(failed.death()) }
             }
         }
+    }
+
+    fn renew_logs(&mut self) {
+        let Output::Files(files) = &mut self.output else { return };
+        let restored = files.restore();
+        let renewed = files.renew();
+        if restored == Ok(true) {
+            self.redirect_own(self.output.of_vsrun());
+            self.messages.redirect(fds::standard_error(), self.output.style());
+        }
+        let log_dir = self.plan.log_dir().unwrap_or(Path::new(""));
+        self.note("renew the log files in", log_dir, restored.and(renewed));
     }
 
     fn run_handler(&mut self, death: &Death) -> Option<Event> {
         let run = self.handler.run(death, self.server.restarts(), &self.null, &self.output);
         let failure = run.err()?;
-        let (doing, reason) = (failure.stage.doing(), failure.reason);
-        self.messages.say(format_args!("handler: cannot {doing}: {}", reason.desc()));
+        self.messages.say(&self.handler.error(self.plan, failure));
         let refused = Event::HandlerEnded(Verdict::Refuse);
-        Some(if is_shortage(reason) { Event::ResourcesLacked } else { refused })
+        Some(if is_shortage(failure.reason) { Event::ResourcesLacked } else { refused })
+    }
+
+    fn server_error(&self, failure: Failure) -> Error {
+        self.plan.error(("command", &self.plan.command[0]), self.server.spec(), failure)
     }
 
     fn say_started(&mut self, pid: Pid) {
-        self.messages.say(format_args!("started server {pid}: {}", escaped(&self.command)));
+        self.messages.say(&format_args!("started server {pid}: {}", escaped(&self.command)));
     }
 
-    fn note(&mut self, trouble: &str, outcome: Result<(), Errno>) {
+    fn note(&mut self, doing: &'static str, object: impl AsRef<OsStr>, outcome: Result<(), Errno>) {
         if let Err(reason) = outcome {
-            self.messages.say(format_args!("{trouble}: {}", reason.desc()));
+            self.messages.say(&Error::cannot(doing, object, reason));
         }
     }
 
@@ -180,8 +190,9 @@ impl Manager {
         let Output::Syslog(syslog) = std::mem::replace(&mut self.output, Output::Inherited) else {
             return;
         };
-        // vsrun's own standard streams hold the pipe too.
-        self.redirect_to(Some(self.null.as_fd()));
+        // vsrun's own streams hold the pipe too.
+        self.redirect_own(Some(self.null.as_fd()));
+        self.messages.redirect(self.null.as_fd(), Style::Plain);
         let Some(logger) = syslog.close() else { return };
         let deadline = Instant::now() + syslog::LAST_LINES;
         while !std::iter::from_fn(reap).any(|(pid, _)| pid == logger) && Instant::now() < deadline {

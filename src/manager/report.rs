@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use nix::unistd::Pid;
 
-use crate::error::{FAILED, exec_status};
+use crate::error::{FAILED, exec_status, said};
 use crate::sys::failure::{Failure, Stage};
 use crate::sys::wait::Exit;
 
 /// The end of one life of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Death {
-    /// The process that is gone.
+    /// The process that is gone; 0 if it did not come to one.
     pub pid: Pid,
     /// What ended it.
     pub cause: Cause,
@@ -72,7 +72,9 @@ impl Death {
     /// Shows each variable that tells a handler of this death.
     pub fn for_each_variable(&self, mut set: impl FnMut(&str, &dyn fmt::Display)) {
         set("VSRUN_SERVER_UPTIME", &self.uptime.as_secs());
-        set("VSRUN_SERVER_PID", &self.pid);
+        if self.pid.as_raw() > 0 {
+            set("VSRUN_SERVER_PID", &self.pid);
+        }
         set("VSRUN_SERVER_EXPLAIN", &self.cause);
         let (exited, core) = match self.cause {
             Cause::Ended(Exit::Signal { number, core }) => {
@@ -94,7 +96,7 @@ impl fmt::Display for Cause {
         match self {
             Cause::Ended(exit) => exit.fmt(f),
             Cause::NotStarted(Failure { stage, reason }) => {
-                write!(f, "could not be started: cannot {}: {}", stage.doing(), reason.desc())
+                write!(f, "could not be started: cannot {}: {}", stage.doing(), said(*reason))
             }
         }
     }

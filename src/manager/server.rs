@@ -14,7 +14,7 @@ use crate::pidfile::Pidfile;
 use crate::sys::clock::since_boot;
 use crate::sys::failure::Failure;
 use crate::sys::signals;
-use crate::sys::spawn::{ChildSpec, Streams, spawn};
+use crate::sys::spawn::{ChildSpec, spawn};
 use crate::sys::wait::Exit;
 
 /// The server and what is told of it.
@@ -33,11 +33,11 @@ struct Life {
 }
 
 /// A server's id, and whether its pidfile could be written.
-pub type Born = (Pid, Result<(), Errno>);
+pub type Started = (Pid, Result<(), Errno>);
 
 /// How a start failed.
 #[derive(Debug, Clone, Copy)]
-pub struct Stillbirth {
+pub struct FailedStart {
     /// The process that did not become the server; 0 if it did not come to that.
     pub pid: Pid,
     /// Why.
@@ -63,8 +63,7 @@ impl Server {
     /// Starts it, its id being in the pidfile before its first instruction. After the first start
     /// a pidfile that cannot be written does not keep the server from running, unless what is
     /// lacking may be had in a moment; what came of writing it is told beside the id.
-    pub fn start(&mut self, null: impl AsFd, output: &Output) -> Result<Born, Stillbirth> {
-        let streams = Streams { input: null.as_fd(), output: output.of_server() };
+    pub fn start(&mut self, null: &impl AsFd, output: &Output) -> Result<Started, FailedStart> {
         let (first, pidfile) = (self.starts == 0, &mut self.pidfile);
         let (mut child, mut written) = (Pid::from_raw(0), Ok(()));
         let announce = |pid| {
@@ -73,9 +72,9 @@ impl Server {
             written.or_else(|reason| if first || is_shortage(reason) { written } else { Ok(()) })
         };
         let since = since_boot();
-        if let Err(failure) = spawn(&self.spec, streams, announce) {
+        if let Err(failure) = spawn(&self.spec, output.of_server(null), announce) {
             self.remove_pidfile();
-            return Err(Stillbirth { pid: child, failure });
+            return Err(FailedStart { pid: child, failure });
         }
         self.life = Some(Life { pid: child, since });
         self.starts += 1;
@@ -109,7 +108,7 @@ impl Server {
     }
 }
 
-impl Stillbirth {
+impl FailedStart {
     /// The death of a server that never lived.
     pub fn death(&self) -> Death {
         let cause = Cause::NotStarted(self.failure);

@@ -1,7 +1,6 @@
 //! A manager's claim on its monitor pidfile: one manager at a time, by a lock
 //! that vanishes with its process.
 
-use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -10,9 +9,8 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::{FileStat, Mode, fchmod, fstat};
 use nix::unistd::getpid;
 
-use super::{Before, Pidfile, check, open_parent};
+use super::{Before, Pidfile, Place, check};
 use crate::error::Error;
-use crate::sys::directory::Directory;
 use crate::sys::lock::{Attempt, try_lock};
 
 /// The lock is for its owner alone: whoever could read it could shut root out with a read lock.
@@ -23,8 +21,7 @@ const LOCK_MODE: Mode = Mode::S_IRUSR.union(Mode::S_IWUSR);
 #[derive(Debug)]
 pub struct Claim {
     pidfile: Option<Pidfile>,
-    directory: Directory,
-    lock_name: OsString,
+    place: Place,
     /// The only descriptor of the lock file in this process: closing another one would drop the
     /// lock (see fcntl(2)).
     lock: OwnedFd,
@@ -38,50 +35,55 @@ impl Claim {
         lock_path.push(".lock");
         let lock_path = Path::new(&lock_path);
         let cannot = |reason| Error::cannot("lock", lock_path, reason);
-        let (directory, lock_name) = open_parent(lock_path).map_err(cannot)?;
+        let place = Place::open(lock_path).map_err(cannot)?;
         let lock = loop {
-            let flags = OFlag::O_RDWR | OFlag::O_CREAT;
-            let file = directory.open_file(&lock_name, flags, LOCK_MODE).map_err(cannot)?;
+            let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NONBLOCK;
+            let file = place.directory.open_file(&place.name, flags, LOCK_MODE).map_err(cannot)?;
             let about = fstat(&file).map_err(cannot)?;
-            check(&about, Before::OneRegularFile).map_err(|reason| Error::Refused {
-                doing: "lock",
-                object: lock_path.into(),
-                reason,
-            })?;
+            check(&about, Before::OneRegularFile)
+                .map_err(|why| Error::refused("lock", lock_path, why))?;
             // Somebody else's file stays as it is; the lock on it holds all the same.
             let _ = fchmod(&file, LOCK_MODE);
             match try_lock(&file).map_err(cannot)? {
                 Attempt::HeldBy(holder) => return Err(Error::Managed(holder)),
-                Attempt::Locked if is_entry(&directory, &lock_name, &about).map_err(cannot)? => {
-                    break file;
-                }
+                Attempt::Locked if is_at(&place, &about).map_err(cannot)? => break file,
                 // The last holder removed the file between our opening and locking it.
                 Attempt::Locked => {}
             }
         };
-        let mut claim = Claim { pidfile: None, directory, lock_name, lock };
+        let mut claim = Claim { pidfile: None, place, lock };
         let mut pidfile = Pidfile::open(path, Before::OneRegularFile)?;
         pidfile.write(getpid()).map_err(|reason| Error::cannot("write pidfile", path, reason))?;
         pidfile.commit();
         claim.pidfile = Some(pidfile);
         Ok(claim)
     }
+
+    /// Opens the server's pidfile, which must be neither of the claim's own files, by whatever
+    /// path: writing it would give up the claim.
+    pub fn open_beside(&self, path: &Path) -> Result<Pidfile, Error> {
+        let refused = || Error::refused("write pidfile", path, "it is the manager's own");
+        let place = Place::open(path).ok();
+        let own = [Some(&self.place), self.pidfile.as_ref().and_then(|own| own.place.as_ref())];
+        match place {
+            Some(place) if own.into_iter().flatten().any(|own| own.is(&place)) => Err(refused()),
+            _ => Pidfile::open(path, Before::Replaceable),
+        }
+    }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
         self.pidfile = None;
-        let ours =
-            fstat(&self.lock).and_then(|about| is_entry(&self.directory, &self.lock_name, &about));
-        if ours == Ok(true) {
+        if fstat(&self.lock).and_then(|about| is_at(&self.place, &about)) == Ok(true) {
             // A lock file that stays is taken over by the next manager.
-            let _ = self.directory.remove(&self.lock_name);
+            let _ = self.place.directory.remove(&self.place.name);
         }
     }
 }
 
 /// Whether a name still leads to this file.
-fn is_entry(directory: &Directory, name: &OsString, file: &FileStat) -> Result<bool, Errno> {
-    let entry = directory.entry(name)?;
+fn is_at(place: &Place, file: &FileStat) -> Result<bool, Errno> {
+    let entry = place.entry()?;
     Ok(entry.is_some_and(|entry| (entry.st_dev, entry.st_ino) == (file.st_dev, file.st_ino)))
 }

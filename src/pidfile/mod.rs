@@ -3,7 +3,8 @@
 
 pub mod claim;
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
+use std::fs::{File, Metadata};
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -11,11 +12,12 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::libc;
-use nix::sys::stat::{FileStat, Mode, SFlag};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 use nix::unistd::Pid;
 
 use crate::error::Error;
 use crate::sys::directory::{Directory, is_regular, kind};
+use crate::sys::fds;
 
 /// How much of a file that is replaced is kept, in bytes, in case the start fails.
 const KEPT_MAX: u64 = 4096;
@@ -34,57 +36,50 @@ pub enum Before {
 pub struct Pidfile {
     path: PathBuf,
     /// None for `/dev/null`.
-    place: Option<(Directory, OsString)>,
-    written: Option<Pid>,
+    place: Option<Place>,
+    written: Option<FileStat>,
+    /// What the file held before, until the start has succeeded.
     replaced: Option<Vec<u8>>,
+}
+
+/// A name in a directory.
+#[derive(Debug)]
+pub(super) struct Place {
+    directory: Directory,
+    name: OsString,
 }
 
 impl Pidfile {
     /// Opens the directory of an absolute path and looks at what stands there. Writes nothing.
     pub fn open(path: &Path, before: Before) -> Result<Pidfile, Error> {
         let cannot = |reason| Error::cannot("write pidfile", path, reason);
-        let (directory, name) = open_parent(path).map_err(cannot)?;
-        let place = match directory.entry(&name).map_err(cannot)? {
-            Some(entry) if before == Before::Replaceable && is_null(&entry) => None,
-            Some(entry) => {
-                check(&entry, before).map_err(|reason| Error::Refused {
-                    doing: "write pidfile",
-                    object: path.into(),
-                    reason,
-                })?;
-                Some((directory, name))
-            }
-            None => Some((directory, name)),
-        };
-        Ok(Pidfile { path: path.to_owned(), place, written: None, replaced: None })
-    }
-
-    /// The file's path.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Replaces the file by one that holds this id.
-    pub fn write(&mut self, pid: Pid) -> Result<(), Errno> {
-        let Some((directory, name)) = &self.place else {
-            return Ok(());
-        };
-        if self.written.is_none() {
-            self.replaced = content(directory, name);
+        let place = Place::open(path).map_err(cannot)?;
+        let entry = place.entry().map_err(cannot)?;
+        let is_null =
+            entry.as_ref().is_some_and(|entry| before == Before::Replaceable && is_null(entry));
+        if let (Some(entry), false) = (&entry, is_null) {
+            check(entry, before).map_err(|why| Error::refused("write pidfile", path, why))?;
         }
-        replace(directory, name, format_args!("{pid}\n"))?;
-        self.written = Some(pid);
+        let replaced = entry.and_then(|_| place.content());
+        let place = Some(place).filter(|_| !is_null);
+        Ok(Pidfile { path: path.to_owned(), place, written: None, replaced })
+    }
+
+    /// Replaces the file by one that holds this id. A directory that was removed is looked for
+    /// again by its path.
+    pub fn write(&mut self, pid: Pid) -> Result<(), Errno> {
+        let Some(place) = &mut self.place else { return Ok(()) };
+        if place.directory.is_gone() {
+            *place = Place::open(&self.path)?;
+        }
+        self.written = Some(place.replace(format!("{pid}\n").as_bytes())?);
         Ok(())
     }
 
-    /// Removes the file if it still holds the id that was written last.
+    /// Removes the file if it still is the one that was written last. Needs no descriptor.
     pub fn remove(&mut self) {
-        let (Some((directory, name)), Some(pid)) = (&self.place, self.written.take()) else {
-            return;
-        };
-        if content(directory, name).is_some_and(|bytes| bytes == format!("{pid}\n").as_bytes()) {
-            // Whoever removed it in between did the same.
-            let _ = directory.remove(name);
+        if let (Some(place), Some(written)) = (&self.place, self.written.take()) {
+            place.remove(&written);
         }
     }
 
@@ -102,22 +97,88 @@ impl Pidfile {
 
 impl Drop for Pidfile {
     fn drop(&mut self) {
+        let failed = self.written.is_some();
         self.remove();
-        if let (Some((directory, name)), Some(bytes)) = (&self.place, &self.replaced) {
-            if let Ok(None) = directory.entry(name) {
+        if let (true, Some(place), Some(bytes)) = (failed, &self.place, &self.replaced) {
+            if let Ok(None) = place.entry() {
                 // The start has failed already, and its error is the one to tell.
-                let _ =
-                    replace(directory, name, format_args!("{}", String::from_utf8_lossy(bytes)));
+                let _ = place.replace(bytes);
             }
         }
     }
 }
 
-/// The directory that a path leads to, and the name in it.
-fn open_parent(path: &Path) -> Result<(Directory, OsString), Errno> {
-    match (path.parent(), path.file_name()) {
-        (Some(parent), Some(name)) => Ok((Directory::open(parent)?, name.to_owned())),
-        _ => Err(Errno::EISDIR),
+impl Place {
+    /// The directory that a path leads to, and the name in it.
+    fn open(path: &Path) -> Result<Place, Errno> {
+        match (path.parent(), path.file_name()) {
+            (Some(parent), Some(name)) => {
+                Ok(Place { directory: Directory::open(parent)?, name: name.to_owned() })
+            }
+            _ => Err(Errno::EISDIR),
+        }
+    }
+
+    /// Whether another place is the same name in the same directory.
+    fn is(&self, other: &Place) -> bool {
+        self.name == other.name && self.directory.is(&other.directory)
+    }
+
+    fn entry(&self) -> Result<Option<FileStat>, Errno> {
+        self.directory.entry(&self.name)
+    }
+
+    /// Removes the name if it still leads to this file, unchanged.
+    fn remove(&self, file: &FileStat) {
+        let same = |entry: &FileStat| {
+            let identity =
+                |stat: &FileStat| (stat.st_dev, stat.st_ino, stat.st_mtime, stat.st_mtime_nsec);
+            identity(entry) == identity(file)
+        };
+        if self.entry().is_ok_and(|entry| entry.as_ref().is_some_and(same)) {
+            // Whoever removed it in between did the same.
+            let _ = self.directory.remove(&self.name);
+        }
+    }
+
+    /// What a regular file of the name holds, as far as it may matter.
+    fn content(&self) -> Option<Vec<u8>> {
+        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
+        let file = File::from(self.directory.open_file(&self.name, flags, Mode::empty()).ok()?);
+        let mut bytes = Vec::new();
+        let length = file.metadata().ok().filter(Metadata::is_file)?.len();
+        file.take(KEPT_MAX).read_to_end(&mut bytes).ok()?;
+        (length <= KEPT_MAX).then_some(bytes)
+    }
+
+    /// Writes a new file beside the old one and renames it into its place: a reader sees one or
+    /// the other, and a disk that is full leaves the old one.
+    fn replace(&self, bytes: &[u8]) -> Result<FileStat, Errno> {
+        let (beside, file) = self.create_beside()?;
+        let mut file = File::from(file);
+        let outcome = file
+            .write_all(bytes)
+            .map_err(fds::errno)
+            .and_then(|()| self.directory.rename(&beside, &self.name))
+            .and_then(|()| fstat(&file));
+        if outcome.is_err() {
+            // The error is the one to tell.
+            let _ = self.directory.remove(&beside);
+        }
+        outcome
+    }
+
+    /// Creates a file under a name that nothing else has. What stands there already may be
+    /// somebody else's, or left by a machine that lost its power.
+    fn create_beside(&self) -> Result<(OsString, OwnedFd), Errno> {
+        let mut attempt = 0;
+        loop {
+            let name = OsString::from(format!(".vsrun-{}-{attempt}", std::process::id()));
+            match self.directory.create(&name, None, 0o644) {
+                Err(Errno::EEXIST) if attempt < 100 => attempt += 1,
+                outcome => return outcome.map(|file| (name, file)),
+            }
+        }
     }
 }
 
@@ -132,51 +193,6 @@ fn check(entry: &FileStat, before: Before) -> Result<(), &'static str> {
 
 fn is_null(entry: &FileStat) -> bool {
     kind(entry) == SFlag::S_IFCHR && entry.st_rdev == libc::makedev(1, 3)
-}
-
-/// What a regular file holds, as far as it may matter.
-fn content(directory: &Directory, name: &OsStr) -> Option<Vec<u8>> {
-    let file = directory.open_file(name, OFlag::O_RDONLY, Mode::empty()).ok()?;
-    let file = std::fs::File::from(file);
-    let mut bytes = Vec::new();
-    if file.metadata().ok()?.is_file() {
-        file.take(KEPT_MAX).read_to_end(&mut bytes).ok()?;
-    }
-    Some(bytes)
-}
-
-/// Writes a new file beside the old one and renames it into its place: a reader sees one or the
-/// other, and a disk that is full leaves the old one.
-fn replace(
-    directory: &Directory,
-    name: &OsStr,
-    text: std::fmt::Arguments<'_>,
-) -> Result<(), Errno> {
-    let (beside, file) = create_beside(directory)?;
-    let mut file = std::fs::File::from(file);
-    let text = text.to_string();
-    let written = file.write_all(text.as_bytes());
-    let outcome = written
-        .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))
-        .and_then(|()| directory.rename(&beside, name));
-    if outcome.is_err() {
-        // The error is the one to tell.
-        let _ = directory.remove(&beside);
-    }
-    outcome
-}
-
-/// Creates a file under a name that nothing else has. What stands there already may be somebody
-/// else's, or left by a machine that lost its power.
-fn create_beside(directory: &Directory) -> Result<(OsString, OwnedFd), Errno> {
-    let mut attempt = 0;
-    loop {
-        let name = OsString::from(format!(".vsrun-{}-{attempt}", std::process::id()));
-        match directory.create(&name, None, 0o644) {
-            Err(Errno::EEXIST) if attempt < 100 => attempt += 1,
-            outcome => return outcome.map(|file| (name, file)),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::command::{c_string, candidates};
 use super::{Plan, assignment};
@@ -12,17 +12,11 @@ use crate::sys::spawn::{ChildSpec, Parentage, Program, Session};
 use crate::sys::words::Words;
 
 impl Plan {
-    /// The server. `log_dir` is where it works unless `-w` says otherwise.
-    pub fn server(&self, log_dir: Option<&Path>) -> ChildSpec {
+    /// The server. Without `-w` it works in the log directory, if there is one.
+    pub fn server(&self) -> ChildSpec {
         // A manager works elsewhere, so its server must find back.
-        let caller_dir = self.start_dir.as_ref().filter(|_| self.manager.is_some());
-        let work_dir = match (&self.work_dir, log_dir, &self.root) {
-            (Some(work_dir), _, _) => Some(work_dir.clone()),
-            (None, Some(log_dir), None) => Some(log_dir.to_owned()),
-            (None, Some(log_dir), Some(root)) => Some(seen_from(root, log_dir)),
-            (None, None, None) => caller_dir.cloned(),
-            (None, None, Some(_)) => None,
-        };
+        let returns = self.manager.is_some() && self.root.is_none() && self.log_dir().is_none();
+        let caller_dir = self.start_dir.as_ref().filter(|_| returns);
         let base = match &self.root {
             Some(_) => Some(Path::new("/")),
             None => self.start_dir.as_deref(),
@@ -31,7 +25,7 @@ impl Plan {
         ChildSpec {
             session,
             root: self.root.clone().map(c_string),
-            work_dir: work_dir.map(c_string),
+            work_dir: self.work_dir.as_ref().or(caller_dir).map(c_string),
             ..self.child(Program {
                 candidates: candidates(&self.command[0], &self.search, base),
                 arguments: Words::new(&self.command),
@@ -94,7 +88,10 @@ impl Plan {
                 return Error::CannotExecute { what, object: object.to_owned(), reason };
             }
             Stage::Root => path(&spec.root),
-            Stage::WorkDir => path(&spec.work_dir),
+            Stage::WorkDir => match self.log_dir() {
+                Some(log_dir) if spec.work_dir.is_none() => log_dir.into(),
+                _ => path(&spec.work_dir),
+            },
             Stage::Announce => self.pidfile.clone().unwrap_or_default().into(),
             Stage::Groups | Stage::Group | Stage::User | Stage::Capabilities | Stage::Proof => {
                 self.user.as_ref().map(|user| user.name.clone()).unwrap_or_default()
@@ -116,11 +113,4 @@ impl Plan {
             umask: self.umask,
         }
     }
-}
-
-/// The path under which a directory is found inside a root, or the root itself if it lies outside.
-fn seen_from(root: &Path, dir: &Path) -> PathBuf {
-    let inside = dir.canonicalize().ok().zip(root.canonicalize().ok());
-    let inside = inside.as_ref().and_then(|(dir, root)| dir.strip_prefix(root).ok());
-    Path::new("/").join(inside.unwrap_or(Path::new("")))
 }

@@ -37,7 +37,7 @@ impl User {
             None => (typed, None),
         };
         let group = group.map(resolve_group).transpose()?;
-        let refused = |reason| Error::Refused { doing: "use user", object: typed.into(), reason };
+        let refused = |why| Error::refused("use user", typed, why);
 
         let number = number(name);
         let entry = match by_name(name)? {
@@ -94,7 +94,7 @@ impl User {
     /// The user, if this process may become it; with nothing to change where it already is.
     fn permitted(self) -> Option<User> {
         let is_self = self.owner == Owner { uid: geteuid(), gid: getegid() };
-        if is_privileged() && !(is_self && groups_are_fixed()) {
+        if is_privileged() && !groups_are_fixed() {
             Some(self)
         } else {
             is_self.then_some(User { change: None, ..self })
@@ -120,8 +120,7 @@ fn resolve_group(typed: &OsStr) -> Result<Gid, Error> {
     let entry = typed.to_str().map_or(Ok(None), |text| found(Group::from_name(text)));
     let entry = entry.map_err(|reason| Error::cannot("look up group", typed, reason))?;
     let gid = entry.map(|entry| entry.gid).or_else(|| number(typed).map(Gid::from_raw));
-    let reason = "no such group";
-    gid.ok_or_else(|| Error::Refused { doing: "use group", object: typed.into(), reason })
+    gid.ok_or_else(|| Error::refused("use group", typed, "no such group"))
 }
 
 /// Sorts "there is none" out of the reasons that getpwnam(3) gives.

@@ -82,24 +82,12 @@ impl Plan {
             Some(dir) if root.is_some() => Some(Path::new("/").join(dir)),
             dir => dir.map(absolute).transpose()?,
         };
-        let pidfile = cli.pidfile.as_deref().map(absolute).transpose()?;
-        let manager = cli.manager.as_deref().map(management).transpose()?;
-        if let (Some(pidfile), Some(manager)) = (&pidfile, &manager) {
-            if *pidfile == manager.pidfile {
-                let reason = "it is the manager's own";
-                return Err(Error::Refused {
-                    doing: "use pidfile",
-                    object: pidfile.into(),
-                    reason,
-                });
-            }
-        }
         Ok(Plan {
             environment: environment(user.as_ref()),
             search: env::var_os("PATH").unwrap_or_else(|| command::DEFAULT_PATH.into()),
             start_dir: env::current_dir().ok(),
-            pidfile,
-            manager,
+            pidfile: cli.pidfile.as_deref().map(absolute).transpose()?,
+            manager: cli.manager.as_deref().map(management).transpose()?,
             output: output(cli.syslog, cli.logdir.as_deref())?,
             ground: if cli.background { Ground::Background } else { Ground::Foreground },
             command: cli.command,
@@ -113,6 +101,14 @@ impl Plan {
     /// Who new log files and directories belong to, where it is not the caller.
     pub fn owner(&self) -> Option<Owner> {
         self.user.as_ref().map(|user| user.owner)
+    }
+
+    /// The log directory, if there is one.
+    pub fn log_dir(&self) -> Option<&Path> {
+        match &self.output {
+            Output::Files(dir, _) => Some(dir),
+            Output::Inherited | Output::Syslog(_) => None,
+        }
     }
 
     /// The server's command line, as one text.
@@ -136,9 +132,7 @@ fn output(syslog: Option<OsString>, logdir: Option<&[OsString]>) -> Result<Outpu
 
 fn duration(typed: &OsStr) -> Result<Keep, Error> {
     let text = typed.to_str().unwrap_or_default();
-    let refused =
-        |reason| Error::Refused { doing: "use keep duration", object: typed.into(), reason };
-    text.parse().map_err(refused)
+    text.parse().map_err(|why| Error::refused("use keep duration", typed, why))
 }
 
 /// The caller's environment without what is vsrun's own and without the descriptors that are
@@ -149,7 +143,7 @@ fn environment(user: Option<&User>) -> Vec<OsString> {
     let kept = env::vars_os().filter(|(name, _)| {
         let bytes = name.as_bytes();
         !bytes.starts_with(b"VSRUN_")
-            && !matches!(bytes, b"LISTEN_FDS" | b"LISTEN_PID" | b"LISTEN_FDNAMES")
+            && !bytes.starts_with(b"LISTEN_")
             && own.iter().all(|(own, _)| name != own)
     });
     let own = own.iter().map(|(name, value)| assignment(OsStr::new(name), value));
@@ -167,11 +161,7 @@ fn assignment(name: &OsStr, value: &OsStr) -> OsString {
 fn absolute(typed: &OsStr) -> Result<PathBuf, Error> {
     let path = Path::new(typed);
     if typed.is_empty() {
-        return Err(Error::Refused {
-            doing: "use path",
-            object: typed.into(),
-            reason: "it is empty",
-        });
+        return Err(Error::refused("use path", typed, "it is empty"));
     }
     if path.is_absolute() {
         return Ok(path.to_owned());
@@ -192,25 +182,20 @@ mod tests {
         Plan::new(cli, Mode::empty())
     }
 
-    fn work_dir(line: &[&str], log_dir: Option<&str>) -> Option<String> {
-        let spec = plan(line).expect("a plan").server(log_dir.map(Path::new));
+    fn work_dir(line: &[&str]) -> Option<String> {
+        let spec = plan(line).expect("a plan").server();
         spec.work_dir.map(|dir| dir.into_string().expect("text"))
     }
 
     #[test]
     fn the_working_directory_is_the_first_that_is_named() {
         let here = env::current_dir().expect("a directory").to_str().map(str::to_owned);
-        assert_eq!(work_dir(&["--", "x"], None), None);
-        assert_eq!(work_dir(&["-m", "/m", "/h", "--", "x"], None), here);
-        assert_eq!(work_dir(&["-w", "/usr", "--", "x"], Some("/tmp")).as_deref(), Some("/usr"));
-        assert_eq!(work_dir(&["--", "x"], Some("/tmp")).as_deref(), Some("/tmp"));
-        assert_eq!(
-            work_dir(&["-r", "/usr", "-w", "bin", "--", "x"], None).as_deref(),
-            Some("/bin")
-        );
-        assert_eq!(work_dir(&["-r", "/usr", "--", "x"], Some("/usr/bin")).as_deref(), Some("/bin"));
-        assert_eq!(work_dir(&["-r", "/usr", "--", "x"], Some("/tmp")).as_deref(), Some("/"));
-        assert_eq!(work_dir(&["-m", "/m", "/h", "-r", "/usr", "--", "x"], None), None);
+        assert_eq!(work_dir(&["--", "x"]), None);
+        assert_eq!(work_dir(&["-m", "/m", "/h", "--", "x"]), here);
+        assert_eq!(work_dir(&["-m", "/m", "/h", "-d", "/log", "1", "--", "x"]), None);
+        assert_eq!(work_dir(&["-w", "/usr", "-d", "/log", "1", "--", "x"]), Some("/usr".into()));
+        assert_eq!(work_dir(&["-r", "/usr", "-w", "bin", "--", "x"]), Some("/bin".into()));
+        assert_eq!(work_dir(&["-m", "/m", "/h", "-r", "/usr", "--", "x"]), None);
     }
 
     #[test]

@@ -44,6 +44,12 @@ impl Made {
     }
 }
 
+impl AsFd for Directory {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 impl Directory {
     /// Opens an existing directory by an absolute path. A symbolic link that anybody but root and
     /// the caller may have put there is ELOOP.
@@ -92,14 +98,9 @@ impl Directory {
         Ok(file)
     }
 
-    /// Opens what stands under a name, never through a link and never waiting for a FIFO.
+    /// Opens what stands under a name, never through a link.
     pub fn open_file(&self, name: &OsStr, flags: OFlag, mode: Mode) -> Result<OwnedFd, Errno> {
-        openat(
-            &self.0,
-            name,
-            flags | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC,
-            mode,
-        )
+        openat(&self.0, name, flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, mode)
     }
 
     /// Renames within the directory, replacing what stands under the new name.
@@ -125,12 +126,15 @@ impl Directory {
     }
 
     /// Shows every name in the directory, in one pass.
-    pub fn for_each_name(&self, mut visit: impl FnMut(&[u8])) -> Result<(), Errno> {
-        let mut listing = Dir::from_fd(reopen(self.0.as_fd(), OFlag::O_RDONLY)?)?;
-        for entry in listing.iter() {
-            visit(entry?.file_name().to_bytes());
-        }
-        Ok(())
+    pub fn for_each_name(&self, visit: impl FnMut(&[u8])) -> Result<(), Errno> {
+        for_each_name(&self.0, visit)
+    }
+
+    /// Whether another directory is the same one.
+    pub fn is(&self, other: &Directory) -> bool {
+        let identity =
+            |directory: &Directory| fstat(directory).map(|about| (about.st_dev, about.st_ino));
+        identity(self).is_ok_and(|own| identity(other) == Ok(own))
     }
 
     /// Whether the directory has been removed from the file system.
@@ -168,29 +172,26 @@ fn walk(
     let mut here = open("/", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
     let mut links = 0;
     while let Some(step) = steps.pop_front() {
-        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let next = match openat(&here, step.as_os_str(), flags, Mode::empty()) {
-            Err(Errno::ENOENT) => {
-                let place = if steps.is_empty() { Place::Last } else { Place::Inner };
-                missing(here.as_fd(), &step, place)?
+        let place = if steps.is_empty() { Place::Last } else { Place::Inner };
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        here = match openat(&here, step.as_os_str(), flags, Mode::empty()) {
+            Err(Errno::ENOENT) => missing(here.as_fd(), &step, place)?,
+            Err(Errno::ENOTDIR) => {
+                let entry = fstatat(&here, step.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+                links += 1;
+                if kind(&entry) != SFlag::S_IFLNK {
+                    return Err(Errno::ENOTDIR);
+                } else if links > LINKS_MAX || !is_trusted(&fstat(&here)?, &entry) {
+                    return Err(Errno::ELOOP);
+                }
+                let target = readlinkat(&here, step.as_os_str())?;
+                for step in steps_of(Path::new(&target)).into_iter().rev() {
+                    steps.push_front(step);
+                }
+                continue;
             }
             opened => opened?,
         };
-        let entry = fstat(&next)?;
-        if kind(&entry) == SFlag::S_IFLNK {
-            links += 1;
-            if links > LINKS_MAX || !is_trusted(&fstat(&here)?, &entry) {
-                return Err(Errno::ELOOP);
-            }
-            let target = readlinkat(&next, "")?;
-            for step in steps_of(Path::new(&target)).into_iter().rev() {
-                steps.push_front(step);
-            }
-        } else if kind(&entry) == SFlag::S_IFDIR {
-            here = next;
-        } else {
-            return Err(Errno::ENOTDIR);
-        }
     }
     Ok(Directory(here))
 }
@@ -221,7 +222,9 @@ fn make(
     let directory = openat(parent, name, flags, Mode::empty())?;
     // The owner of the parent may have put another directory in its place.
     let about = fstat(&directory)?;
-    if about.st_uid != geteuid().as_raw() || about.st_mode & 0o777 != first {
+    let mut is_empty = true;
+    for_each_name(&directory, |name| is_empty &= matches!(name, b"." | b".."))?;
+    if about.st_uid != geteuid().as_raw() || about.st_mode & 0o777 != first || !is_empty {
         return Err(Errno::EPERM);
     }
     if let Err(reason) = hand_over(&directory, owner, mode) {
@@ -237,12 +240,20 @@ fn first_mode(owner: Option<Owner>, mode: u32) -> u32 {
     if owner.is_some() { mode & 0o700 } else { mode }
 }
 
+/// Sets owner and mode, the latter whatever the umask is.
 fn hand_over(made: &OwnedFd, owner: Option<Owner>, mode: u32) -> Result<(), Errno> {
-    let Some(Owner { uid, gid }) = owner else {
-        return Ok(());
-    };
-    fchown(made, Some(uid), Some(gid))?;
+    if let Some(Owner { uid, gid }) = owner {
+        fchown(made, Some(uid), Some(gid))?;
+    }
     fchmod(made, Mode::from_bits_truncate(mode))
+}
+
+fn for_each_name(directory: &OwnedFd, mut visit: impl FnMut(&[u8])) -> Result<(), Errno> {
+    let mut listing = Dir::from_fd(reopen(directory.as_fd(), OFlag::O_RDONLY)?)?;
+    for entry in listing.iter() {
+        visit(entry?.file_name().to_bytes());
+    }
+    Ok(())
 }
 
 fn reopen(directory: BorrowedFd<'_>, flags: OFlag) -> Result<OwnedFd, Errno> {

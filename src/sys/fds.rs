@@ -8,7 +8,8 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::stat::Mode;
+use nix::sys::socket::{MsgFlags, send};
+use nix::sys::stat::{Mode, fstat};
 use nix::unistd::pipe2;
 
 /// The size asked for a pipe to logger, in bytes: the default of fs.pipe-max-size (pipe(7)).
@@ -17,12 +18,13 @@ const PIPE_SIZE: i32 = 1 << 20;
 /// Closes every descriptor above 2 that was inherited. Descriptors 0 to 2 are open by then: the
 /// runtime of Rust has opened `/dev/null` on those that were not.
 pub fn close_inherited() {
-    // SAFETY: nothing has been opened yet that anybody here owns.
-    if unsafe { libc::close_range(3, libc::c_uint::MAX, 0) } == 0 {
+    if close_range(0) {
         return;
     }
     // Before Linux 5.9 there is no close_range(2).
-    for fd in listed().unwrap_or_else(|| (3..soft_limit()).collect()) {
+    let listed = listed().unwrap_or_default();
+    let all = if listed.is_empty() { 3..soft_limit() } else { 0..0 };
+    for fd in listed.into_iter().chain(all) {
         // SAFETY: as above; a number that is not open is refused with EBADF.
         unsafe { libc::close(fd) };
     }
@@ -43,8 +45,13 @@ fn soft_limit() -> RawFd {
 /// Makes every descriptor above 2 close on exec: what a library may have opened without saying so.
 /// Async-signal-safe. Where the kernel cannot (before Linux 5.11), our own do so anyway.
 pub(super) fn close_all_on_exec() {
-    // SAFETY: only sets flags.
-    unsafe { libc::close_range(3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_int) };
+    close_range(libc::CLOSE_RANGE_CLOEXEC);
+}
+
+/// Deals with every descriptor above 2; whether the kernel can (see close_range(2)).
+fn close_range(flags: libc::c_uint) -> bool {
+    // SAFETY: it is called with 0 only before anything has been opened that anybody here owns.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, flags) == 0 }
 }
 
 /// Opens `/dev/null` for reading and writing.
@@ -71,16 +78,33 @@ pub fn large_pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
     Ok((read, write))
 }
 
-/// Opens a pipe's write end once more, so that writing to it never blocks while the other holders
-/// of the pipe are not affected. Needs `/proc`.
-pub fn reopened_nonblocking(pipe: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
-    let path = format!("/proc/self/fd/{}", pipe.as_raw_fd());
-    let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-    open(path.as_str(), flags, Mode::empty())
+/// Another descriptor for what `fd` leads to, on which a write does not wait for a reader, while
+/// the other holders of a pipe or terminal are not affected. Where that cannot be had (without
+/// `/proc`), and for files, which never wait, a mere copy.
+pub fn impatient(fd: BorrowedFd<'_>) -> std::io::Result<OwnedFd> {
+    let waits = fstat(fd).is_ok_and(|about| {
+        let kind = about.st_mode & libc::S_IFMT;
+        kind == libc::S_IFIFO || kind == libc::S_IFCHR
+    });
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let opened = if waits { open(path.as_str(), flags, Mode::empty()).ok() } else { None };
+    opened.map_or_else(|| fd.try_clone_to_owned(), Ok)
 }
 
-/// Tells whether a write would not have to wait.
-pub fn can_write(fd: BorrowedFd<'_>) -> bool {
+/// Writes without waiting, if that is possible; how much was written.
+pub fn write_now(fd: BorrowedFd<'_>, bytes: &[u8]) -> usize {
+    if !can_write(fd) {
+        return 0;
+    }
+    match send(fd.as_raw_fd(), bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) {
+        Err(Errno::ENOTSOCK) => nix::unistd::write(fd, bytes).unwrap_or(0),
+        sent => sent.unwrap_or(0),
+    }
+}
+
+/// Whether a write would not have to wait.
+fn can_write(fd: BorrowedFd<'_>) -> bool {
     let mut fds = [PollFd::new(fd, PollFlags::POLLOUT)];
     poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }

@@ -1,8 +1,13 @@
-//! fork(2) and its counterpart.
+//! fork(2), and what goes with it.
+
+use std::os::fd::BorrowedFd;
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::unistd::Pid;
+use nix::unistd::{Pid, setsid};
+
+use super::wait::wait_for;
+use super::{fds, signals};
 
 /// What a fork makes of the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,4 +31,22 @@ pub fn fork() -> Result<Fork, Errno> {
 pub fn leave(status: i32) -> ! {
     // SAFETY: _exit does not return and runs nothing.
     unsafe { libc::_exit(status) }
+}
+
+/// Does something in an orphan with a session of its own and no output, which nobody waits for.
+/// Where there can be none, it is not done.
+pub fn aside(null: BorrowedFd<'_>, work: impl FnOnce()) {
+    match fork() {
+        Ok(Fork::Parent(child)) => drop(wait_for(child)),
+        Ok(Fork::Child) => {
+            if setsid().is_ok() && fork() == Ok(Fork::Child) {
+                signals::give_back();
+                // The caller may be waiting for the end of its own output.
+                let _ = fds::redirect_own(null, Some(null));
+                work();
+            }
+            leave(0)
+        }
+        Err(_) => {}
+    }
 }

@@ -16,14 +16,19 @@ const SET_SIZE: usize = size_of::<Set>();
 const NONE: Set = 0;
 const ALL: Set = Set::MAX;
 
-/// Sets every disposition to the default, whatever the caller left ignored, except that writing
-/// to a closed pipe is an error and no death; and blocks every signal.
-pub fn take_over() {
-    set_mask(ALL);
+/// Sets every disposition to the default and unblocks every signal, whatever the caller left,
+/// except that writing to a closed pipe is an error and no death.
+pub fn reset() {
     for signal in 1..=LAST {
         set_default(signal);
     }
     ignore_broken_pipes();
+    set_mask(NONE);
+}
+
+/// Blocks every signal: from here on what was begun is brought to an end.
+pub fn hold() {
+    set_mask(ALL);
 }
 
 /// What a program that is executed gets: default dispositions and an empty mask.

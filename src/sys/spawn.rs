@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use super::failure::{Failure, Report, Stage, at};
 use super::fork::{Fork, fork, leave};
 use super::identity::{self, Identity};
-use super::wait::wait_for;
+use super::wait::{Exit, wait_for};
 use super::words::Words;
 use super::{fds, signals};
 
@@ -66,42 +66,45 @@ pub struct ChildSpec {
     pub umask: Mode,
 }
 
-/// A child's standard streams. Both descriptors must be above 2.
+/// The descriptors that a child starts from. All must be above 2.
 #[derive(Debug, Clone, Copy)]
-pub struct Streams<'a> {
+pub struct Handles<'a> {
     /// Standard input.
     pub input: BorrowedFd<'a>,
     /// Standard output and error, where they are not the caller's.
     pub output: Option<BorrowedFd<'a>>,
+    /// The working directory, where its path is not in the spec. One that lies outside the root
+    /// is not entered.
+    pub work_dir: Option<BorrowedFd<'a>>,
 }
 
 /// Starts a child. It is held just before the exec until `announce` has made its id known; when
 /// this returns, the exec has succeeded.
 pub fn spawn(
     spec: &ChildSpec,
-    streams: Streams<'_>,
+    handles: Handles<'_>,
     announce: impl FnOnce(Pid) -> Result<(), Errno>,
 ) -> Result<Pid, Failure> {
-    start(spec, streams, Task::Execute, announce)
+    start(spec, handles, Task::Execute, announce)
 }
 
 /// Checks, by a child that becomes what `spec` says, that the program could be executed.
-pub fn check(spec: &ChildSpec, streams: Streams<'_>) -> Result<(), Failure> {
-    let child = start(spec, streams, Task::Check, |_| Ok(()))?;
-    wait_for(child).map(drop).map_err(at(Stage::Fork))
+pub fn check(spec: &ChildSpec, handles: Handles<'_>) -> Result<(), Failure> {
+    let child = start(spec, handles, Task::Check, |_| Ok(()))?;
+    match wait_for(child).map_err(at(Stage::Fork))? {
+        Exit::Status(0) => Ok(()),
+        Exit::Status(_) | Exit::Signal { .. } => Err(at(Stage::Channel)(Errno::EPIPE)),
+    }
 }
 
 /// Becomes the program, in this process. Returns only with a failure, standard error being the
 /// caller's again; what was changed of the identity and the root stays changed.
-pub fn exec_here(spec: &ChildSpec, streams: Streams<'_>) -> Failure {
+pub fn exec_here(spec: &ChildSpec, handles: Handles<'_>) -> Failure {
     let errors = match fds::standard_error().try_clone_to_owned() {
         Ok(errors) => errors,
-        Err(error) => {
-            let reason = Errno::from_raw(error.raw_os_error().unwrap_or_default());
-            return Failure { stage: Stage::Streams, reason };
-        }
+        Err(error) => return at(Stage::Streams)(fds::errno(error)),
     };
-    let failure = match become_child(spec, streams) {
+    let failure = match become_child(spec, handles) {
         Ok(()) => execute(&spec.program),
         Err(failure) => failure,
     };
@@ -117,18 +120,24 @@ enum Task {
     Check,
 }
 
+/// The exit status of a child that did not become its program. Nobody but this file sees it.
+const FAILED: i32 = 125;
 /// What the parent sends when the child may go on.
 const GO: [u8; 1] = [1];
 
 fn start(
     spec: &ChildSpec,
-    streams: Streams<'_>,
+    handles: Handles<'_>,
     task: Task,
     announce: impl FnOnce(Pid) -> Result<(), Errno>,
 ) -> Result<Pid, Failure> {
     let (ours, theirs) = channel().map_err(at(Stage::Channel))?;
     let child = match fork().map_err(at(Stage::Fork))? {
-        Fork::Child => run_child(spec, streams, task, theirs.as_raw_fd()),
+        Fork::Child => {
+            // Or the child would never see the end of the channel.
+            drop(ours);
+            run_child(spec, handles, task, theirs.as_raw_fd())
+        }
         Fork::Parent(child) => child,
     };
     drop(theirs);
@@ -148,24 +157,29 @@ fn channel() -> Result<(OwnedFd, OwnedFd), Errno> {
 
 /// Lets the child go and waits until it has executed its program, or for its report.
 fn release(channel: &OwnedFd) -> Result<(), Failure> {
-    // Where nobody receives this, a report waits.
-    let _ = send(channel.as_raw_fd(), &GO, MsgFlags::MSG_NOSIGNAL);
+    let mut is_held = match send(channel.as_raw_fd(), &GO, MsgFlags::MSG_NOSIGNAL) {
+        Ok(_) => false,
+        // It has given up, and left a report behind unless it was killed.
+        Err(Errno::EPIPE | Errno::ECONNRESET) => true,
+        Err(reason) => return Err(at(Stage::Channel)(reason)),
+    };
     let mut report = Report::default();
     loop {
         match recv(channel.as_raw_fd(), &mut report, MsgFlags::empty()) {
+            Ok(0) if is_held => return Err(at(Stage::Channel)(Errno::ECONNRESET)),
             Ok(0) => return Ok(()),
-            Ok(_) => break,
-            // A child that gave up before it was let go has left its report behind.
-            Err(Errno::EINTR | Errno::ECONNRESET) => {}
+            Ok(_) => return Err(Failure::from_report(report)),
+            // It ended before it heard that it may go.
+            Err(Errno::ECONNRESET) => is_held = true,
+            Err(Errno::EINTR) => {}
             Err(reason) => return Err(at(Stage::Channel)(reason)),
         }
     }
-    Err(Failure::from_report(report))
 }
 
 // From here on everything is async-signal-safe.
 
-fn run_child(spec: &ChildSpec, streams: Streams<'_>, task: Task, channel: RawFd) -> ! {
+fn run_child(spec: &ChildSpec, handles: Handles<'_>, task: Task, channel: RawFd) -> ! {
     if spec.parentage == Parentage::Orphan {
         match fork() {
             Ok(Fork::Child) => {}
@@ -173,12 +187,12 @@ fn run_child(spec: &ChildSpec, streams: Streams<'_>, task: Task, channel: RawFd)
             Err(reason) => give_up(channel, Failure { stage: Stage::Fork, reason }),
         }
     }
-    if let Err(failure) = become_child(spec, streams) {
+    if let Err(failure) = become_child(spec, handles) {
         give_up(channel, failure);
     }
     // A parent that died without a word does not want this child any more.
     if !matches!(recv(channel, &mut GO.clone(), MsgFlags::empty()), Ok(1)) {
-        leave(0);
+        leave(FAILED);
     }
     let failure = match task {
         Task::Execute => execute(&spec.program),
@@ -193,17 +207,17 @@ fn run_child(spec: &ChildSpec, streams: Streams<'_>, task: Task, channel: RawFd)
 fn give_up(channel: RawFd, failure: Failure) -> ! {
     // Without a parent nobody is left to be told.
     let _ = send(channel, &failure.to_report(), MsgFlags::MSG_NOSIGNAL);
-    leave(0)
+    leave(FAILED)
 }
 
 /// Everything up to the exec, in the order that keeps each step possible and safe.
-fn become_child(spec: &ChildSpec, streams: Streams<'_>) -> Result<(), Failure> {
+fn become_child(spec: &ChildSpec, handles: Handles<'_>) -> Result<(), Failure> {
     if spec.session == Session::Own {
         // SAFETY: setsid touches no memory.
         checked(Stage::Session, unsafe { libc::setsid() })?;
     }
-    place(streams.input, libc::STDIN_FILENO)?;
-    if let Some(output) = streams.output {
+    place(handles.input, libc::STDIN_FILENO)?;
+    if let Some(output) = handles.output {
         place(output, libc::STDOUT_FILENO)?;
         place(output, libc::STDERR_FILENO)?;
     }
@@ -216,6 +230,13 @@ fn become_child(spec: &ChildSpec, streams: Streams<'_>) -> Result<(), Failure> {
     if let Some(work_dir) = &spec.work_dir {
         // SAFETY: the path outlives the call.
         checked(Stage::WorkDir, unsafe { libc::chdir(work_dir.as_ptr()) })?;
+    } else if let Some(work_dir) = handles.work_dir {
+        // SAFETY: the descriptor is open.
+        checked(Stage::WorkDir, unsafe { libc::fchdir(work_dir.as_raw_fd()) })?;
+        if spec.root.is_some() && !is_inside_root() {
+            // SAFETY: the path is a constant.
+            checked(Stage::WorkDir, unsafe { libc::chdir(c"/".as_ptr()) })?;
+        }
     }
     // SAFETY: umask cannot fail and touches no memory.
     unsafe { libc::umask(spec.umask.bits()) };
@@ -224,6 +245,15 @@ fn become_child(spec: &ChildSpec, streams: Streams<'_>) -> Result<(), Failure> {
     }
     fds::close_all_on_exec();
     Ok(())
+}
+
+/// Whether the working directory can be reached from the root directory: the path of one that
+/// cannot does not begin with a slash (see getcwd(2)).
+fn is_inside_root() -> bool {
+    let mut path = [0_u8; libc::PATH_MAX as usize];
+    let (start, size) = (path.as_mut_ptr(), path.len());
+    // SAFETY: the buffer has that size and outlives the call.
+    unsafe { libc::syscall(libc::SYS_getcwd, start, size) > 0 && path[0] == b'/' }
 }
 
 /// dup2(2) takes close-on-exec away, the two numbers being different.

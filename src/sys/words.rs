@@ -27,13 +27,8 @@ impl Words {
     }
 
     /// The number of strings.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.starts.len()
-    }
-
-    /// Whether there is no string.
-    pub fn is_empty(&self) -> bool {
-        self.starts.is_empty()
     }
 
     /// Keeps the first `kept` strings and lets `fill` write the ones behind them.
