@@ -35,7 +35,7 @@ pub struct LogDirectory {
     /// How many of them have not been looked at for their age.
     unchecked: usize,
     made: Vec<Made>,
-    created: Vec<Log>,
+    created: Vec<(Log, FileStat)>,
     put_aside: Vec<(Log, u64)>,
 }
 
@@ -104,7 +104,7 @@ impl LogDirectory {
                 None => match self.directory.create(name, self.owner, FILE_MODE) {
                     Err(Errno::EEXIST) => {}
                     Ok(file) => {
-                        self.created.push(log);
+                        self.created.push((log, fstat(&file)?));
                         return Ok(file);
                     }
                     failed => return failed,
@@ -183,9 +183,17 @@ impl LogDirectory {
 
 impl Drop for LogDirectory {
     fn drop(&mut self) {
-        for log in &self.created {
-            // The start has failed already, and its error is the one to tell.
-            let _ = self.directory.remove(OsStr::new(log.name()));
+        for (log, file) in &self.created {
+            let name = OsStr::new(log.name());
+            // Another vsrun may have found the empty log, and use it.
+            let ours = |entry: &FileStat| {
+                let same = (entry.st_dev, entry.st_ino) == (file.st_dev, file.st_ino);
+                same && (*log == Log::Vsrun || entry.st_size == 0)
+            };
+            if self.directory.entry(name).is_ok_and(|entry| entry.as_ref().is_some_and(ours)) {
+                // The start has failed already, and its error is the one to tell.
+                let _ = self.directory.remove(name);
+            }
         }
         for (log, number) in self.put_aside.iter().rev() {
             let (old, name) = (log.old_name(*number), log.name());

@@ -56,7 +56,7 @@ impl Output {
             plan::Output::Syslog(prefix) => {
                 let spec = plan.logger(prefix);
                 let cannot = |reason| Error::cannot("open a pipe to logger", "", reason);
-                let mut syslog = Syslog::open(spec).map_err(cannot)?;
+                let mut syslog = Syslog::open(spec, plan.owner()).map_err(cannot)?;
                 let program = ("command", OsStr::new("logger"));
                 if syslog.is_deaf() {
                     complain(&format_args!("no syslog daemon listens at {}", syslog::SOCKET));

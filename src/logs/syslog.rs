@@ -6,9 +6,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::unistd::Pid;
+use nix::unistd::{Pid, dup2, fchown};
 
 use crate::backoff::{Backoff, STABLE_LIFE};
+use crate::sys::directory::Owner;
 use crate::sys::failure::Failure;
 use crate::sys::fds;
 use crate::sys::spawn::{ChildSpec, Handles, spawn};
@@ -38,8 +39,12 @@ struct Logger {
 
 impl Syslog {
     /// Opens the pipe. No logger reads it yet.
-    pub fn open(spec: ChildSpec) -> Result<Syslog, Errno> {
+    pub fn open(spec: ChildSpec, owner: Option<Owner>) -> Result<Syslog, Errno> {
         let (read, write) = fds::large_pipe()?;
+        if let Some(Owner { uid, gid }) = owner {
+            // So that /dev/stdout can be opened by who writes to it.
+            fchown(&write, Some(uid), Some(gid))?;
+        }
         let (backoff, null) = (Backoff::of_restarts(), fds::null()?);
         Ok(Syslog { read, write, null, spec, logger: None, backoff, next_start: None })
     }
@@ -94,13 +99,19 @@ impl Syslog {
         self.next_start
     }
 
-    /// Lets go of the pipe, so that logger ends after the last line; its id. One that was to be
-    /// started again later is started now.
-    pub fn close(mut self) -> Option<Pid> {
+    /// Lets go of the pipe's write end, so that logger ends after the last line. One that was to be
+    /// started again later is due now.
+    pub fn hang_up(&mut self) {
+        // dup2(2) onto an open descriptor needs nothing that could be lacking.
+        let _ = dup2(&self.null, &mut self.write);
         if self.logger.is_none() {
-            self.start().ok()?;
+            self.next_start = Some(Instant::now());
         }
-        self.logger.map(|logger| logger.pid)
+    }
+
+    /// Whether everything that was written has been taken by a logger that has ended.
+    pub fn is_drained(&self) -> bool {
+        self.logger.is_none() && !fds::can_read(self.read.as_fd())
     }
 
     fn put_off(&mut self, now: Instant) {

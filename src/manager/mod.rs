@@ -185,19 +185,25 @@ impl Manager<'_> {
         }
     }
 
-    /// Lets logger take the last lines.
+    /// Lets logger take the last lines, for as long as it may.
     fn finish(&mut self) {
-        let Output::Syslog(syslog) = std::mem::replace(&mut self.output, Output::Inherited) else {
+        let Output::Syslog(mut syslog) = std::mem::replace(&mut self.output, Output::Inherited)
+        else {
             return;
         };
         // vsrun's own streams hold the pipe too.
         self.redirect_own(Some(self.null.as_fd()));
         self.messages.redirect(self.null.as_fd(), Style::Plain);
-        let Some(logger) = syslog.close() else { return };
+        syslog.hang_up();
         let deadline = Instant::now() + syslog::LAST_LINES;
-        while !std::iter::from_fn(reap).any(|(pid, _)| pid == logger) && Instant::now() < deadline {
-            self.wait(Some(deadline));
+        while !syslog.is_drained() && Instant::now() < deadline {
+            // A logger that cannot be started is tried again when it is due.
+            let _ = syslog.tend(Instant::now());
+            self.wait(syslog.deadline().into_iter().chain([deadline]).min());
             while self.inbox.take().is_some() {}
+            for (pid, _) in std::iter::from_fn(reap) {
+                syslog.ended(pid, Instant::now());
+            }
         }
     }
 }

@@ -4,12 +4,12 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::stat::{FileStat, Mode, fchmod, fstat};
+use nix::sys::stat::{Mode, fchmod, fstat};
 use nix::unistd::getpid;
 
-use super::{Before, Pidfile, Place, check};
+use super::place::Place;
+use super::{Before, Pidfile, check};
 use crate::error::Error;
 use crate::sys::lock::{Attempt, try_lock};
 
@@ -42,15 +42,15 @@ impl Claim {
             let about = fstat(&file).map_err(cannot)?;
             check(&about, Before::OneRegularFile)
                 .map_err(|why| Error::refused("lock", lock_path, why))?;
-            // Somebody else's file stays as it is; the lock on it holds all the same.
-            let _ = fchmod(&file, LOCK_MODE);
             match try_lock(&file).map_err(cannot)? {
                 Attempt::HeldBy(holder) => return Err(Error::Managed(holder)),
-                Attempt::Locked if is_at(&place, &about).map_err(cannot)? => break file,
+                Attempt::Locked if place.holds(&about).map_err(cannot)? => break file,
                 // The last holder removed the file between our opening and locking it.
                 Attempt::Locked => {}
             }
         };
+        // Somebody else's file stays as it is; the lock on it holds all the same.
+        let _ = fchmod(&lock, LOCK_MODE);
         let mut claim = Claim { pidfile: None, place, lock };
         let mut pidfile = Pidfile::open(path, Before::OneRegularFile)?;
         pidfile.write(getpid()).map_err(|reason| Error::cannot("write pidfile", path, reason))?;
@@ -75,15 +75,9 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         self.pidfile = None;
-        if fstat(&self.lock).and_then(|about| is_at(&self.place, &about)) == Ok(true) {
+        if fstat(&self.lock).and_then(|about| self.place.holds(&about)) == Ok(true) {
             // A lock file that stays is taken over by the next manager.
             let _ = self.place.directory.remove(&self.place.name);
         }
     }
-}
-
-/// Whether a name still leads to this file.
-fn is_at(place: &Place, file: &FileStat) -> Result<bool, Errno> {
-    let entry = place.entry()?;
-    Ok(entry.is_some_and(|entry| (entry.st_dev, entry.st_ino) == (file.st_dev, file.st_ino)))
 }

@@ -2,25 +2,18 @@
 //! their place, and gone when they no longer tell the truth.
 
 pub mod claim;
+mod place;
 
-use std::ffi::OsString;
-use std::fs::{File, Metadata};
-use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
 use nix::libc;
-use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
+use nix::sys::stat::{FileStat, SFlag};
 use nix::unistd::Pid;
 
 use crate::error::Error;
-use crate::sys::directory::{Directory, is_regular, kind};
-use crate::sys::fds;
-
-/// How much of a file that is replaced is kept, in bytes, in case the start fails.
-const KEPT_MAX: u64 = 4096;
+use crate::sys::directory::{is_regular, kind};
+use place::{Place, Replaced};
 
 /// What may stand under a pidfile's name before it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,14 +32,7 @@ pub struct Pidfile {
     place: Option<Place>,
     written: Option<FileStat>,
     /// What the file held before, until the start has succeeded.
-    replaced: Option<Vec<u8>>,
-}
-
-/// A name in a directory.
-#[derive(Debug)]
-pub(super) struct Place {
-    directory: Directory,
-    name: OsString,
+    replaced: Option<Replaced>,
 }
 
 impl Pidfile {
@@ -60,7 +46,7 @@ impl Pidfile {
         if let (Some(entry), false) = (&entry, is_null) {
             check(entry, before).map_err(|why| Error::refused("write pidfile", path, why))?;
         }
-        let replaced = entry.and_then(|_| place.content());
+        let replaced = entry.and_then(|entry| place.read(entry));
         let place = Some(place).filter(|_| !is_null);
         Ok(Pidfile { path: path.to_owned(), place, written: None, replaced })
     }
@@ -72,14 +58,21 @@ impl Pidfile {
         if place.directory.is_gone() {
             *place = Place::open(&self.path)?;
         }
-        self.written = Some(place.replace(format!("{pid}\n").as_bytes())?);
+        self.written = Some(place.write(format!("{pid}\n").as_bytes())?);
         Ok(())
     }
 
-    /// Removes the file if it still is the one that was written last. Needs no descriptor.
+    /// Removes the file if it still is the one that was written last, unchanged. Needs no
+    /// descriptor.
     pub fn remove(&mut self) {
-        if let (Some(place), Some(written)) = (&self.place, self.written.take()) {
-            place.remove(&written);
+        let (Some(place), Some(written)) = (&self.place, self.written.take()) else { return };
+        let changed =
+            |stat: &FileStat| (stat.st_dev, stat.st_ino, stat.st_mtime, stat.st_mtime_nsec);
+        if let Ok(Some(entry)) = place.entry() {
+            if changed(&entry) == changed(&written) {
+                // Whoever removed it in between did the same.
+                let _ = place.directory.remove(&place.name);
+            }
         }
     }
 
@@ -99,84 +92,10 @@ impl Drop for Pidfile {
     fn drop(&mut self) {
         let failed = self.written.is_some();
         self.remove();
-        if let (true, Some(place), Some(bytes)) = (failed, &self.place, &self.replaced) {
+        if let (true, Some(place), Some(replaced)) = (failed, &self.place, &self.replaced) {
             if let Ok(None) = place.entry() {
                 // The start has failed already, and its error is the one to tell.
-                let _ = place.replace(bytes);
-            }
-        }
-    }
-}
-
-impl Place {
-    /// The directory that a path leads to, and the name in it.
-    fn open(path: &Path) -> Result<Place, Errno> {
-        match (path.parent(), path.file_name()) {
-            (Some(parent), Some(name)) => {
-                Ok(Place { directory: Directory::open(parent)?, name: name.to_owned() })
-            }
-            _ => Err(Errno::EISDIR),
-        }
-    }
-
-    /// Whether another place is the same name in the same directory.
-    fn is(&self, other: &Place) -> bool {
-        self.name == other.name && self.directory.is(&other.directory)
-    }
-
-    fn entry(&self) -> Result<Option<FileStat>, Errno> {
-        self.directory.entry(&self.name)
-    }
-
-    /// Removes the name if it still leads to this file, unchanged.
-    fn remove(&self, file: &FileStat) {
-        let same = |entry: &FileStat| {
-            let identity =
-                |stat: &FileStat| (stat.st_dev, stat.st_ino, stat.st_mtime, stat.st_mtime_nsec);
-            identity(entry) == identity(file)
-        };
-        if self.entry().is_ok_and(|entry| entry.as_ref().is_some_and(same)) {
-            // Whoever removed it in between did the same.
-            let _ = self.directory.remove(&self.name);
-        }
-    }
-
-    /// What a regular file of the name holds, as far as it may matter.
-    fn content(&self) -> Option<Vec<u8>> {
-        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
-        let file = File::from(self.directory.open_file(&self.name, flags, Mode::empty()).ok()?);
-        let mut bytes = Vec::new();
-        let length = file.metadata().ok().filter(Metadata::is_file)?.len();
-        file.take(KEPT_MAX).read_to_end(&mut bytes).ok()?;
-        (length <= KEPT_MAX).then_some(bytes)
-    }
-
-    /// Writes a new file beside the old one and renames it into its place: a reader sees one or
-    /// the other, and a disk that is full leaves the old one.
-    fn replace(&self, bytes: &[u8]) -> Result<FileStat, Errno> {
-        let (beside, file) = self.create_beside()?;
-        let mut file = File::from(file);
-        let outcome = file
-            .write_all(bytes)
-            .map_err(fds::errno)
-            .and_then(|()| self.directory.rename(&beside, &self.name))
-            .and_then(|()| fstat(&file));
-        if outcome.is_err() {
-            // The error is the one to tell.
-            let _ = self.directory.remove(&beside);
-        }
-        outcome
-    }
-
-    /// Creates a file under a name that nothing else has. What stands there already may be
-    /// somebody else's, or left by a machine that lost its power.
-    fn create_beside(&self) -> Result<(OsString, OwnedFd), Errno> {
-        let mut attempt = 0;
-        loop {
-            let name = OsString::from(format!(".vsrun-{}-{attempt}", std::process::id()));
-            match self.directory.create(&name, None, 0o644) {
-                Err(Errno::EEXIST) if attempt < 100 => attempt += 1,
-                outcome => return outcome.map(|file| (name, file)),
+                let _ = place.put_back(replaced);
             }
         }
     }

@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, RenameFlags, open, openat, readlinkat, renameat, renameat2};
 use nix::libc;
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat};
-use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, geteuid, linkat, unlinkat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, geteuid, linkat, symlinkat, unlinkat};
 
 /// How many symbolic links a path may lead through, as in the kernel (see path_resolution(7)).
 const LINKS_MAX: usize = 40;
@@ -101,6 +101,16 @@ impl Directory {
     /// Opens what stands under a name, never through a link.
     pub fn open_file(&self, name: &OsStr, flags: OFlag, mode: Mode) -> Result<OwnedFd, Errno> {
         openat(&self.0, name, flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, mode)
+    }
+
+    /// Where a link leads.
+    pub fn target(&self, name: &OsStr) -> Result<OsString, Errno> {
+        readlinkat(&self.0, name)
+    }
+
+    /// Makes a link; EEXIST if anything stands under the name.
+    pub fn link(&self, name: &OsStr, target: &OsStr) -> Result<(), Errno> {
+        symlinkat(target, &self.0, name)
     }
 
     /// Renames within the directory, replacing what stands under the new name.

@@ -103,10 +103,20 @@ pub fn write_now(fd: BorrowedFd<'_>, bytes: &[u8]) -> usize {
     }
 }
 
+/// Whether there is something to be read.
+pub fn can_read(fd: BorrowedFd<'_>) -> bool {
+    is_ready(fd, PollFlags::POLLIN)
+}
+
 /// Whether a write would not have to wait.
 fn can_write(fd: BorrowedFd<'_>) -> bool {
-    let mut fds = [PollFd::new(fd, PollFlags::POLLOUT)];
-    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    is_ready(fd, PollFlags::POLLOUT)
+}
+
+fn is_ready(fd: BorrowedFd<'_>, for_what: PollFlags) -> bool {
+    let mut fds = [PollFd::new(fd, for_what)];
+    let asked = poll(&mut fds, PollTimeout::ZERO);
+    asked.is_ok() && fds[0].revents().is_some_and(|ready| ready.contains(for_what))
 }
 
 /// Puts `input` and `output` in the places of vsrun's own standard streams.

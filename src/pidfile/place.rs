@@ -1,0 +1,131 @@
+//! A name in a directory, and files that are replaced there as a whole.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
+use nix::unistd::{Gid, Uid};
+
+use crate::sys::directory::{Directory, Owner, is_regular, kind};
+use crate::sys::fds;
+
+/// The largest file that is put back as it was, in bytes.
+const REPLACED_MAX: u64 = 1 << 20;
+const MODE: u32 = 0o644;
+
+/// A name in a directory.
+#[derive(Debug)]
+pub struct Place {
+    pub directory: Directory,
+    pub name: OsString,
+}
+
+/// What stood at a place: a file and its content, or a link and its target.
+#[derive(Debug)]
+pub struct Replaced {
+    about: FileStat,
+    content: Vec<u8>,
+}
+
+impl Place {
+    /// The directory that a path leads to, and the name in it.
+    pub fn open(path: &Path) -> Result<Place, Errno> {
+        let bytes = path.as_os_str().as_bytes();
+        match (path.parent(), path.file_name()) {
+            (Some(parent), Some(name)) if bytes.ends_with(name.as_bytes()) => {
+                Ok(Place { directory: Directory::open(parent)?, name: name.to_owned() })
+            }
+            _ => Err(Errno::EISDIR),
+        }
+    }
+
+    /// Whether another place is the same name in the same directory.
+    pub fn is(&self, other: &Place) -> bool {
+        self.name == other.name && self.directory.is(&other.directory)
+    }
+
+    /// What stands there, links as links.
+    pub fn entry(&self) -> Result<Option<FileStat>, Errno> {
+        self.directory.entry(&self.name)
+    }
+
+    /// Whether this very file stands there.
+    pub fn holds(&self, file: &FileStat) -> Result<bool, Errno> {
+        let entry = self.entry()?;
+        Ok(entry.is_some_and(|entry| (entry.st_dev, entry.st_ino) == (file.st_dev, file.st_ino)))
+    }
+
+    /// Writes a new file beside the old one and renames it into its place: a reader sees one or
+    /// the other, and a disk that is full leaves the old one. A file that is mounted there cannot
+    /// be replaced and is written in place.
+    pub fn write(&self, bytes: &[u8]) -> Result<FileStat, Errno> {
+        let (beside, file) = self.create_beside(None, MODE)?;
+        match self.fill(&beside, file, bytes) {
+            Err(Errno::EBUSY) => {
+                let flags = OFlag::O_WRONLY | OFlag::O_TRUNC | OFlag::O_NONBLOCK;
+                let file = self.directory.open_file(&self.name, flags, Mode::empty())?;
+                File::from(file.try_clone().map_err(fds::errno)?)
+                    .write_all(bytes)
+                    .map_err(fds::errno)?;
+                fstat(&file)
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Reads what is about to be replaced, if it is small enough.
+    pub fn read(&self, about: FileStat) -> Option<Replaced> {
+        let mut content = Vec::new();
+        if kind(&about) == SFlag::S_IFLNK {
+            content = self.directory.target(&self.name).ok()?.into_vec();
+        } else if is_regular(&about) && u64::try_from(about.st_size).ok()? <= REPLACED_MAX {
+            let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
+            let file = self.directory.open_file(&self.name, flags, Mode::empty()).ok()?;
+            File::from(file).take(REPLACED_MAX).read_to_end(&mut content).ok()?;
+        } else {
+            return None;
+        }
+        Some(Replaced { about, content })
+    }
+
+    /// Puts back what was replaced, with its owner and mode.
+    pub fn put_back(&self, replaced: &Replaced) -> Result<(), Errno> {
+        let Replaced { about, content } = replaced;
+        if kind(about) == SFlag::S_IFLNK {
+            return self.directory.link(&self.name, &OsString::from_vec(content.clone()));
+        }
+        let owner = Owner { uid: Uid::from_raw(about.st_uid), gid: Gid::from_raw(about.st_gid) };
+        let (beside, file) = self.create_beside(Some(owner), about.st_mode & 0o7777)?;
+        self.fill(&beside, file, content).map(drop)
+    }
+
+    fn fill(&self, beside: &OsString, file: OwnedFd, bytes: &[u8]) -> Result<FileStat, Errno> {
+        let mut file = File::from(file);
+        let written = file.write_all(bytes).map_err(fds::errno);
+        let renamed = written.and_then(|()| self.directory.rename(beside, &self.name));
+        if renamed.is_err() {
+            // The error is the one to tell.
+            let _ = self.directory.remove(beside);
+        }
+        renamed.and_then(|()| fstat(&file))
+    }
+
+    /// Creates a file under a name that nothing else has. What stands there already may be
+    /// somebody else's, or left by a machine that lost its power.
+    fn create_beside(&self, owner: Option<Owner>, mode: u32) -> Result<(OsString, OwnedFd), Errno> {
+        let mut attempt = 0;
+        loop {
+            let name = OsString::from(format!(".vsrun-{}-{attempt}", std::process::id()));
+            match self.directory.create(&name, owner, mode) {
+                Err(Errno::EEXIST) if attempt < 100 => attempt += 1,
+                outcome => return outcome.map(|file| (name, file)),
+            }
+        }
+    }
+}
