@@ -33,6 +33,8 @@ pub struct Pidfile {
     written: Option<FileStat>,
     /// What the file held before, until the start has succeeded.
     replaced: Option<Replaced>,
+    /// Nothing has been written yet.
+    is_new: bool,
 }
 
 impl Pidfile {
@@ -46,9 +48,8 @@ impl Pidfile {
         if let (Some(entry), false) = (&entry, is_null) {
             check(entry, before).map_err(|why| Error::refused("write pidfile", path, why))?;
         }
-        let replaced = entry.and_then(|entry| place.read(entry));
         let place = Some(place).filter(|_| !is_null);
-        Ok(Pidfile { path: path.to_owned(), place, written: None, replaced })
+        Ok(Pidfile { path: path.to_owned(), place, written: None, replaced: None, is_new: true })
     }
 
     /// Replaces the file by one that holds this id. A directory that was removed is looked for
@@ -57,6 +58,9 @@ impl Pidfile {
         let Some(place) = &mut self.place else { return Ok(()) };
         if place.directory.is_gone() {
             *place = Place::open(&self.path)?;
+        }
+        if std::mem::take(&mut self.is_new) {
+            self.replaced = place.entry()?.and_then(|entry| place.read(entry));
         }
         self.written = Some(place.write(format!("{pid}\n").as_bytes())?);
         Ok(())
@@ -90,9 +94,8 @@ impl Pidfile {
 
 impl Drop for Pidfile {
     fn drop(&mut self) {
-        let failed = self.written.is_some();
         self.remove();
-        if let (true, Some(place), Some(replaced)) = (failed, &self.place, &self.replaced) {
+        if let (Some(place), Some(replaced)) = (&self.place, &self.replaced) {
             if let Ok(None) = place.entry() {
                 // The start has failed already, and its error is the one to tell.
                 let _ = place.put_back(replaced);

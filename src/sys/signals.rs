@@ -8,45 +8,53 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::unistd::Pid;
 
+/// What a write may bring about that is an error to vsrun, and no death: a closed pipe, a limit on
+/// the size of files.
+const IGNORED: [libc::c_int; 2] = [libc::SIGPIPE, libc::SIGXFSZ];
 /// The highest signal number.
 const LAST: libc::c_int = 64;
 /// The kernel's signal set: one bit a signal (see rt_sigprocmask(2)).
 type Set = u64;
 const SET_SIZE: usize = size_of::<Set>();
 const NONE: Set = 0;
-const ALL: Set = Set::MAX;
+/// All but the ignored ones: a signal that is blocked waits, ignored or not.
+const HELD: Set = !(1 << (libc::SIGPIPE - 1) | 1 << (libc::SIGXFSZ - 1));
 
 /// Sets every disposition to the default and unblocks every signal, whatever the caller left,
-/// except that writing to a closed pipe is an error and no death.
+/// except that a write that fails is an error and no death.
 pub fn reset() {
     for signal in 1..=LAST {
         set_default(signal);
     }
-    ignore_broken_pipes();
+    ignore_failed_writes();
     set_mask(NONE);
 }
 
 /// Blocks every signal: from here on what was begun is brought to an end.
 pub fn hold() {
-    set_mask(ALL);
+    set_mask(HELD);
 }
 
 /// What a program that is executed gets: default dispositions and an empty mask.
 /// Async-signal-safe.
 pub fn give_back() {
-    set_default(libc::SIGPIPE);
+    for signal in IGNORED {
+        set_default(signal);
+    }
     set_mask(NONE);
 }
 
 /// Undoes [`give_back`] after an exec that failed.
 pub(super) fn take_back() {
-    set_mask(ALL);
-    ignore_broken_pipes();
+    set_mask(HELD);
+    ignore_failed_writes();
 }
 
-fn ignore_broken_pipes() {
-    // SAFETY: no handler is installed.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+fn ignore_failed_writes() {
+    for signal in IGNORED {
+        // SAFETY: no handler is installed.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
 }
 
 fn set_default(signal: libc::c_int) {
@@ -70,7 +78,7 @@ pub struct Inbox(OwnedFd);
 impl Inbox {
     /// Blocks every signal and opens the inbox. What is pending already is in it.
     pub fn open() -> Result<Inbox, Errno> {
-        let mask = ALL;
+        let mask = HELD;
         // The C library unblocks its own two when it restores a mask, in the name service say.
         set_mask(mask);
         let flags = libc::SFD_NONBLOCK | libc::SFD_CLOEXEC;

@@ -157,11 +157,14 @@ fn channel() -> Result<(OwnedFd, OwnedFd), Errno> {
 
 /// Lets the child go and waits until it has executed its program, or for its report.
 fn release(channel: &OwnedFd) -> Result<(), Failure> {
-    let mut is_held = match send(channel.as_raw_fd(), &GO, MsgFlags::MSG_NOSIGNAL) {
-        Ok(_) => false,
-        // It has given up, and left a report behind unless it was killed.
-        Err(Errno::EPIPE | Errno::ECONNRESET) => true,
-        Err(reason) => return Err(at(Stage::Channel)(reason)),
+    let mut is_held = loop {
+        match send(channel.as_raw_fd(), &GO, MsgFlags::MSG_NOSIGNAL) {
+            Ok(_) => break false,
+            // It has given up, and left a report behind unless it was killed.
+            Err(Errno::EPIPE | Errno::ECONNRESET) => break true,
+            Err(Errno::EINTR) => {}
+            Err(reason) => return Err(at(Stage::Channel)(reason)),
+        }
     };
     let mut report = Report::default();
     loop {

@@ -27,19 +27,18 @@ pub fn reap() -> Option<(Pid, Exit)> {
 
 /// Waits for the end of one child.
 pub fn wait_for(child: Pid) -> Result<Exit, Errno> {
-    loop {
-        match wait(child, 0) {
-            Ok(Some((_, exit))) => return Ok(exit),
-            Ok(None) | Err(Errno::EINTR) => {}
-            Err(reason) => return Err(reason),
-        }
-    }
+    wait(child, 0)?.map(|(_, exit)| exit).ok_or(Errno::ECHILD)
 }
 
 fn wait(child: Pid, flags: i32) -> Result<Option<(Pid, Exit)>, Errno> {
     let mut status = 0;
-    // SAFETY: `status` outlives the call.
-    let pid = Errno::result(unsafe { libc::waitpid(child.as_raw(), &mut status, flags) })?;
+    let pid = loop {
+        // SAFETY: `status` outlives the call.
+        match Errno::result(unsafe { libc::waitpid(child.as_raw(), &mut status, flags) }) {
+            Err(Errno::EINTR) => {}
+            outcome => break outcome?,
+        }
+    };
     let exit = if libc::WIFSIGNALED(status) {
         Exit::Signal { number: libc::WTERMSIG(status), core: libc::WCOREDUMP(status) }
     } else {
