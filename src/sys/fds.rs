@@ -9,7 +9,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, send};
-use nix::sys::stat::{Mode, fstat};
+use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::unistd::pipe2;
 
 /// The size asked for a pipe to logger, in bytes: the default of fs.pipe-max-size (pipe(7)).
@@ -82,10 +82,7 @@ pub fn large_pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
 /// the other holders of a pipe or terminal are not affected. Where that cannot be had (without
 /// `/proc`), and for files, which never wait, a mere copy.
 pub fn impatient(fd: BorrowedFd<'_>) -> std::io::Result<OwnedFd> {
-    let waits = fstat(fd).is_ok_and(|about| {
-        let kind = about.st_mode & libc::S_IFMT;
-        kind == libc::S_IFIFO || kind == libc::S_IFCHR
-    });
+    let waits = matches!(kind(fd), Some(SFlag::S_IFIFO | SFlag::S_IFCHR));
     let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
     let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     let opened = if waits { open(path.as_str(), flags, Mode::empty()).ok() } else { None };
@@ -97,10 +94,17 @@ pub fn write_now(fd: BorrowedFd<'_>, bytes: &[u8]) -> usize {
     if !can_write(fd) {
         return 0;
     }
-    match send(fd.as_raw_fd(), bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) {
-        Err(Errno::ENOTSOCK) => nix::unistd::write(fd, bytes).unwrap_or(0),
-        sent => sent.unwrap_or(0),
-    }
+    let written = match kind(fd) {
+        Some(SFlag::S_IFSOCK) => {
+            send(fd.as_raw_fd(), bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL)
+        }
+        _ => nix::unistd::write(fd, bytes),
+    };
+    written.unwrap_or(0)
+}
+
+fn kind(fd: BorrowedFd<'_>) -> Option<SFlag> {
+    fstat(fd).ok().map(|about| SFlag::from_bits_truncate(about.st_mode & libc::S_IFMT))
 }
 
 /// Whether there is something to be read.
