@@ -8,7 +8,8 @@ use super::command::{c_string, candidates};
 use super::{Plan, assignment};
 use crate::error::Error;
 use crate::sys::failure::{Failure, Stage};
-use crate::sys::spawn::{ChildSpec, Parentage, Program, Session};
+use crate::sys::program::Program;
+use crate::sys::spawn::{ChildSpec, Parentage, Session};
 use crate::sys::words::Words;
 
 impl Plan {

@@ -9,6 +9,7 @@ pub mod fds;
 pub mod fork;
 pub mod identity;
 pub mod lock;
+pub mod program;
 pub mod signals;
 pub mod spawn;
 pub mod wait;

@@ -14,8 +14,8 @@ use nix::unistd::Pid;
 use super::failure::{Failure, Report, Stage, at};
 use super::fork::{Fork, fork, leave};
 use super::identity::{self, Identity};
+use super::program::{Program, execute, may_execute};
 use super::wait::{Exit, wait_for};
-use super::words::Words;
 use super::{fds, signals};
 
 /// Which session a child belongs to.
@@ -34,17 +34,6 @@ pub enum Parentage {
     Ours,
     /// An orphan from the start.
     Orphan,
-}
-
-/// A program and what it is told.
-#[derive(Debug)]
-pub struct Program {
-    /// The paths to try in turn, as execvp(3) does.
-    pub candidates: Vec<CString>,
-    /// The arguments, the name first.
-    pub arguments: Words,
-    /// The environment.
-    pub environment: Words,
 }
 
 /// Everything that a child is to be, settled before it exists.
@@ -263,49 +252,6 @@ fn is_inside_root() -> bool {
 fn place(stream: BorrowedFd<'_>, number: RawFd) -> Result<(), Failure> {
     // SAFETY: descriptors 0 to 2 are open and belong to the streams.
     checked(Stage::Streams, unsafe { libc::dup2(stream.as_raw_fd(), number) })
-}
-
-fn execute(program: &Program) -> Failure {
-    signals::give_back();
-    let (arguments, environment) = (program.arguments.pointers(), program.environment.pointers());
-    let reason = try_each(program, |path| {
-        // SAFETY: path and arrays end as execve(2) wants and outlive the call.
-        Errno::result(unsafe { libc::execve(path, arguments, environment) }).map(drop)
-    });
-    Failure { stage: Stage::Execute, reason: reason.err().unwrap_or(Errno::ENOENT) }
-}
-
-fn may_execute(program: &Program) -> Result<(), Errno> {
-    try_each(program, |path| {
-        let mut about = std::mem::MaybeUninit::<libc::stat>::uninit();
-        // SAFETY: the path and the buffer outlive the call.
-        Errno::result(unsafe { libc::stat(path, about.as_mut_ptr()) })?;
-        // SAFETY: stat succeeded and filled the buffer.
-        let kind = unsafe { about.assume_init() }.st_mode & libc::S_IFMT;
-        if kind != libc::S_IFREG {
-            return Err(Errno::EACCES);
-        }
-        // SAFETY: the path outlives the call.
-        Errno::result(unsafe { libc::access(path, libc::X_OK) }).map(drop)
-    })
-}
-
-/// Tries the candidates in turn, as execvp(3) does: one that is not there is passed over, and one
-/// that may not be executed is remembered.
-fn try_each(
-    program: &Program,
-    attempt: impl Fn(*const libc::c_char) -> Result<(), Errno>,
-) -> Result<(), Errno> {
-    let mut reason = Errno::ENOENT;
-    for path in &program.candidates {
-        match attempt(path.as_ptr()) {
-            Ok(()) => return Ok(()),
-            Err(Errno::EACCES) => reason = Errno::EACCES,
-            Err(Errno::ENOENT | Errno::ENOTDIR) if program.candidates.len() > 1 => {}
-            Err(other) => return Err(other),
-        }
-    }
-    Err(reason)
 }
 
 fn checked(stage: Stage, result: libc::c_int) -> Result<(), Failure> {

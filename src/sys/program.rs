@@ -1,0 +1,66 @@
+//! execve(2), and the search for what to execute. Async-signal-safe.
+
+use std::ffi::CString;
+
+use nix::errno::Errno;
+use nix::libc;
+
+use super::failure::{Failure, Stage};
+use super::signals;
+use super::words::Words;
+
+/// A program and what it is told.
+#[derive(Debug)]
+pub struct Program {
+    /// The paths to try in turn, as execvp(3) does.
+    pub candidates: Vec<CString>,
+    /// The arguments, the name first.
+    pub arguments: Words,
+    /// The environment.
+    pub environment: Words,
+}
+
+/// Executes the program in place of this one. Returns only with a failure.
+pub(super) fn execute(program: &Program) -> Failure {
+    signals::give_back();
+    let (arguments, environment) = (program.arguments.pointers(), program.environment.pointers());
+    let reason = try_each(program, |path| {
+        // SAFETY: path and arrays end as execve(2) wants and outlive the call.
+        Errno::result(unsafe { libc::execve(path, arguments, environment) }).map(drop)
+    });
+    Failure { stage: Stage::Execute, reason: reason.err().unwrap_or(Errno::ENOENT) }
+}
+
+/// Whether the program is there and may be executed by this process.
+pub(super) fn may_execute(program: &Program) -> Result<(), Errno> {
+    try_each(program, |path| {
+        let mut about = std::mem::MaybeUninit::<libc::stat>::uninit();
+        // SAFETY: the path and the buffer outlive the call.
+        Errno::result(unsafe { libc::stat(path, about.as_mut_ptr()) })?;
+        // SAFETY: stat succeeded and filled the buffer.
+        let kind = unsafe { about.assume_init() }.st_mode & libc::S_IFMT;
+        if kind != libc::S_IFREG {
+            return Err(Errno::EACCES);
+        }
+        // SAFETY: the path outlives the call.
+        Errno::result(unsafe { libc::access(path, libc::X_OK) }).map(drop)
+    })
+}
+
+/// Tries the candidates in turn, as execvp(3) does: one that is not there is passed over, and one
+/// that may not be executed is remembered.
+fn try_each(
+    program: &Program,
+    attempt: impl Fn(*const libc::c_char) -> Result<(), Errno>,
+) -> Result<(), Errno> {
+    let mut reason = Errno::ENOENT;
+    for path in &program.candidates {
+        match attempt(path.as_ptr()) {
+            Ok(()) => return Ok(()),
+            Err(Errno::EACCES) => reason = Errno::EACCES,
+            Err(Errno::ENOENT | Errno::ENOTDIR) if program.candidates.len() > 1 => {}
+            Err(other) => return Err(other),
+        }
+    }
+    Err(reason)
+}
