@@ -40,30 +40,15 @@ fn options() -> Vec<Documented> {
     command.build();
     let options = command.get_arguments().filter(|arg| !arg.is_positional());
     let documented = options.map(|arg| {
-        let names = arg
-            .get_value_names()
-            .filter(|_| arg.get_action().takes_values());
+        let names = arg.get_value_names().filter(|_| arg.get_action().takes_values());
         Documented {
-            short: format!(
-                "-{}",
-                arg.get_short().expect("every option has a short form")
-            ),
-            long: format!(
-                "--{}",
-                arg.get_long().expect("every option has a long form")
-            ),
-            values: names
-                .unwrap_or_default()
-                .iter()
-                .map(ToString::to_string)
-                .collect(),
+            short: format!("-{}", arg.get_short().expect("every option has a short form")),
+            long: format!("--{}", arg.get_long().expect("every option has a long form")),
+            values: names.unwrap_or_default().iter().map(ToString::to_string).collect(),
         }
     });
     let documented: Vec<Documented> = documented.collect();
-    assert!(
-        documented.len() >= 10,
-        "the definition has lost its options"
-    );
+    assert!(documented.len() >= 10, "the definition has lost its options");
     documented
 }
 
@@ -86,9 +71,7 @@ fn plain_page() -> String {
 
 /// The lines of a section of the page, its heading left out.
 fn section(page: &str, heading: &str) -> String {
-    let (_, rest) = page
-        .split_once(&format!("\n.SH {heading}\n"))
-        .expect("the section exists");
+    let (_, rest) = page.split_once(&format!("\n.SH {heading}\n")).expect("the section exists");
     rest.split("\n.SH ").next().unwrap_or_default().to_owned()
 }
 
@@ -110,11 +93,7 @@ fn words(text: &str) -> Vec<&str> {
 
 fn assert_silent(output: &Output) {
     let told = [&output.stdout[..], &output.stderr[..]].concat();
-    assert!(
-        output.status.success() && told.is_empty(),
-        "{}",
-        String::from_utf8_lossy(&told)
-    );
+    assert!(output.status.success() && told.is_empty(), "{}", String::from_utf8_lossy(&told));
 }
 
 #[test]
@@ -153,10 +132,7 @@ fn the_page_mentions_no_option_and_no_variable_that_does_not_exist() {
     let page = plain_page();
     for word in words(&page) {
         if word.starts_with("--") && word.len() > 2 {
-            assert!(
-                options.iter().any(|option| option.long == word),
-                "{word} is no option"
-            );
+            assert!(options.iter().any(|option| option.long == word), "{word} is no option");
         }
         if word.starts_with("VSRUN_") && word != "VSRUN_" {
             assert!(VARIABLES.contains(&word), "{word} is no variable");
@@ -168,35 +144,19 @@ fn the_page_mentions_no_option_and_no_variable_that_does_not_exist() {
 fn the_readme_has_a_row_for_every_option() {
     let readme = read("README.md");
     for option in options() {
-        let values: Vec<String> = option
-            .values
-            .iter()
-            .map(|value| format!("`{value}`"))
-            .collect();
-        let row = format!(
-            "| `{}`, `{}` | {}",
-            option.short,
-            option.long,
-            values.join(" ")
-        );
-        assert!(
-            readme.lines().any(|line| line.starts_with(row.trim_end())),
-            "no row '{row}'"
-        );
+        let values: Vec<String> = option.values.iter().map(|value| format!("`{value}`")).collect();
+        let row = format!("| `{}`, `{}` | {}", option.short, option.long, values.join(" "));
+        assert!(readme.lines().any(|line| line.starts_with(row.trim_end())), "no row '{row}'");
     }
 }
 
 #[test]
 fn the_readme_has_a_row_for_every_variable_and_exit_status() {
     let readme = read("README.md");
-    let first_cells: Vec<&str> = readme
-        .lines()
-        .filter_map(|line| line.strip_prefix("| ")?.split(" | ").next())
-        .collect();
+    let first_cells: Vec<&str> =
+        readme.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next()).collect();
     for fact in VARIABLES.iter().chain(&STATUSES) {
-        let is_named = first_cells
-            .iter()
-            .any(|cell| cell.contains(&format!("`{fact}`")));
+        let is_named = first_cells.iter().any(|cell| cell.contains(&format!("`{fact}`")));
         assert!(is_named, "no row for {fact}");
     }
 }
@@ -218,11 +178,7 @@ fn the_long_help_names_every_option_with_its_values() {
 fn the_short_help_names_every_option_and_is_shorter() {
     let (short, long) = (vsrun("-h"), vsrun("--help"));
     for option in options() {
-        assert!(
-            words(&short).contains(&option.long.as_str()),
-            "no {} in\n{short}",
-            option.long
-        );
+        assert!(words(&short).contains(&option.long.as_str()), "no {} in\n{short}", option.long);
     }
     assert!(short.lines().count() < long.lines().count(), "{short}");
 }
@@ -237,14 +193,9 @@ fn the_version_is_one_line() {
 #[test]
 fn the_newest_release_in_the_changelog_is_this_version() {
     let changelog = read("CHANGELOG.md");
-    let newest = changelog
-        .lines()
-        .find(|line| line.starts_with("## [") && line.contains("] - "));
+    let newest = changelog.lines().find(|line| line.starts_with("## [") && line.contains("] - "));
     let expected = format!("## [{}] - ", env!("CARGO_PKG_VERSION"));
-    assert!(
-        newest.is_some_and(|line| line.starts_with(&expected)),
-        "{newest:?}"
-    );
+    assert!(newest.is_some_and(|line| line.starts_with(&expected)), "{newest:?}");
 }
 
 #[test]
@@ -253,9 +204,7 @@ fn mandoc_finds_nothing_to_improve_in_the_page() {
         return;
     }
     let mut mandoc = Command::new("mandoc");
-    mandoc
-        .args(["-T", "lint", "-W", "all"])
-        .arg(path("man/vsrun.8"));
+    mandoc.args(["-T", "lint", "-W", "all"]).arg(path("man/vsrun.8"));
     assert_silent(&mandoc.output().expect("mandoc runs"));
 }
 
@@ -265,13 +214,8 @@ fn man_renders_the_page_on_80_columns_without_a_warning() {
         return;
     }
     let mut man = Command::new("man");
-    man.args(["--warnings", "-E", "UTF-8", "-l", "-Tutf8", "-Z"])
-        .arg(path("man/vsrun.8"));
-    man.envs([
-        ("LC_ALL", "C.UTF-8"),
-        ("MANROFFSEQ", ""),
-        ("MANWIDTH", "80"),
-    ]);
+    man.args(["--warnings", "-E", "UTF-8", "-l", "-Tutf8", "-Z"]).arg(path("man/vsrun.8"));
+    man.envs([("LC_ALL", "C.UTF-8"), ("MANROFFSEQ", ""), ("MANWIDTH", "80")]);
     let output = man.stdin(Stdio::null()).output().expect("man runs");
     let warnings = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && warnings.is_empty(), "{warnings}");
@@ -282,13 +226,7 @@ fn the_page_can_be_found_by_its_name() {
     if !require_program("lexgrog") {
         return;
     }
-    let output = Command::new("lexgrog")
-        .arg(path("man/vsrun.8"))
-        .output()
-        .expect("lexgrog runs");
+    let output = Command::new("lexgrog").arg(path("man/vsrun.8")).output().expect("lexgrog runs");
     let found = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success() && found.contains("vsrun - "),
-        "{found}"
-    );
+    assert!(output.status.success() && found.contains("vsrun - "), "{found}");
 }

@@ -48,12 +48,7 @@ pub struct HandlerRun {
 
 impl<'a> HandlerScript<'a> {
     pub(crate) fn new(sandbox: &'a Sandbox, name: &str) -> Self {
-        HandlerScript {
-            sandbox,
-            name: name.to_owned(),
-            status: 0,
-            lines: Vec::new(),
-        }
+        HandlerScript { sandbox, name: name.to_owned(), status: 0, lines: Vec::new() }
     }
 
     /// Sets the exit status; without this it is 0.
@@ -74,11 +69,7 @@ impl<'a> HandlerScript<'a> {
         let runs = sandbox.open_dir(format!("{}.runs", self.name));
         let status = sandbox.path(format!("{}.status", self.name));
         let script = script(&runs, &status, &self.lines);
-        let handler = Handler {
-            path: sandbox.executable(&self.name, script),
-            runs,
-            status,
-        };
+        let handler = Handler { path: sandbox.executable(&self.name, script), runs, status };
         handler.set_exit(self.status);
         handler
     }
@@ -101,10 +92,7 @@ impl Handler {
     pub fn runs(&self) -> Vec<HandlerRun> {
         let recorded = |run: &PathBuf| run.join("recorded").exists();
         let paths = (1..).map(|number: u32| self.runs.join(number.to_string()));
-        paths
-            .take_while(recorded)
-            .map(|run| HandlerRun::read(&run, &self.path))
-            .collect()
+        paths.take_while(recorded).map(|run| HandlerRun::read(&run, &self.path)).collect()
     }
 
     /// Waits until it has been run `count` times and returns the last of those runs.
@@ -112,15 +100,9 @@ impl Handler {
     pub fn wait_for_run(&self, count: usize) -> HandlerRun {
         let runs = wait_for(&format!("run {count} of the handler"), || {
             let runs = self.runs();
-            if runs.len() >= count {
-                Ok(runs)
-            } else {
-                Err(format!("{} runs", runs.len()))
-            }
+            if runs.len() >= count { Ok(runs) } else { Err(format!("{} runs", runs.len())) }
         });
-        runs.into_iter()
-            .nth(count - 1)
-            .expect("as many runs as were waited for")
+        runs.into_iter().nth(count - 1).expect("as many runs as were waited for")
     }
 }
 
@@ -134,10 +116,7 @@ impl HandlerRun {
     /// Returns the value of an environment variable.
     pub fn env(&self, name: &str) -> Option<&OsStr> {
         self.env.iter().find_map(|variable| {
-            let value = variable
-                .as_bytes()
-                .strip_prefix(name.as_bytes())?
-                .strip_prefix(b"=")?;
+            let value = variable.as_bytes().strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
             Some(OsStr::from_bytes(value))
         })
     }
@@ -171,8 +150,8 @@ n=1
 until mkdir {runs}/$n 2>/dev/null; do n=$((n + 1)); done
 run={runs}/$n
 mkdir \"$run/fd\"
-# The pattern also matches the descriptor that the shell reads the directory by.
-cp -P /proc/$$/fd/* \"$run/fd/\" 2>/dev/null
+# In a subshell: some shells redirect their own descriptors for the time of a command.
+(cp -P /proc/$$/fd/* \"$run/fd/\" 2>/dev/null)
 cp -P /proc/$$/cwd /proc/$$/root \"$run/\"
 for file in environ cmdline stat status; do
     cat /proc/$$/$file >\"$run/$file\"
@@ -186,10 +165,5 @@ exit \"$status\"
 }
 
 fn quoted(path: &Path) -> String {
-    format!(
-        "'{}'",
-        path.to_str()
-            .expect("sandboxes have plain names")
-            .replace('\'', r"'\''")
-    )
+    format!("'{}'", path.to_str().expect("sandboxes have plain names").replace('\'', r"'\''"))
 }

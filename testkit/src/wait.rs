@@ -22,11 +22,7 @@ impl Sight for bool {
     type Found = ();
 
     fn judge(self) -> Result<(), String> {
-        if self {
-            Ok(())
-        } else {
-            Err("false".to_owned())
-        }
+        if self { Ok(()) } else { Err("false".to_owned()) }
     }
 }
 
@@ -75,11 +71,7 @@ pub fn wait_for_within<S: Sight>(
 pub fn stays(description: &str, duration: Duration, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while start.elapsed() < duration {
-        assert!(
-            holds(),
-            "after {:?} it was no longer so: {description}",
-            start.elapsed()
-        );
+        assert!(holds(), "after {:?} it was no longer so: {description}", start.elapsed());
         thread::sleep(LONGEST_PAUSE);
     }
 }

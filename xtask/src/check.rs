@@ -18,9 +18,7 @@ pub fn run() -> Result<(), Failure> {
         }
     };
     note(step(&mut cargo("fmt --all --check")));
-    note(step(&mut cargo(
-        "clippy --locked --workspace --all-targets -- -D warnings",
-    )));
+    note(step(&mut cargo("clippy --locked --workspace --all-targets -- -D warnings")));
     let mut doc = cargo("doc --locked --workspace --no-deps");
     note(step(doc.env("RUSTDOCFLAGS", "-Dwarnings")));
     note(man::run(Mode::Check));
@@ -40,9 +38,7 @@ fn deny() -> Result<(), Failure> {
         println!("xtask: cargo-deny is absent and will be built, which takes some minutes");
         step(&mut cargo("install --locked cargo-deny"))?;
     }
-    step(&mut cargo(
-        "deny --workspace --locked check bans licenses sources",
-    ))
+    step(&mut cargo("deny --workspace --locked check bans licenses sources"))
 }
 
 /// Asks cargo, which also looks into its own bin directory.

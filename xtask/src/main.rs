@@ -14,11 +14,7 @@ use clap::{Parser, Subcommand};
 use generated::Mode;
 
 #[derive(Parser)]
-#[command(
-    name = "cargo xtask",
-    bin_name = "cargo xtask",
-    about = "vsrun's own chores"
-)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "vsrun's own chores")]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,

@@ -22,10 +22,7 @@ fn page() -> Result<String, String> {
         .map(|line| format!("{line}\n"))
         .collect();
     let command = vsrun::cli::command();
-    let version = command
-        .get_version()
-        .ok_or("the command has no version")?
-        .to_owned();
+    let version = command.get_version().ok_or("the command has no version")?.to_owned();
     Ok(body
         .replace("@DATE@", &newest_date(&read("CHANGELOG.md")?)?)
         .replace("@VERSION@", &version)
@@ -53,32 +50,20 @@ fn options(command: clap::Command) -> Result<String, String> {
         .render_options_section(&mut roff)
         .map_err(|error| format!("cannot render the options: {error}"))?;
     let roff = String::from_utf8(roff).map_err(|error| error.to_string())?;
-    let (_, entries) = roff
-        .split_once(".SH OPTIONS\n")
-        .ok_or("the options have no heading")?;
+    let (_, entries) = roff.split_once(".SH OPTIONS\n").ok_or("the options have no heading")?;
     let entries = entries
         .replace("\\*(Aq", "\\(aq")
         .replace(['<', '>'], "")
         .replace("\\fR\\fI \\fR\\fI", "\\fR \\fI");
-    Ok(entries
-        .split(".TP\n")
-        .filter(|text| !text.is_empty())
-        .map(entry)
-        .collect())
+    Ok(entries.split(".TP\n").filter(|text| !text.is_empty()).map(entry).collect())
 }
 
 /// One option: its summary becomes the first sentence of its text, and what stands between
 /// backquotes is set in bold. Lines are kept short enough for `mandoc -T lint`.
 fn entry(text: &str) -> String {
     let (header, body) = text.split_once('\n').unwrap_or((text, ""));
-    let paragraphs = body
-        .split("\n\n")
-        .map(str::trim)
-        .filter(|text| !text.is_empty());
-    let sentences: String = paragraphs
-        .map(whole_sentence)
-        .map(|text| filled(&text))
-        .collect();
+    let paragraphs = body.split("\n\n").map(str::trim).filter(|text| !text.is_empty());
+    let sentences: String = paragraphs.map(whole_sentence).map(|text| filled(&text)).collect();
     format!(".TP\n{header}\n{sentences}")
 }
 
@@ -90,13 +75,7 @@ fn whole_sentence(paragraph: &str) -> String {
 fn bold_between_backquotes(text: &str) -> String {
     let parts = text.split('`').enumerate();
     parts
-        .map(|(n, part)| {
-            if n % 2 == 1 {
-                format!("\\fB{part}\\fR")
-            } else {
-                part.into()
-            }
-        })
+        .map(|(n, part)| if n % 2 == 1 { format!("\\fB{part}\\fR") } else { part.into() })
         .collect()
 }
 
@@ -111,11 +90,7 @@ fn filled(text: &str) -> String {
             filled.push(' ');
         }
         // A line that begins like a request would be taken for one.
-        let guard = if column == 0 && word.starts_with(['.', '\'']) {
-            "\\&"
-        } else {
-            ""
-        };
+        let guard = if column == 0 && word.starts_with(['.', '\'']) { "\\&" } else { "" };
         filled += guard;
         filled += word;
         column += word.len() + 1;
@@ -151,9 +126,6 @@ mod tests {
     #[test]
     fn a_line_never_begins_like_a_request() {
         let line = "x".repeat(78);
-        assert_eq!(
-            filled(&format!("{line} .TH 'e")),
-            format!("{line}\n\\&.TH 'e\n")
-        );
+        assert_eq!(filled(&format!("{line} .TH 'e")), format!("{line}\n\\&.TH 'e\n"));
     }
 }

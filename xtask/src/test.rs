@@ -14,6 +14,7 @@ const PACKAGES: &[&str] = &[
     "bash-completion",
     "bsdutils",
     "busybox-static",
+    "faketime",
     "fish",
     "gdb",
     "libcap2-bin",
@@ -53,11 +54,7 @@ fn provide(missing: &[&str]) -> Result<(), Failure> {
     }
     let script = ["-c", include_str!("install.sh"), "install"];
     println!("xtask: installing {wanted}");
-    let status = Command::new("sh")
-        .args(script)
-        .args(missing)
-        .stdin(Stdio::null())
-        .status();
+    let status = Command::new("sh").args(script).args(missing).stdin(Stdio::null()).status();
     let status = status.map_err(|error| format!("cannot run sh: {error}"))?;
     if status.success() {
         Ok(())
@@ -70,24 +67,12 @@ fn provide(missing: &[&str]) -> Result<(), Failure> {
 /// dpkg.
 fn missing() -> Vec<&'static str> {
     let mut query = Command::new("dpkg-query");
-    query
-        .args([
-            "--show",
-            "--showformat",
-            "${Package} ${db:Status-Status}\\n",
-        ])
-        .args(PACKAGES);
+    query.args(["--show", "--showformat", "${Package} ${db:Status-Status}\\n"]).args(PACKAGES);
     // It exits with 1 and complains when it does not know one of the names, which is no error here.
     let listed = query.stdin(Stdio::null()).stderr(Stdio::null()).output();
     let listed = listed.map(|output| output.stdout).unwrap_or_default();
     let listed = String::from_utf8_lossy(&listed);
-    let installed: HashSet<&str> = listed
-        .lines()
-        .filter_map(|line| line.strip_suffix(" installed"))
-        .collect();
-    PACKAGES
-        .iter()
-        .copied()
-        .filter(|package| !installed.contains(package))
-        .collect()
+    let installed: HashSet<&str> =
+        listed.lines().filter_map(|line| line.strip_suffix(" installed")).collect();
+    PACKAGES.iter().copied().filter(|package| !installed.contains(package)).collect()
 }

@@ -19,10 +19,7 @@ fn with_values(options: &[Opt], least: usize) -> String {
 }
 
 fn commands(option: &Opt) -> Vec<String> {
-    let free = format!(
-        "not __vsrun_marked; and not __vsrun_given {}",
-        option.excludes.join(" ")
-    );
+    let free = format!("not __vsrun_marked; and not __vsrun_given {}", option.excludes.join(" "));
     let mut first = format!("complete -c vsrun -n '{free}'");
     if let Some(short) = option.short {
         first += &format!(" -s {short}");

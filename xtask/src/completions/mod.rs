@@ -79,14 +79,10 @@ impl Opt {
 fn options() -> Result<Vec<Opt>, String> {
     let mut command = vsrun::cli::command();
     command.build();
-    let shown: Vec<&Arg> = command
-        .get_arguments()
-        .filter(|arg| !arg.is_positional() && !arg.is_hide_set())
-        .collect();
-    let mut options: Vec<Opt> = shown
-        .iter()
-        .map(|arg| option(arg))
-        .collect::<Result<_, String>>()?;
+    let shown: Vec<&Arg> =
+        command.get_arguments().filter(|arg| !arg.is_positional() && !arg.is_hide_set()).collect();
+    let mut options: Vec<Opt> =
+        shown.iter().map(|arg| option(arg)).collect::<Result<_, String>>()?;
     for (place, arg) in shown.iter().enumerate() {
         options[place].excludes = shown
             .iter()
@@ -101,26 +97,17 @@ fn options() -> Result<Vec<Opt>, String> {
 /// An option is given once only; the definition states an exclusion on one of its two sides.
 fn is_excluded(command: &Command, one: &Arg, other: &Arg) -> bool {
     let states = |arg: &Arg, wanted: &Arg| {
-        command
-            .get_arg_conflicts_with(arg)
-            .iter()
-            .any(|found| found.get_id() == wanted.get_id())
+        command.get_arg_conflicts_with(arg).iter().any(|found| found.get_id() == wanted.get_id())
     };
     one.get_id() == other.get_id() || states(one, other) || states(other, one)
 }
 
 fn option(arg: &Arg) -> Result<Opt, String> {
     let takes_values = arg.get_action().takes_values();
-    let names = arg
-        .get_value_names()
-        .filter(|_| takes_values)
-        .unwrap_or_default();
-    let values = names.iter().map(|name| {
-        Kind::of(name.as_str()).map(|kind| Value {
-            name: name.to_string(),
-            kind,
-        })
-    });
+    let names = arg.get_value_names().filter(|_| takes_values).unwrap_or_default();
+    let values = names
+        .iter()
+        .map(|name| Kind::of(name.as_str()).map(|kind| Value { name: name.to_string(), kind }));
     Ok(Opt {
         short: arg.get_short(),
         long: arg.get_long().map(str::to_owned),
@@ -159,9 +146,7 @@ mod tests {
     fn syslog_and_logdir_exclude_each_other_from_both_sides() {
         let options = options().expect("all values are known");
         let excluded_by = |long: &str| {
-            let found = options
-                .iter()
-                .find(|option| option.long.as_deref() == Some(long));
+            let found = options.iter().find(|option| option.long.as_deref() == Some(long));
             found.expect("the option exists").excludes.join(" ")
         };
         assert_eq!(excluded_by("syslog"), excluded_by("logdir"));

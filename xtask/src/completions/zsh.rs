@@ -15,24 +15,13 @@ fn specification(option: &Opt) -> String {
         several => format!("{{{}}}", several.join(",")),
     };
     let values: String = option.values.iter().map(value).collect();
-    let text = format!(
-        "[{}]{values}",
-        option.summary.replace('[', "\\[").replace(']', "\\]")
-    );
-    format!(
-        "        '({})'{spellings}{} \\",
-        option.excludes.join(" "),
-        quoted(&text, "'\\''")
-    )
+    let text = format!("[{}]{values}", option.summary.replace('[', "\\[").replace(']', "\\]"));
+    format!("        '({})'{spellings}{} \\", option.excludes.join(" "), quoted(&text, "'\\''"))
 }
 
 /// `+` lets a value follow in the same word or the next, `=` likewise for a long option.
 fn spellings(option: &Opt) -> Vec<String> {
-    let (plus, equals) = if option.values.is_empty() {
-        ("", "")
-    } else {
-        ("+", "=")
-    };
+    let (plus, equals) = if option.values.is_empty() { ("", "") } else { ("+", "=") };
     let short = option.short.map(|short| format!("-{short}{plus}"));
     let long = option.long.as_ref().map(|long| format!("--{long}{equals}"));
     short.into_iter().chain(long).collect()

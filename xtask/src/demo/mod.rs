@@ -24,37 +24,23 @@ pub fn run() -> Result<(), Failure> {
 
     // An interrupt reaches vsrun as well, which ends; the demo sees that and cleans up.
     let interrupt = SigSet::from(Signal::SIGINT);
-    interrupt
-        .thread_block()
-        .map_err(|error| format!("cannot block SIGINT: {error}"))?;
+    interrupt.thread_block().map_err(|error| format!("cannot block SIGINT: {error}"))?;
 
     let mut stage = Stage::set(user)?;
-    narrate(
-        1,
-        "A server that ticks is started under a manager, with its output in files.",
-    );
+    narrate(1, "A server that ticks is started under a manager, with its output in files.");
     println!("  $ {}", stage.command_line());
     stage.start()?;
     stage.wait_for_a_new_server()?;
 
-    narrate(
-        2,
-        "The server crashes. The handler is told how, agrees, and it is started again.",
-    );
+    narrate(2, "The server crashes. The handler is told how, agrees, and it is started again.");
     stage.kill_server(Signal::SIGSEGV)?;
     stage.wait_for_a_new_server()?;
 
-    narrate(
-        3,
-        "SIGHUP asks the manager for a restart. That is no accident: no handler.",
-    );
+    narrate(3, "SIGHUP asks the manager for a restart. That is no accident: no handler.");
     stage.signal_manager(Signal::SIGHUP)?;
     stage.wait_for_a_new_server()?;
 
-    narrate(
-        4,
-        "SIGTERM asks the manager to stop the server and to leave.",
-    );
+    narrate(4, "SIGTERM asks the manager to stop the server and to leave.");
     stage.signal_manager(Signal::SIGTERM)?;
     let status = stage.wait_for_the_end()?;
 

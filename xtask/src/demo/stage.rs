@@ -51,16 +51,8 @@ impl Stage {
         let directory = mkdtemp(&template)
             .map_err(|error| format!("cannot make '{}': {error}", template.display()))?;
         let logs = ["vsrun.log", "logfile"];
-        let logs = logs
-            .map(|name| Follower::new(directory.join("logs").join(name)))
-            .into();
-        let stage = Stage {
-            directory,
-            user,
-            vsrun: None,
-            logs,
-            server: None,
-        };
+        let logs = logs.map(|name| Follower::new(directory.join("logs").join(name))).into();
+        let stage = Stage { directory, user, vsrun: None, logs, server: None };
         // The server's user has to come in.
         make_executable(&stage.directory)?;
         for (name, text) in [("server", SERVER), ("handler", HANDLER)] {
@@ -87,10 +79,7 @@ impl Stage {
     pub fn start(&mut self) -> Result<(), String> {
         let program = cargo_target().join("release/vsrun");
         let mut command = Command::new(&program);
-        command
-            .args(self.arguments())
-            .current_dir(&self.directory)
-            .stdin(Stdio::null());
+        command.args(self.arguments()).current_dir(&self.directory).stdin(Stdio::null());
         let started = command.spawn();
         let vsrun =
             started.map_err(|error| format!("cannot run '{}': {error}", program.display()))?;
@@ -123,11 +112,7 @@ impl Stage {
 
     /// Sends a signal to the manager.
     pub fn signal_manager(&self, signal: Signal) -> Result<(), String> {
-        send(
-            self.read_pidfile("manager.pid")
-                .ok_or("there is no manager.pid")?,
-            signal,
-        )
+        send(self.read_pidfile("manager.pid").ok_or("there is no manager.pid")?, signal)
     }
 
     /// Waits for vsrun to end, with its pidfiles removed.
@@ -183,10 +168,7 @@ impl Stage {
                 }
             }
             if Instant::now() >= deadline {
-                return Err(format!(
-                    "waited {} s for {what} in vain",
-                    PATIENCE.as_secs()
-                ));
+                return Err(format!("waited {} s for {what} in vain", PATIENCE.as_secs()));
             }
             sleep(Duration::from_millis(10));
         }
@@ -217,19 +199,13 @@ impl Drop for Stage {
             let _ = vsrun.wait();
         }
         if let Err(error) = fs::remove_dir_all(&self.directory) {
-            eprintln!(
-                "xtask: cannot remove '{}': {error}",
-                self.directory.display()
-            );
+            eprintln!("xtask: cannot remove '{}': {error}", self.directory.display());
         }
     }
 }
 
 fn send(process: Pid, signal: Signal) -> Result<(), String> {
-    println!(
-        "  $ kill -{} {process}",
-        signal.as_str().trim_start_matches("SIG")
-    );
+    println!("  $ kill -{} {process}", signal.as_str().trim_start_matches("SIG"));
     kill(process, signal).map_err(|error| format!("cannot send {signal} to {process}: {error}"))
 }
 
