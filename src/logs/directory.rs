@@ -177,6 +177,10 @@ impl LogDirectory {
             }
         }
         self.unchecked = rest;
+        if rest == 0 {
+            // There may have been very many.
+            self.old = Vec::new();
+        }
         rest > 0
     }
 }

@@ -135,6 +135,9 @@ fn duration(typed: &OsStr) -> Result<Keep, Error> {
     text.parse().map_err(|why| Error::refused("use keep duration", typed, why))
 }
 
+/// The variables that speak of descriptors which are closed.
+const LISTEN: [&[u8]; 4] = [b"LISTEN_FDS", b"LISTEN_PID", b"LISTEN_FDNAMES", b"LISTEN_PIDFDID"];
+
 /// The caller's environment without what is vsrun's own and without the descriptors that are
 /// closed (see sd_listen_fds(3)), and with the variables that are the user's.
 fn environment(user: Option<&User>) -> Vec<OsString> {
@@ -143,7 +146,7 @@ fn environment(user: Option<&User>) -> Vec<OsString> {
     let kept = env::vars_os().filter(|(name, _)| {
         let bytes = name.as_bytes();
         !bytes.starts_with(b"VSRUN_")
-            && !bytes.starts_with(b"LISTEN_")
+            && !LISTEN.contains(&bytes)
             && own.iter().all(|(own, _)| name != own)
     });
     let own = own.iter().map(|(name, value)| assignment(OsStr::new(name), value));
