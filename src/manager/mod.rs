@@ -119,7 +119,10 @@ impl Manager<'_> {
         match action {
             Action::StartServer => return Some(self.start_server()),
             Action::RunHandler(death) => return self.run_handler(&death),
-            Action::StopServer => self.signal_server(libc::SIGTERM),
+            Action::StopServer => {
+                self.messages.say(&"asking the server to end");
+                self.signal_server(libc::SIGTERM);
+            }
             Action::SignalHandler(signal) => {
                 let sent = self.handler.signal(signal);
                 self.note("signal handler", self.handler.path(), sent);
