@@ -57,8 +57,8 @@ pub fn start(plan: &Plan, null: &OwnedFd) -> Result<u8, Error> {
 fn say(plan: &Plan, output: &Output, doing: &str, pid: Pid) {
     if let Some(own) = output.of_vsrun() {
         let command = plan.command_line();
-        let text = format_args!("{doing} server {pid}: {}", escaped(&command));
-        mention(own, output.style(), &text);
+        let command = escaped(&command);
+        mention(own, output.style(), &format_args!("{doing} server {pid}: {command}"));
     }
 }
 
