@@ -45,11 +45,11 @@ fn print(text: &str) -> Result<u8, Error> {
 }
 
 fn run(plan: &Plan) -> Result<u8, Error> {
-    signals::hold();
     let null = fds::null().map_err(|reason| Error::cannot("open", "/dev/null", reason))?;
     if let Some(management) = &plan.manager {
         check_handler(plan, management, &null)?;
     }
+    signals::hold();
     if plan.ground == Ground::Background {
         if let Side::Behind(status) = leave_session()? {
             return Ok(status);

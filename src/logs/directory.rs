@@ -88,10 +88,10 @@ impl LogDirectory {
     /// Reads the directory: which old files there are, all of them to be looked at for their age
     /// by the next calls of [`LogDirectory::expire_some`].
     pub fn list(&mut self) -> Result<(), Errno> {
-        self.old.clear();
-        let old = &mut self.old;
+        let mut old = Vec::new();
         self.directory.for_each_name(|name| old.extend(parse(name)))?;
-        self.unchecked = self.old.len();
+        self.unchecked = old.len();
+        self.old = old;
         Ok(())
     }
 
@@ -166,6 +166,9 @@ impl LogDirectory {
     /// Deletes some of the old files that have outlived their time. True while there are more to
     /// look at.
     pub fn expire_some(&mut self) -> bool {
+        if self.unchecked == 0 {
+            return false;
+        }
         let Some(cutoff) = self.keep.cutoff(Local::now()) else { return false };
         let rest = self.unchecked.saturating_sub(EXPIRED_AT_ONCE);
         for (log, number) in &self.old[rest..self.unchecked] {

@@ -35,6 +35,8 @@ pub struct Files {
     pub directory: LogDirectory,
     server: OwnedFd,
     vsrun: OwnedFd,
+    /// The directory was removed, and vsrun has no log in the one that took its place yet.
+    lost: bool,
 }
 
 impl Output {
@@ -51,7 +53,7 @@ impl Output {
                 let mut create =
                     |log| directory.rotate(log).map_err(cannot("create a log file in"));
                 let (vsrun, server) = (create(Log::Vsrun)?, create(Log::Server)?);
-                Ok(Output::Files(Files { directory, server, vsrun }))
+                Ok(Output::Files(Files { directory, server, vsrun, lost: false }))
             }
             plan::Output::Syslog(prefix) => {
                 let spec = plan.logger(prefix);
@@ -134,20 +136,23 @@ impl Files {
     /// Makes a directory that has been removed again, with a new log for vsrun. True if that was
     /// so.
     pub fn restore(&mut self) -> Result<bool, Errno> {
-        let restored = self.directory.restore()?;
-        if restored {
-            self.directory.list()?;
-            self.vsrun = self.directory.rotate(Log::Vsrun)?;
-            self.directory.directory().enter()?;
+        self.lost |= self.directory.restore()?;
+        if !self.lost {
+            return Ok(false);
         }
-        Ok(restored)
+        self.directory.list()?;
+        self.vsrun = self.directory.rotate(Log::Vsrun)?;
+        // Only a start that fails takes back what it made.
+        self.directory.commit();
+        self.directory.directory().enter()?;
+        self.lost = false;
+        Ok(true)
     }
 
     /// Puts the server's log aside and opens a new one. What fails leaves the old file in use.
     pub fn renew(&mut self) -> Result<(), Errno> {
         self.directory.list()?;
         self.server = self.directory.rotate(Log::Server)?;
-        // Only a start that fails takes back what it made.
         self.directory.commit();
         Ok(())
     }

@@ -16,6 +16,7 @@ pub const STOP_NOTICE: Duration = Duration::from_secs(10);
 pub const HANDLER_NOTICE: Duration = Duration::from_secs(60);
 /// After so long a handler that was told to end is killed.
 pub const HANDLER_GRACE: Duration = Duration::from_secs(5);
+
 /// Whether the system lacks something that it may have again in a moment: processes, memory,
 /// descriptors.
 pub fn is_shortage(reason: Errno) -> bool {

@@ -30,7 +30,7 @@ pub struct Pidfile {
     path: PathBuf,
     /// None for `/dev/null`.
     place: Option<Place>,
-    written: Option<FileStat>,
+    written: Option<(Pid, FileStat)>,
     /// What the file held before, until the start has succeeded.
     replaced: Option<Replaced>,
     /// Nothing has been written yet.
@@ -60,23 +60,25 @@ impl Pidfile {
             *place = Place::open(&self.path)?;
         }
         if std::mem::take(&mut self.is_new) {
-            self.replaced = place.entry()?.and_then(|entry| place.read(entry));
+            self.replaced = place.read();
         }
-        self.written = Some(place.write(format!("{pid}\n").as_bytes())?);
+        self.written = Some((pid, place.write(format!("{pid}\n").as_bytes())?));
         Ok(())
     }
 
-    /// Removes the file if it still is the one that was written last, unchanged. Needs no
-    /// descriptor.
+    /// Removes the file if it still is the one that was written last and holds the same id. A
+    /// descriptor is needed only if somebody has written to it since.
     pub fn remove(&mut self) {
-        let (Some(place), Some(written)) = (&self.place, self.written.take()) else { return };
-        let changed =
-            |stat: &FileStat| (stat.st_dev, stat.st_ino, stat.st_mtime, stat.st_mtime_nsec);
-        if let Ok(Some(entry)) = place.entry() {
-            if changed(&entry) == changed(&written) {
-                // Whoever removed it in between did the same.
-                let _ = place.directory.remove(&place.name);
-            }
+        let (Some(place), Some((pid, written))) = (&self.place, self.written.take()) else {
+            return;
+        };
+        let Ok(Some(entry)) = place.entry() else { return };
+        let same_file = (entry.st_dev, entry.st_ino) == (written.st_dev, written.st_ino);
+        let time = |stat: &FileStat| (stat.st_mtime, stat.st_mtime_nsec);
+        let still_ours = || place.read().is_some_and(|content| content.is_number(pid.as_raw()));
+        if same_file && (time(&entry) == time(&written) || still_ours()) {
+            // Whoever removed it in between did the same.
+            let _ = place.directory.remove(&place.name);
         }
     }
 
@@ -192,5 +194,35 @@ mod tests {
         pidfile.write(Pid::from_raw(42)).expect("written");
         drop(pidfile);
         assert_eq!(fs::metadata("/dev/null").expect("a device").rdev(), libc::makedev(1, 3));
+    }
+
+    #[test]
+    fn a_file_to_which_the_same_id_was_written_again_is_removed() {
+        let scratch = Scratch::new("again");
+        let path = scratch.0.join("x.pid");
+        let mut pidfile = Pidfile::open(&path, Before::Replaceable).expect("opened");
+        pidfile.write(Pid::from_raw(42)).expect("written");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        fs::write(&path, "42").expect("a file");
+        drop(pidfile);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_is_put_back_has_one_name_and_no_set_user_id_bit() {
+        use std::os::unix::fs::PermissionsExt;
+        let scratch = Scratch::new("bits");
+        let (path, other) = (scratch.0.join("x.pid"), scratch.0.join("other"));
+        fs::write(&path, "41\n").expect("a file");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o4755)).expect("a mode");
+        let mut pidfile = Pidfile::open(&path, Before::Replaceable).expect("opened");
+        pidfile.write(Pid::from_raw(42)).expect("written");
+        drop(pidfile);
+        assert_eq!(fs::metadata(&path).expect("a file").mode() & 0o7777, 0o755);
+        fs::hard_link(&path, &other).expect("a second name");
+        let mut pidfile = Pidfile::open(&path, Before::Replaceable).expect("opened");
+        pidfile.write(Pid::from_raw(42)).expect("written");
+        drop(pidfile);
+        assert!(!path.exists() && other.exists());
     }
 }

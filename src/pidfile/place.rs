@@ -33,6 +33,14 @@ pub struct Replaced {
     content: Vec<u8>,
 }
 
+impl Replaced {
+    /// Whether it is a file that holds just this number.
+    pub fn is_number(&self, number: i32) -> bool {
+        let text = std::str::from_utf8(&self.content).unwrap_or_default();
+        is_regular(&self.about) && text.trim() == number.to_string()
+    }
+}
+
 impl Place {
     /// The directory that a path leads to, and the name in it.
     pub fn open(path: &Path) -> Result<Place, Errno> {
@@ -79,18 +87,23 @@ impl Place {
         }
     }
 
-    /// Reads what is about to be replaced, if it is small enough.
-    pub fn read(&self, about: FileStat) -> Option<Replaced> {
-        let mut content = Vec::new();
+    /// Reads what is about to be replaced: a link, or a file with one name that is small enough.
+    pub fn read(&self) -> Option<Replaced> {
+        let about = self.entry().ok()??;
         if kind(&about) == SFlag::S_IFLNK {
-            content = self.directory.target(&self.name).ok()?.into_vec();
-        } else if is_regular(&about) && u64::try_from(about.st_size).ok()? <= REPLACED_MAX {
-            let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
-            let file = self.directory.open_file(&self.name, flags, Mode::empty()).ok()?;
-            File::from(file).take(REPLACED_MAX).read_to_end(&mut content).ok()?;
-        } else {
+            let content = self.directory.target(&self.name).ok()?.into_vec();
+            return Some(Replaced { about, content });
+        }
+        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
+        let file = self.directory.open_file(&self.name, flags, Mode::empty()).ok()?;
+        // Of the file that is read, whatever stands there by now.
+        let about = fstat(&file).ok()?;
+        let is_small = u64::try_from(about.st_size).ok()? <= REPLACED_MAX;
+        if !is_regular(&about) || about.st_nlink != 1 || !is_small {
             return None;
         }
+        let mut content = Vec::new();
+        File::from(file).take(REPLACED_MAX).read_to_end(&mut content).ok()?;
         Some(Replaced { about, content })
     }
 
@@ -101,7 +114,7 @@ impl Place {
             return self.directory.link(&self.name, &OsString::from_vec(content.clone()));
         }
         let owner = Owner { uid: Uid::from_raw(about.st_uid), gid: Gid::from_raw(about.st_gid) };
-        let (beside, file) = self.create_beside(Some(owner), about.st_mode & 0o7777)?;
+        let (beside, file) = self.create_beside(Some(owner), about.st_mode & 0o777)?;
         self.fill(&beside, file, content).map(drop)
     }
 

@@ -80,7 +80,8 @@ pub fn large_pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
 
 /// Another descriptor for what `fd` leads to, on which a write does not wait for a reader, while
 /// the other holders of a pipe or terminal are not affected. Where that cannot be had (without
-/// `/proc`), and for files, which never wait, a mere copy.
+/// `/proc`, or for a pipe that belongs to another user), and for files, which never wait, a mere
+/// copy.
 pub fn impatient(fd: BorrowedFd<'_>) -> std::io::Result<OwnedFd> {
     let waits = matches!(kind(fd), Some(SFlag::S_IFIFO | SFlag::S_IFCHR));
     let path = format!("/proc/self/fd/{}", fd.as_raw_fd());

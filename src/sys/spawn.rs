@@ -224,8 +224,9 @@ fn become_child(spec: &ChildSpec, handles: Handles<'_>) -> Result<(), Failure> {
         checked(Stage::WorkDir, unsafe { libc::chdir(work_dir.as_ptr()) })?;
     } else if let Some(work_dir) = handles.work_dir {
         // SAFETY: the descriptor is open.
-        checked(Stage::WorkDir, unsafe { libc::fchdir(work_dir.as_raw_fd()) })?;
-        if spec.root.is_some() && !is_inside_root() {
+        let refused = unsafe { libc::fchdir(work_dir.as_raw_fd()) } != 0;
+        // A log directory that is lost, or out of reach, costs no server.
+        if refused || (spec.root.is_some() && !is_inside_root()) {
             // SAFETY: the path is a constant.
             checked(Stage::WorkDir, unsafe { libc::chdir(c"/".as_ptr()) })?;
         }
