@@ -1,0 +1,138 @@
+# boot.inc.sh - a machine in a container: made from a kept root, booted,
+# entered, rebooted, ended.
+# shellcheck shell=sh
+
+if [ "$(id -u)" != 0 ]; then skip "only root can boot a container"; fi
+need systemd-nspawn mmdebstrap nsenter
+
+# root NAME PACKAGES [SUITE]: makes the root if it is not there yet.
+root() {
+    [ ! -e "$ROOTS/$1/etc/debian_version" ] || return 0
+    rm -rf "$ROOTS/$1.new"
+    nice mmdebstrap --quiet --variant=minbase --include="$2" "${3:-bookworm}" "$ROOTS/$1.new" ||
+        skip "no root for $1: mmdebstrap needs a Debian mirror"
+    mv "$ROOTS/$1.new" "$ROOTS/$1"
+}
+
+# machine NAME: a machine over that root, in $M, that keeps its files until the
+# test ends, reboots included.
+machine() {
+    M=$T/machine
+    mkdir "$T/layers" "$M"
+    mount -t tmpfs -o mode=0755 tmpfs "$T/layers"
+    mkdir "$T/layers/upper" "$T/layers/work"
+    mount -t overlay -o "lowerdir=$ROOTS/$1,upperdir=$T/layers/upper,workdir=$T/layers/work" machine "$M"
+    nspawn=
+    trap end_machine EXIT
+    trap 'exit 1' INT TERM HUP
+    install_vsrun
+}
+
+# As a package would.
+install_vsrun() {
+    if [ -n "${DEB:-}" ]; then
+        cp "$DEB" "$M/root/vsrun.deb"
+        chroot "$M" dpkg -i /root/vsrun.deb
+        return
+    fi
+    install -m 755 "$VSRUN" "$M/usr/sbin/vsrun"
+    mkdir -p "$M/usr/share/vsrun" "$M/usr/share/doc/vsrun/examples" "$M/etc/vsrun"
+    cp -R "$INIT/handlers" "$M/usr/share/vsrun/handlers"
+    chmod -R a+rX "$M/usr/share/vsrun"
+    cp -R "$INIT/systemd" "$INIT/sysv" "$INIT/openrc" "$M/usr/share/doc/vsrun/examples"
+    mkdir -p "$M/usr/lib/systemd/system"
+    cp "$INIT/systemd/vsrun@.service" "$M/usr/lib/systemd/system"
+}
+
+# The server of all samples: says that it is there, and sleeps.
+install_server() {
+    printf '#!/bin/sh\necho "fooserver $* is up"\nexec sleep 100000\n' >"$M/usr/local/sbin/fooserver"
+    chmod 755 "$M/usr/local/sbin/fooserver"
+}
+
+boot() {
+    SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 setsid systemd-nspawn -q --register=no --keep-unit \
+        --private-network --machine="t$$" -D "$M" -b --console=pipe >"$T/console" 2>&1 </dev/null &
+    nspawn=$!
+    find_leader
+}
+
+# Sets leader to the machine's first process.
+find_leader() {
+    eventually 60 is_booting
+    echo "the machine's first process is $leader"
+}
+
+is_booting() {
+    leader=$(cat "/proc/$nspawn/task/$nspawn/children" 2>/dev/null) || return 1
+    leader=${leader%% *}
+    [ -n "$leader" ] || return 1
+    case $(cat "/proc/$leader/comm" 2>/dev/null) in
+        systemd | init) ;;
+        *) return 1 ;;
+    esac
+}
+
+# inside COMMAND...: runs it in the machine.
+inside() {
+    nsenter -t "$leader" -a env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C "$@"
+}
+
+is_gone() {
+    [ ! -e "/proc/$1" ] || grep -q '^State:.Z' "/proc/$1/status"
+}
+
+# reboot COMMAND...: runs it and boots again when the machine has asked for it.
+reboot() {
+    inside "$@" || :
+    eventually 60 is_gone "$nspawn"
+    status=0
+    wait "$nspawn" || status=$?
+    # See systemd-nspawn(1).
+    equal 133 "$status"
+    boot
+}
+
+end_machine() {
+    status=$?
+    if [ "$status" -ne 0 ]; then
+        tail -n 30 "$T/console" 2>/dev/null || :
+    fi
+    if [ -n "$nspawn" ]; then
+        is_booting && kill -s KILL "$leader"
+        sleep 0.2
+        kill -s KILL "$nspawn" 2>/dev/null || :
+        wait "$nspawn" 2>/dev/null || :
+    fi
+    umount "$M" "$T/layers"
+    rmdir "$M" "$T/layers"
+    exit "$status"
+}
+
+# What a service's pidfiles say, as the machine sees it.
+server() {
+    inside cat "/run/${1:-foo}.pid"
+}
+
+manager() {
+    inside cat "/run/${1:-foo}-manager.pid"
+}
+
+server_is_not() {
+    now=$(server "$2" 2>/dev/null) && [ -n "$now" ] && [ "$now" != "$1" ]
+}
+
+# crash [NAME]: kills the server and waits for the next one.
+crash() {
+    before=$(server "${1:-foo}")
+    inside kill -s SEGV "$before"
+    eventually 15 server_is_not "$before" "${1:-foo}"
+}
+
+mailed() {
+    inside grep -q -e "$1" /var/mail/root 2>/dev/null
+}
+
+user_of() {
+    inside stat -c %U "/proc/$1"
+}
