@@ -5,13 +5,17 @@ mod completions;
 mod demo;
 mod generated;
 mod man;
+mod package;
+mod source;
 mod steps;
 mod test;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use generated::Mode;
+use package::Checks;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", about = "vsrun's own chores")]
@@ -38,6 +42,33 @@ enum Verb {
         #[arg(long)]
         check: bool,
     },
+    /// Build the Debian packages, with dpkg-buildpackage
+    Deb {
+        /// Where, instead of target/deb; what is there is removed
+        #[arg(long)]
+        directory: Option<PathBuf>,
+        /// Leave out the tests that belong to the build
+        #[arg(long)]
+        no_check: bool,
+    },
+    /// Build the .rpm packages, with rpmbuild
+    Rpm {
+        /// Where, instead of target/rpm; what is there is removed
+        #[arg(long)]
+        directory: Option<PathBuf>,
+        /// Leave out the tests that belong to the build
+        #[arg(long)]
+        no_check: bool,
+    },
+    /// Build vsrun and install it with all that belongs to it
+    Dist {
+        /// The root of what is written: / or a directory to pack
+        #[arg(long)]
+        destdir: PathBuf,
+        /// What stands for /usr
+        #[arg(long, default_value = "/usr/local")]
+        prefix: String,
+    },
     /// Make the shell completions from the options' definition
     Completions {
         /// Write nothing; fail if a committed file is out of date
@@ -51,6 +82,13 @@ fn main() -> ExitCode {
         Verb::Test { arguments } => test::run(&arguments),
         Verb::Demo => demo::run(),
         Verb::Check => check::run(),
+        Verb::Deb { directory, no_check } => {
+            package::deb(directory.as_deref(), Checks::from_no_check(no_check))
+        }
+        Verb::Rpm { directory, no_check } => {
+            package::rpm(directory.as_deref(), Checks::from_no_check(no_check))
+        }
+        Verb::Dist { destdir, prefix } => package::dist(&destdir, &prefix),
         Verb::Man { check } => man::run(Mode::from_check(check)),
         Verb::Completions { check } => completions::run(Mode::from_check(check)),
     };

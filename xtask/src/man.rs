@@ -14,6 +14,11 @@ pub fn run(mode: Mode) -> Result<(), Failure> {
     Ok(generated::settle(PAGE, &page()?, mode, "man")?)
 }
 
+/// The day of the newest release, as CHANGELOG.md has it.
+pub fn release_date() -> Result<String, String> {
+    newest_date(&read("CHANGELOG.md")?)
+}
+
 fn page() -> Result<String, String> {
     let template = read(TEMPLATE)?;
     let body: String = template
@@ -24,7 +29,7 @@ fn page() -> Result<String, String> {
     let command = vsrun::cli::command();
     let version = command.get_version().ok_or("the command has no version")?.to_owned();
     Ok(body
-        .replace("@DATE@", &newest_date(&read("CHANGELOG.md")?)?)
+        .replace("@DATE@", &release_date()?)
         .replace("@VERSION@", &version)
         .replace("@OPTIONS@\n", &options(command)?))
 }

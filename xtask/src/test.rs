@@ -8,26 +8,44 @@ use nix::unistd::geteuid;
 
 use crate::steps::{Failure, cargo, find, run as step};
 
-/// Debian packages that the tests use: servers to manage, a syslog daemon, and what looks at
-/// processes, pages and completions.
+/// Debian packages that the tests use: servers to manage, a syslog daemon, what looks at processes,
+/// pages and completions, and what builds, checks and installs packages.
 const PACKAGES: &[&str] = &[
     "bash-completion",
+    "binutils",
+    "blhc",
     "bsdutils",
     "busybox-static",
+    "curl",
+    "debhelper",
+    "debugedit",
+    "devscripts",
+    "dpkg-dev",
+    "elfutils",
     "faketime",
     "fish",
     "gdb",
+    "git",
     "libcap2-bin",
+    "lintian",
+    "logrotate",
     "man-db",
     "mandoc",
     "memcached",
+    "mmdebstrap",
     "nginx",
+    "piuparts",
     "procps",
-    "python3-minimal",
+    "python3",
     "redis-server",
+    "rpm",
+    "rpmlint",
     "rsyslog",
+    "shellcheck",
     "strace",
+    "systemd-container",
     "util-linux",
+    "xz-utils",
     "zsh",
 ];
 
