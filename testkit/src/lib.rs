@@ -29,6 +29,7 @@ mod report;
 mod requirement;
 mod running;
 mod sandbox;
+mod shell_tests;
 mod signals;
 mod surroundings;
 mod terminal;
@@ -45,6 +46,7 @@ pub use report::Report;
 pub use requirement::{require_program, require_root};
 pub use running::{Outcome, Running};
 pub use sandbox::Sandbox;
+pub use shell_tests::run_shell_tests;
 pub use signals::{SignalSet, signal_name, signal_number};
 pub use wait::{Sight, stays, wait_for, wait_for_within};
 

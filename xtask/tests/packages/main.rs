@@ -6,6 +6,7 @@
 
 mod built;
 mod contents;
+mod init_systems;
 mod installation;
 mod lint;
 mod manifest;
