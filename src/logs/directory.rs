@@ -14,7 +14,7 @@ use nix::unistd::geteuid;
 
 use super::rotation::{Log, next_number, parse};
 use crate::cli::values::Keep;
-use crate::sys::directory::{Directory, Made, Owner, is_regular};
+use crate::sys::directory::{Directory, Made, Owner, is_regular, is_same};
 
 /// Log files are for their owner to write and its group to read.
 const FILE_MODE: u32 = 0o640;
@@ -57,11 +57,6 @@ impl LogDirectory {
             created: Vec::new(),
             put_aside: Vec::new(),
         })
-    }
-
-    /// The directory's path.
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 
     /// The directory itself.
@@ -194,8 +189,7 @@ impl Drop for LogDirectory {
             let name = OsStr::new(log.name());
             // Another vsrun may have found the empty log, and use it.
             let ours = |entry: &FileStat| {
-                let same = (entry.st_dev, entry.st_ino) == (file.st_dev, file.st_ino);
-                same && (*log == Log::Vsrun || entry.st_size == 0)
+                is_same(entry, file) && (*log == Log::Vsrun || entry.st_size == 0)
             };
             if self.directory.entry(name).is_ok_and(|entry| entry.as_ref().is_some_and(ours)) {
                 // The start has failed already, and its error is the one to tell.

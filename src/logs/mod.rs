@@ -98,12 +98,7 @@ impl Output {
 
     /// What the handler starts from, in the manager's working directory.
     pub fn of_handler<'a>(&'a self, input: &'a impl AsFd) -> Handles<'a> {
-        let output = match self {
-            Output::Inherited => None,
-            Output::Files(files) => Some(files.vsrun.as_fd()),
-            Output::Syslog(syslog) => Some(syslog.output()),
-        };
-        Handles { input: input.as_fd(), output, work_dir: None }
+        Handles { input: input.as_fd(), output: self.of_vsrun(), work_dir: None }
     }
 
     /// Where vsrun's own lines go.

@@ -12,7 +12,7 @@ use nix::sys::stat::{FileStat, SFlag};
 use nix::unistd::Pid;
 
 use crate::error::Error;
-use crate::sys::directory::{is_regular, kind};
+use crate::sys::directory::{is_regular, is_same, kind};
 use place::{Place, Replaced};
 
 /// What may stand under a pidfile's name before it is written.
@@ -73,10 +73,9 @@ impl Pidfile {
             return;
         };
         let Ok(Some(entry)) = place.entry() else { return };
-        let same_file = (entry.st_dev, entry.st_ino) == (written.st_dev, written.st_ino);
         let time = |stat: &FileStat| (stat.st_mtime, stat.st_mtime_nsec);
         let still_ours = || place.read().is_some_and(|content| content.is_number(pid.as_raw()));
-        if same_file && (time(&entry) == time(&written) || still_ours()) {
+        if is_same(&entry, &written) && (time(&entry) == time(&written) || still_ours()) {
             // Whoever removed it in between did the same.
             let _ = place.directory.remove(&place.name);
         }

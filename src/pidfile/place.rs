@@ -12,7 +12,7 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 use nix::unistd::{Gid, Uid};
 
-use crate::sys::directory::{Directory, Owner, is_regular, kind};
+use crate::sys::directory::{Directory, Owner, is_regular, is_same, kind};
 use crate::sys::fds;
 
 /// The largest file that is put back as it was, in bytes.
@@ -65,8 +65,7 @@ impl Place {
 
     /// Whether this very file stands there.
     pub fn holds(&self, file: &FileStat) -> Result<bool, Errno> {
-        let entry = self.entry()?;
-        Ok(entry.is_some_and(|entry| (entry.st_dev, entry.st_ino) == (file.st_dev, file.st_ino)))
+        Ok(self.entry()?.is_some_and(|entry| is_same(&entry, file)))
     }
 
     /// Writes a new file beside the old one and renames it into its place: a reader sees one or
@@ -78,9 +77,8 @@ impl Place {
             Err(Errno::EBUSY) => {
                 let flags = OFlag::O_WRONLY | OFlag::O_TRUNC | OFlag::O_NONBLOCK;
                 let file = self.directory.open_file(&self.name, flags, Mode::empty())?;
-                File::from(file.try_clone().map_err(fds::errno)?)
-                    .write_all(bytes)
-                    .map_err(fds::errno)?;
+                let mut file = File::from(file);
+                file.write_all(bytes).map_err(fds::errno)?;
                 fstat(&file)
             }
             outcome => outcome,

@@ -142,9 +142,8 @@ impl Directory {
 
     /// Whether another directory is the same one.
     pub fn is(&self, other: &Directory) -> bool {
-        let identity =
-            |directory: &Directory| fstat(directory).map(|about| (about.st_dev, about.st_ino));
-        identity(self).is_ok_and(|own| identity(other) == Ok(own))
+        let (own, other) = (fstat(self), fstat(other));
+        own.is_ok_and(|own| other.is_ok_and(|other| is_same(&own, &other)))
     }
 
     /// Whether the directory has been removed from the file system.
@@ -156,6 +155,11 @@ impl Directory {
     pub fn enter(&self) -> Result<(), Errno> {
         nix::unistd::fchdir(&self.0)
     }
+}
+
+/// Whether two entries are one file.
+pub fn is_same(one: &FileStat, other: &FileStat) -> bool {
+    (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
 }
 
 /// Whether an entry is a regular file.
