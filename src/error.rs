@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use nix::unistd::Pid;
 
 use crate::message::escaped;
+use crate::sys::wait::Exit;
 
 /// vsrun itself failed, usage errors included.
 pub const FAILED: u8 = 125;
@@ -54,6 +55,15 @@ pub enum Error {
         /// The system's reason.
         reason: Errno,
     },
+    /// The process that was to become the command, the handler or logger was ended before.
+    Died {
+        /// Which of them.
+        what: &'static str,
+        /// Its name or path as typed.
+        object: OsString,
+        /// How the process ended.
+        exit: Exit,
+    },
     /// Another live manager holds the lock; its id, where it can be seen.
     Managed(Option<Pid>),
     /// The background process ended without reporting an outcome.
@@ -78,6 +88,7 @@ impl Error {
             Error::Usage(_)
             | Error::Refused { .. }
             | Error::Cannot { .. }
+            | Error::Died { .. }
             | Error::Managed(_)
             | Error::NoOutcome => FAILED,
         }
@@ -99,6 +110,9 @@ impl fmt::Display for Error {
             }
             Error::CannotExecute { what, object, reason } => {
                 write!(f, "cannot execute {what} '{}': {}", escaped(object), said(*reason))
+            }
+            Error::Died { what, object, exit } => {
+                write!(f, "cannot execute {what} '{}': its process {exit} first", escaped(object))
             }
             Error::Managed(Some(pid)) => write!(f, "already managed by process {pid}"),
             Error::Managed(None) => f.write_str("already managed by another process"),

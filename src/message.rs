@@ -1,5 +1,5 @@
-//! vsrun's own lines: one `write(2)` each, of a fixed size, with control
-//! characters escaped. Decides nothing and never blocks on a full pipe.
+//! vsrun's own lines: one `write(2)` each, of at most a page, with control
+//! characters escaped. Decides nothing.
 
 use std::ffi::OsStr;
 use std::fmt::{self, Display, Write as _};
@@ -8,6 +8,8 @@ use std::os::unix::ffi::OsStrExt;
 
 use chrono::Local;
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::unistd::dup3;
 
 use crate::sys::fds;
 
@@ -74,6 +76,12 @@ impl Messages {
         if let Ok(to) = fds::impatient(to) {
             *self = Messages { to, style, ..*self };
         }
+    }
+
+    /// Lets go of what the lines went to, for good. Needs no new descriptor.
+    pub fn hang_up(&mut self, null: BorrowedFd<'_>) {
+        // dup3(2) onto an open descriptor needs nothing that could be lacking.
+        let _ = dup3(null, &mut self.to, OFlag::O_CLOEXEC);
     }
 
     /// Writes one line. A line that cannot be written now (full disk, full pipe, closed stream) is

@@ -1425,6 +1425,45 @@ fn a_stop_request_while_an_exec_takes_its_time_is_not_lost() {
 }
 
 #[test]
+fn a_stop_request_is_heard_while_somebody_keeps_the_server_from_its_exec() {
+    if !require_root() || !require_program("strace") {
+        return;
+    }
+    for last in [SIGCONT, SIGKILL] {
+        let sandbox = sandbox();
+        let manager = managed(&sandbox, REFUSAL).command(probe(&sandbox)).spawn();
+        started(&sandbox, 1);
+        // The new server is let go once its pidfile has been renamed.
+        let renames = "rename,renameat,renameat2";
+        let options = [format!("trace={renames}"), format!("inject={renames}:delay_enter=1000000")];
+        let options = ["-e", &options[0], "-e", &options[1]];
+        let tracer = traced(&sandbox, manager.process(), &options);
+        manager.signal(SIGHUP);
+        let child = wait_for("the child that is to be the server", || {
+            let children = manager.process().children();
+            let child = children.into_iter().find(|it| it.exe() == manager.process().exe());
+            child.ok_or("none")
+        });
+        sandbox.signal(child, SIGSTOP);
+        wait_for("its pidfile", || {
+            let id = fs::read_to_string(sandbox.path("server.pid")).unwrap_or_default();
+            id.trim() == child.pid().to_string()
+        });
+        manager.signal(SIGTERM);
+        let asked = "asking the server to end";
+        wait_for("the request to be heard", || {
+            let said = manager.stderr();
+            if said.matches(asked).count() == 2 { Ok(()) } else { Err(said) }
+        });
+        sandbox.signal(child, last);
+        manager.wait().expect_code(0);
+        tracer.wait();
+        assert_eq!(starts(&sandbox), 1);
+        expect_nothing_left(&sandbox);
+    }
+}
+
+#[test]
 fn a_pidfile_that_cannot_be_written_any_more_keeps_no_server_from_coming_back() {
     let sandbox = sandbox();
     let directory = sandbox.dir("run");

@@ -4,10 +4,10 @@ use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::unistd::{pipe2, read, setsid, write};
+use nix::unistd::{ForkResult, pipe2, read, setsid, write};
 
 use crate::error::Error;
-use crate::sys::fork::{Fork, fork};
+use crate::sys::fork::fork;
 use crate::sys::signals;
 use crate::sys::wait::{Exit, wait_for};
 
@@ -20,15 +20,17 @@ pub enum Side<T> {
     Behind(u8),
 }
 
-/// Where a manager reports that it has started, once.
+/// Where a manager reports how it has started.
 #[derive(Debug)]
-pub struct Report(OwnedFd);
+pub struct Report(Option<OwnedFd>);
 
 impl Report {
-    /// Tells the exit status that the caller is to have.
-    pub fn send(self, status: u8) {
-        // A caller that is gone does not want to know.
-        let _ = write(self.0, &[status]);
+    /// Tells the exit status that the caller is to have, the first time.
+    pub fn tell(&mut self, status: u8) {
+        if let Some(report) = self.0.take() {
+            // A caller that is gone does not want to know.
+            let _ = write(report, &[status]);
+        }
     }
 }
 
@@ -37,8 +39,8 @@ impl Report {
 pub fn leave_session() -> Result<Side<()>, Error> {
     let cannot = |reason| Error::cannot("go into the background", "", reason);
     match fork().map_err(cannot)? {
-        Fork::Child => setsid().map(|_| Side::Away(())).map_err(cannot),
-        Fork::Parent(leader) => {
+        ForkResult::Child => setsid().map(|_| Side::Away(())).map_err(cannot),
+        ForkResult::Parent { child: leader } => {
             // The caller may be interrupted while it waits.
             signals::give_back();
             match wait_for(leader).map_err(cannot)? {
@@ -55,8 +57,8 @@ pub fn leave_leader() -> Result<Side<Report>, Error> {
     let cannot = |reason| Error::cannot("go into the background", "", reason);
     let (outcome, report) = pipe2(OFlag::O_CLOEXEC).map_err(cannot)?;
     match fork().map_err(cannot)? {
-        Fork::Child => Ok(Side::Away(Report(report))),
-        Fork::Parent(_) => {
+        ForkResult::Child => Ok(Side::Away(Report(Some(report)))),
+        ForkResult::Parent { .. } => {
             drop(report);
             let mut status = [0];
             loop {

@@ -16,9 +16,10 @@ use crate::manager;
 use crate::message::complain;
 use crate::pidfile::claim::Claim;
 use crate::plan::{Ground, Management, Plan};
-use crate::sys::spawn::{Handles, check};
+use crate::sys::child::Handles;
+use crate::sys::spawn::check;
 use crate::sys::{fds, signals};
-use background::{Report, Side, leave_leader, leave_session};
+use background::{Side, leave_leader, leave_session};
 
 /// All of vsrun.
 pub fn main() -> ExitCode {
@@ -31,10 +32,15 @@ pub fn main() -> ExitCode {
         Ok(Asked::Text(text)) => print(&text),
         Err(error) => Err(error),
     };
-    ExitCode::from(status.unwrap_or_else(|error| {
+    ExitCode::from(settle(status))
+}
+
+/// The exit status of an outcome; an error is told.
+fn settle(outcome: Result<u8, Error>) -> u8 {
+    outcome.unwrap_or_else(|error| {
         complain(&error);
         error.status()
-    }))
+    })
 }
 
 fn print(text: &str) -> Result<u8, Error> {
@@ -57,19 +63,13 @@ fn run(plan: &Plan) -> Result<u8, Error> {
     }
     match (&plan.manager, plan.ground) {
         (None, _) => unmanaged::start(plan, &null),
-        (Some(management), Ground::Foreground) => manage(plan, management, null, || {}),
+        (Some(management), Ground::Foreground) => manage(plan, management, null, &mut || {}),
         (Some(management), Ground::Background) => match leave_leader()? {
             Side::Behind(status) => Ok(status),
-            Side::Away(report) => {
-                let mut report = Some(report);
-                let mut tell =
-                    |status| report.take().into_iter().for_each(|to: Report| to.send(status));
-                let managed = manage(plan, management, null, || tell(0));
-                Ok(managed.unwrap_or_else(|error| {
-                    complain(&error);
-                    tell(error.status());
-                    error.status()
-                }))
+            Side::Away(mut report) => {
+                let status = settle(manage(plan, management, null, &mut || report.tell(0)));
+                report.tell(status);
+                Ok(status)
             }
         },
     }
@@ -79,15 +79,14 @@ fn run(plan: &Plan) -> Result<u8, Error> {
 fn check_handler(plan: &Plan, management: &Management, null: &OwnedFd) -> Result<(), Error> {
     let spec = plan.handler(&management.handler, [].into_iter());
     let handles = Handles { input: null.as_fd(), output: None, work_dir: None };
-    let program = ("handler", management.handler.as_os_str());
-    check(&spec, handles).map_err(|failure| plan.error(program, &spec, failure))
+    check(&spec, handles).map_err(|failure| plan.error(&spec, failure))
 }
 
 fn manage(
     plan: &Plan,
     management: &Management,
     null: OwnedFd,
-    up: impl FnOnce(),
+    up: &mut dyn FnMut(),
 ) -> Result<u8, Error> {
     let claim = Claim::stake(&management.pidfile)?;
     let pidfile = plan.pidfile.as_ref().map(|path| claim.open_beside(path)).transpose()?;

@@ -4,15 +4,15 @@ pub mod directory;
 pub mod rotation;
 pub mod syslog;
 
-use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
 
 use nix::errno::Errno;
 
 use crate::error::Error;
 use crate::message::{Style, complain};
 use crate::plan::{self, Plan};
-use crate::sys::spawn::Handles;
+use crate::sys::child::Handles;
 use directory::LogDirectory;
 use rotation::Log;
 use syslog::Syslog;
@@ -59,11 +59,10 @@ impl Output {
                 let spec = plan.logger(prefix);
                 let cannot = |reason| Error::cannot("open a pipe to logger", "", reason);
                 let mut syslog = Syslog::open(spec, plan.owner()).map_err(cannot)?;
-                let program = ("command", OsStr::new("logger"));
                 if syslog.is_deaf() {
                     complain(&format_args!("no syslog daemon listens at {}", syslog::SOCKET));
                 }
-                syslog.start().map_err(|failure| plan.error(program, syslog.spec(), failure))?;
+                syslog.start().map_err(|failure| plan.error(syslog.spec(), failure))?;
                 Ok(Output::Syslog(Box::new(syslog)))
             }
         }
@@ -71,16 +70,8 @@ impl Output {
 
     /// The start has succeeded: what was made stays.
     pub fn commit(&mut self) {
-        if let Output::Files(files) = self {
+        if let Some(files) = self.files() {
             files.directory.commit();
-        }
-    }
-
-    /// The log files alone, the rest being closed.
-    pub fn into_files(self) -> Option<Files> {
-        match self {
-            Output::Files(files) => Some(files),
-            Output::Inherited | Output::Syslog(_) => None,
         }
     }
 
@@ -118,11 +109,35 @@ impl Output {
         }
     }
 
-    /// The log directory, if there is one.
-    pub fn directory(&self) -> Option<&LogDirectory> {
+    /// The log files, if that is where it goes.
+    pub fn files(&mut self) -> Option<&mut Files> {
         match self {
-            Output::Files(files) => Some(&files.directory),
+            Output::Files(files) => Some(files),
             Output::Inherited | Output::Syslog(_) => None,
+        }
+    }
+
+    /// The pipe to logger, if that is where it goes.
+    pub fn syslog(&mut self) -> Option<&mut Syslog> {
+        match self {
+            Output::Syslog(syslog) => Some(syslog),
+            Output::Inherited | Output::Files(_) => None,
+        }
+    }
+
+    /// What can be read when there is something to be done about the output.
+    pub fn channel(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Output::Syslog(syslog) => syslog.channel(),
+            Output::Inherited | Output::Files(_) => None,
+        }
+    }
+
+    /// When there is something to be done about the output.
+    pub fn deadline(&self) -> Option<Instant> {
+        match self {
+            Output::Syslog(syslog) => syslog.deadline(),
+            Output::Inherited | Output::Files(_) => None,
         }
     }
 }

@@ -6,13 +6,15 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::unistd::{Pid, dup2, fchown};
+use nix::fcntl::OFlag;
+use nix::unistd::{Pid, dup3, fchown};
 
 use crate::backoff::{Backoff, STABLE_LIFE};
+use crate::sys::child::{ChildSpec, Handles};
 use crate::sys::directory::Owner;
 use crate::sys::failure::Failure;
 use crate::sys::fds;
-use crate::sys::spawn::{ChildSpec, Handles, spawn};
+use crate::sys::spawn::{Child, launch};
 
 /// Where logger delivers to (syslog(3)).
 pub const SOCKET: &str = "/dev/log";
@@ -33,7 +35,7 @@ pub struct Syslog {
 
 #[derive(Debug)]
 struct Logger {
-    pid: Pid,
+    child: Child,
     since: Instant,
 }
 
@@ -59,14 +61,17 @@ impl Syslog {
         &self.spec
     }
 
-    /// Starts logger.
+    /// Starts logger and waits until it has been executed.
     pub fn start(&mut self) -> Result<(), Failure> {
+        self.launch()?.settle()
+    }
+
+    fn launch(&mut self) -> Result<&mut Child, Failure> {
         let (input, output) = (self.read.as_fd(), Some(self.null.as_fd()));
         let handles = Handles { input, output, work_dir: None };
-        let pid = spawn(&self.spec, handles, |_| Ok(()))?;
+        let child = launch(&self.spec, handles, |_| Ok(()))?;
         self.next_start = None;
-        self.logger = Some(Logger { pid, since: Instant::now() });
-        Ok(())
+        Ok(&mut self.logger.insert(Logger { child, since: Instant::now() }).child)
     }
 
     /// The end of the pipe that everybody writes to.
@@ -76,7 +81,7 @@ impl Syslog {
 
     /// Takes note that a child has ended. True if it was logger, which is due again later.
     pub fn ended(&mut self, pid: Pid, now: Instant) -> bool {
-        let Some(logger) = self.logger.take_if(|logger| logger.pid == pid) else {
+        let Some(logger) = self.logger.take_if(|logger| logger.child.pid() == pid) else {
             return false;
         };
         if now.duration_since(logger.since) >= STABLE_LIFE {
@@ -86,15 +91,24 @@ impl Syslog {
         true
     }
 
-    /// Starts logger when its time has come. One that cannot be started is put off.
+    /// Starts logger when its time has come. One that could not be executed is put off, and told.
     pub fn tend(&mut self, now: Instant) -> Result<(), Failure> {
-        if self.next_start.is_none_or(|due| due > now) {
-            return Ok(());
-        }
-        self.start().inspect_err(|_| self.put_off(now))
+        let is_due = self.next_start.is_some_and(|due| due <= now);
+        let launched = if is_due { self.launch().map(drop) } else { Ok(()) };
+        let child = self.logger.as_mut().map(|logger| &mut logger.child);
+        let outcome = launched.and_then(|()| child.and_then(Child::outcome).unwrap_or(Ok(())));
+        outcome.inspect_err(|_| {
+            self.logger = None;
+            self.put_off(now);
+        })
     }
 
-    /// When [`Syslog::tend`] is wanted, if at all.
+    /// What can be read when [`Syslog::tend`] is wanted.
+    pub fn channel(&self) -> Option<BorrowedFd<'_>> {
+        self.logger.as_ref().and_then(|logger| logger.child.channel())
+    }
+
+    /// When [`Syslog::tend`] is wanted otherwise.
     pub fn deadline(&self) -> Option<Instant> {
         self.next_start
     }
@@ -102,8 +116,8 @@ impl Syslog {
     /// Lets go of the pipe's write end, so that logger ends after the last line. One that was to be
     /// started again later is due now.
     pub fn hang_up(&mut self) {
-        // dup2(2) onto an open descriptor needs nothing that could be lacking.
-        let _ = dup2(&self.null, &mut self.write);
+        // dup3(2) onto an open descriptor needs nothing that could be lacking.
+        let _ = dup3(&self.null, &mut self.write, OFlag::O_CLOEXEC);
         if self.logger.is_none() {
             self.next_start = Some(Instant::now());
         }

@@ -1,105 +1,128 @@
 //! Where a manager waits: turns what the kernel tells into events. Decides
 //! nothing.
 
-use std::ffi::OsStr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::Pid;
 
-use super::machine::{Event, State, Then, Verdict};
-use super::report::Death;
+use super::machine::{Event, State, Then};
 use super::{Manager, policy};
-use crate::logs::Output;
-use crate::sys::wait::reap;
+use crate::error::Error;
+use crate::logs::syslog;
+use crate::sys::wait::{Exit, reap};
 
 /// How often old log files are looked over while a manager lives.
 pub const REVIEW: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// What has ended since the machine was told last.
+#[derive(Debug, Default)]
+struct Ended {
+    server: Option<Event>,
+    handler: Option<Event>,
+}
+
 impl Manager<'_> {
-    /// Waits for events until the machine is done. There is no other place where it waits.
-    pub(super) fn live(&mut self) -> u8 {
+    /// Waits for events until the machine is done. An error means that the first start failed.
+    pub(super) fn live(&mut self) -> Result<u8, Error> {
         loop {
             if let State::Done(status) = self.machine.state() {
-                return status;
+                return Ok(status);
             }
-            let more_to_expire = match &mut self.output {
-                Output::Files(files) => files.directory.expire_some(),
-                Output::Inherited | Output::Syslog(_) => false,
-            };
-            self.wait(if more_to_expire { Some(Instant::now()) } else { self.deadline() });
-            self.collect();
+            let more = self.output.files().is_some_and(|files| files.directory.expire_some());
+            self.wait(if more { Some(Instant::now()) } else { self.deadline() });
+            self.collect()?;
             self.keep_time();
         }
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let logger = match &self.output {
-            Output::Syslog(syslog) => syslog.deadline(),
-            Output::Inherited | Output::Files(_) => None,
-        };
-        [self.machine.deadline(), logger, self.next_review].into_iter().flatten().min()
+        let deadlines = [self.machine.deadline(), self.output.deadline(), self.next_review];
+        deadlines.into_iter().flatten().min()
     }
 
-    pub(super) fn wait(&self, deadline: Option<Instant>) {
+    /// The one place where a manager waits: for signals, and for children to execute.
+    fn wait(&self, deadline: Option<Instant>) {
         let timeout = deadline.map_or(PollTimeout::NONE, |deadline| {
             let rest = deadline.saturating_duration_since(Instant::now());
             // Rounded up: waking early would mean waking twice.
             let rest = rest.as_millis() + u128::from(!rest.is_zero());
             PollTimeout::try_from(rest).unwrap_or(PollTimeout::MAX)
         });
+        let readable = |fd| PollFd::new(fd, PollFlags::POLLIN);
+        let inbox = self.inbox.as_fd();
+        let channels = [self.server.channel(), self.handler.channel(), self.output.channel()];
+        let [server, handler, output] =
+            channels.map(|channel: Option<BorrowedFd<'_>>| readable(channel.unwrap_or(inbox)));
         // An interrupted wait is followed by another look at everything.
-        let _ = poll(&mut [PollFd::new(self.inbox.as_fd(), PollFlags::POLLIN)], timeout);
+        let _ = poll(&mut [readable(inbox), server, handler, output], timeout);
     }
 
     /// Reaps the dead before it reads requests, so that no signal goes to an id that is not the
     /// server's any more; and hears requests before deaths, so that a request wins.
-    fn collect(&mut self) {
+    fn collect(&mut self) -> Result<(), Error> {
         loop {
-            let (death, verdict) = self.reap_all();
+            let mut ended = Ended::default();
+            self.conclude_starts(&mut ended)?;
+            while let Some((pid, exit)) = reap() {
+                self.bury(pid, exit, &mut ended)?;
+            }
             let mut more_dead = false;
             while let Some(signal) = self.inbox.take() {
                 more_dead |= signal == libc::SIGCHLD;
                 self.hear(signal);
             }
-            if let Some(death) = death {
-                self.feed(Event::ServerEnded(death));
-            }
-            if let Some(verdict) = verdict {
-                self.feed(Event::HandlerEnded(verdict));
+            for event in [ended.server, ended.handler].into_iter().flatten() {
+                self.feed(event);
             }
             // A child that died after the last look has its signal read by now.
             if !more_dead {
-                return;
+                return Ok(());
             }
         }
     }
 
-    /// Reaps every child that is dead; what the deaths of the server and the handler mean.
-    fn reap_all(&mut self) -> (Option<Death>, Option<Verdict>) {
-        let (mut death, mut verdict) = (None, None);
-        while let Some((pid, exit)) = reap() {
-            if let Some(server) = self.server.ended(pid, exit) {
-                let seconds = server.uptime.as_secs_f64();
-                self.messages.say(&format_args!("server {pid} {exit} after {seconds:.1} s"));
-                if policy::may_have_left(&server) && self.machine.state() == State::Running {
-                    self.messages.say(&format_args!(
-                        "a server that puts itself into the background looks like this; \
-                         if it did, tell it to stay in the foreground"
-                    ));
-                }
-                death = Some(server);
-            } else if let Some(answer) = self.handler.ended(pid, exit) {
-                self.messages.say(&format_args!("handler {pid} {exit}"));
-                verdict = Some(answer);
-            } else if let Output::Syslog(syslog) = &mut self.output {
-                if syslog.ended(pid, Instant::now()) {
-                    self.messages.say(&format_args!("logger {pid} {exit}"));
-                }
+    /// Asks what has come of the children that were on their way to their exec.
+    fn conclude_starts(&mut self, ended: &mut Ended) -> Result<(), Error> {
+        match self.server.outcome() {
+            Some(Ok(pid)) => self.started(pid),
+            // Nobody wants the first start undone: it failed.
+            Some(Err(failed)) if self.up.is_some() && self.machine.state() == State::Starting => {
+                return Err(self.server_error(failed.failure));
             }
+            Some(Err(failed)) => ended.server = Some(self.not_started(&failed)),
+            None => {}
         }
-        (death, verdict)
+        if let Some(failure) = self.handler.failure() {
+            ended.handler = Some(self.not_run(failure));
+        }
+        Ok(())
+    }
+
+    /// Takes note of a child that is gone.
+    fn bury(&mut self, pid: Pid, exit: Exit, ended: &mut Ended) -> Result<(), Error> {
+        if self.server.is(pid) {
+            // It may have been executed since the last look, and done already.
+            self.conclude_starts(ended)?;
+            let Some(death) = self.server.ended(exit) else { return Ok(()) };
+            let seconds = death.uptime.as_secs_f64();
+            self.messages.say(&format_args!("server {pid} {exit} after {seconds:.1} s"));
+            if policy::may_have_left(&death) && self.machine.state() == State::Running {
+                self.messages.say(&format_args!(
+                    "a server that puts itself into the background looks like this; \
+                     if it did, tell it to stay in the foreground"
+                ));
+            }
+            ended.server = Some(Event::ServerEnded(death));
+        } else if let Some(verdict) = self.handler.ended(pid, exit) {
+            self.messages.say(&format_args!("handler {pid} {exit}"));
+            ended.handler = Some(Event::HandlerEnded(verdict));
+        } else if self.output.syslog().is_some_and(|syslog| syslog.ended(pid, Instant::now())) {
+            self.messages.say(&format_args!("logger {pid} {exit}"));
+        }
+        Ok(())
     }
 
     fn hear(&mut self, signal: i32) {
@@ -116,18 +139,39 @@ impl Manager<'_> {
         if self.machine.deadline().is_some_and(|deadline| deadline <= now) {
             self.feed(Event::TimePassed);
         }
-        if let Output::Syslog(syslog) = &mut self.output {
-            if let Err(failure) = syslog.tend(now) {
-                let error =
-                    self.plan.error(("command", OsStr::new("logger")), syslog.spec(), failure);
-                self.messages.say(&error);
-            }
-        }
+        self.tend_logger(now);
         if self.next_review.is_some_and(|due| due <= now) {
             self.next_review = Some(now + REVIEW);
-            if let Output::Files(files) = &mut self.output {
+            if let Some(files) = self.output.files() {
                 // A directory that cannot be read now is read again tomorrow.
                 let _ = files.directory.list();
+            }
+        }
+    }
+
+    fn tend_logger(&mut self, now: Instant) {
+        let Some(syslog) = self.output.syslog() else { return };
+        if let Err(failure) = syslog.tend(now) {
+            self.messages.say(&self.plan.error(syslog.spec(), failure));
+        }
+    }
+
+    /// Lets logger take the last lines, for as long as it may.
+    pub(super) fn finish(&mut self) {
+        let Some(syslog) = self.output.syslog() else { return };
+        // vsrun's own streams and lines hold the pipe too.
+        syslog.hang_up();
+        self.redirect_own(Some(self.null.as_fd()));
+        self.messages.hang_up(self.null.as_fd());
+        let deadline = Instant::now() + syslog::LAST_LINES;
+        while self.output.syslog().is_some_and(|syslog| !syslog.is_drained())
+            && Instant::now() < deadline
+        {
+            self.tend_logger(Instant::now());
+            self.wait(self.output.deadline().into_iter().chain([deadline]).min());
+            while self.inbox.take().is_some() {}
+            while let (Some((pid, _)), Some(syslog)) = (reap(), self.output.syslog()) {
+                syslog.ended(pid, Instant::now());
             }
         }
     }

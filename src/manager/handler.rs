@@ -1,7 +1,7 @@
 //! The termination handler: what it is told, and the one run it may have at a time.
 
-use std::ffi::OsStr;
-use std::os::fd::AsFd;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -10,27 +10,26 @@ use nix::unistd::Pid;
 
 use super::machine::Verdict;
 use super::report::Death;
-use crate::error::Error;
 use crate::logs::Output;
 use crate::plan::Plan;
+use crate::sys::child::ChildSpec;
 use crate::sys::failure::Failure;
 use crate::sys::signals;
-use crate::sys::spawn::{ChildSpec, spawn};
+use crate::sys::spawn::{Child, launch};
 use crate::sys::wait::Exit;
 
 /// The handler.
 #[derive(Debug)]
-pub struct Handler<'a> {
-    path: &'a Path,
+pub struct Handler {
     spec: ChildSpec,
     /// How many variables are the same at every death.
     constant: usize,
-    running: Option<Pid>,
+    running: Option<Child>,
 }
 
-impl<'a> Handler<'a> {
+impl Handler {
     /// A handler that is told of this server.
-    pub fn new(plan: &Plan, path: &'a Path, server: &ChildSpec) -> Handler<'a> {
+    pub fn new(plan: &Plan, path: &Path, server: &ChildSpec) -> Handler {
         let user = plan.user.as_ref().map(|user| user.name.as_os_str());
         let (log_dir, work_dir) = (plan.log_dir(), server_dir(plan, server));
         let manager = std::process::id().to_string();
@@ -45,20 +44,20 @@ impl<'a> Handler<'a> {
         ];
         let constants = constants.iter().filter_map(|(name, value)| Some((*name, (*value)?)));
         let spec = plan.handler(path, constants);
-        Handler { path, constant: spec.program.environment.count(), spec, running: None }
+        Handler { constant: spec.program.environment.count(), spec, running: None }
+    }
+
+    /// What it is to be.
+    pub fn spec(&self) -> &ChildSpec {
+        &self.spec
     }
 
     /// Its path.
-    pub fn path(&self) -> &'a Path {
-        self.path
+    pub fn name(&self) -> OsString {
+        self.spec.program.name.clone()
     }
 
-    /// The error that stands for a failure to run it.
-    pub fn error(&self, plan: &Plan, failure: Failure) -> Error {
-        plan.error(("handler", self.path.as_os_str()), &self.spec, failure)
-    }
-
-    /// Runs the handler for one death.
+    /// Lets the handler go for one death.
     pub fn run(
         &mut self,
         death: &Death,
@@ -70,18 +69,35 @@ impl<'a> Handler<'a> {
             death.for_each_variable(|name, value| tail.set(name, value));
             tail.set("VSRUN_SERVER_RESTARTS", restarts);
         });
-        self.running = Some(spawn(&self.spec, output.of_handler(null), |_| Ok(()))?);
+        self.running = Some(launch(&self.spec, output.of_handler(null), |_| Ok(()))?);
         Ok(())
+    }
+
+    /// What can be read when [`Handler::failure`] may be known.
+    pub fn channel(&self) -> Option<BorrowedFd<'_>> {
+        self.running.as_ref().and_then(Child::channel)
+    }
+
+    /// Why it could not be executed, if that has turned out.
+    pub fn failure(&mut self) -> Option<Failure> {
+        let failure = self.running.as_mut()?.outcome()?.err()?;
+        self.running = None;
+        Some(failure)
     }
 
     /// Sends it and whatever it started in its session's first group a signal.
     pub fn signal(&self, signal: i32) -> Result<(), Errno> {
-        self.running.map_or(Ok(()), |leader| signals::send_to_group(leader, signal))
+        let Some(leader) = self.running.as_ref().map(Child::pid) else { return Ok(()) };
+        match signals::send_to_group(leader, signal) {
+            // One that has just been forked leads no group yet.
+            Err(Errno::ESRCH) => signals::send(leader, signal),
+            sent => sent,
+        }
     }
 
     /// Takes note that a child has been reaped; the verdict, if it was the handler.
     pub fn ended(&mut self, pid: Pid, exit: Exit) -> Option<Verdict> {
-        self.running.take_if(|running| *running == pid)?;
+        self.running.take_if(|running| running.pid() == pid)?;
         Some(if exit == Exit::Status(0) { Verdict::Restart } else { Verdict::Refuse })
     }
 }

@@ -32,7 +32,7 @@ pub enum Next {
 /// Where the manager stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// The server is being started.
+    /// A process is on its way to become the server.
     Starting,
     /// The server runs.
     Running,
@@ -78,7 +78,7 @@ pub enum Verdict {
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// Start the server; its outcome is the next event.
+    /// Start the server.
     StartServer,
     /// Ask the server to end, by SIGTERM.
     StopServer,
@@ -100,10 +100,10 @@ pub struct Machine {
 }
 
 impl Default for Machine {
-    /// The manager of a server that has just been started.
+    /// The manager of a server that is being started.
     fn default() -> Machine {
         Machine {
-            state: State::Running,
+            state: State::Starting,
             deadline: None,
             restarts: Backoff::of_restarts(),
             attempts: Backoff::of_attempts(),
@@ -132,12 +132,9 @@ impl Machine {
             }
             (Starting | Running, ServerEnded(death)) => self.died(death, now),
             (Starting, ResourcesLacked) => self.try_again(Next::Start, now),
-            // A request waits for the outcome of the start.
-            (Starting, Asked(then)) => self.enter(Stopping(then)),
+            // A process that has not become the server yet is ended like the server.
+            (Starting | Running, Asked(then)) => self.stop(then, now),
 
-            (Running, Asked(then)) => self.stop(then, now),
-
-            (Stopping(then), Started) => self.stop(then, now),
             (Stopping(then), ServerEnded(_) | ResourcesLacked) => self.go_on(then),
             // Nothing turns an exit into a restart.
             (Stopping(Then::Restart), Asked(then)) => self.change(Stopping(then)),
@@ -152,7 +149,7 @@ impl Machine {
             (Handling(_), Asked(then)) => self.interrupt(then, now),
             (Handling(_), TimePassed) => self.notice(Action::Say(Note::HandlerStays)),
 
-            (Interrupting(then), HandlerEnded(_)) => self.go_on(then),
+            (Interrupting(then), HandlerEnded(_) | ResourcesLacked) => self.go_on(then),
             (Interrupting(Then::Restart), Asked(then)) => self.change(Interrupting(then)),
             (Interrupting(_), TimePassed) => self.notice(Action::SignalHandler(libc::SIGKILL)),
 
@@ -164,10 +161,10 @@ impl Machine {
             (Starting, HandlerEnded(_) | TimePassed)
             | (Running, Started | ResourcesLacked | HandlerEnded(_) | TimePassed)
             | (Stopping(Then::Exit), Asked(_))
-            | (Stopping(_), HandlerEnded(_))
+            | (Stopping(_), Started | HandlerEnded(_))
             | (Handling(_), Started | ServerEnded(_))
             | (Interrupting(Then::Exit), Asked(_))
-            | (Interrupting(_), Started | ResourcesLacked | ServerEnded(_))
+            | (Interrupting(_), Started | ServerEnded(_))
             | (Waiting(_), Started | ResourcesLacked | ServerEnded(_) | HandlerEnded(_))
             | (
                 Done(_),

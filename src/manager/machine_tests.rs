@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::super::report::Cause;
 use super::*;
-use crate::sys::failure::{Failure, Stage};
+use crate::sys::failure::{Refusal, Stage};
 use crate::sys::wait::Exit;
 
 const SHORT: Duration = Duration::from_millis(1);
@@ -24,7 +24,7 @@ fn killed(number: i32) -> Death {
 }
 
 fn not_started() -> Death {
-    death(Cause::NotStarted(Failure { stage: Stage::Execute, reason: Errno::ENOENT }))
+    death(Cause::NotStarted(Refusal { stage: Stage::Execute, reason: Errno::ENOENT }))
 }
 
 /// A machine in any state; those that wait for a time have one.
@@ -102,8 +102,8 @@ fn table() -> [(State, [Cell; 11]); 10] {
                 ask(unborn),
                 Same,
                 Same,
-                To(Stopping(restart), None),
-                To(Stopping(exit), None),
+                stop(restart),
+                stop(exit),
                 Same,
             ],
         ),
@@ -126,7 +126,7 @@ fn table() -> [(State, [Cell; 11]); 10] {
         (
             Stopping(restart),
             [
-                stop(restart),
+                Same,
                 start,
                 start,
                 start,
@@ -142,7 +142,7 @@ fn table() -> [(State, [Cell; 11]); 10] {
         (
             Stopping(exit),
             [
-                stop(exit),
+                Same,
                 done,
                 done,
                 done,
@@ -175,7 +175,7 @@ fn table() -> [(State, [Cell; 11]); 10] {
             Interrupting(restart),
             [
                 Same,
-                Same,
+                start,
                 Same,
                 Same,
                 Same,
@@ -191,7 +191,7 @@ fn table() -> [(State, [Cell; 11]); 10] {
             Interrupting(exit),
             [
                 Same,
-                Same,
+                done,
                 Same,
                 Same,
                 Same,
@@ -239,9 +239,9 @@ fn every_cell_of_the_table_is_as_decided() {
 }
 
 #[test]
-fn a_manager_begins_with_a_server_that_runs_and_waits_for_nothing_else() {
+fn a_manager_begins_with_a_server_on_its_way_and_waits_for_nothing_else() {
     let machine = Machine::default();
-    assert_eq!((machine.state(), machine.deadline()), (State::Running, None));
+    assert_eq!((machine.state(), machine.deadline()), (State::Starting, None));
 }
 
 #[test]
@@ -442,8 +442,8 @@ impl World {
         World {
             machine: Machine::default(),
             now: Instant::now(),
-            starting: false,
-            server: true,
+            starting: true,
+            server: false,
             handler: false,
             stillborn: None,
             asked: false,
@@ -471,6 +471,7 @@ impl World {
         }
         if self.handler {
             events.extend([Verdict::Restart, Verdict::Refuse].map(Event::HandlerEnded));
+            events.push(Event::ResourcesLacked);
         }
         if self.machine.deadline().is_some() {
             events.extend([Event::TimePassed; 3]);
@@ -483,7 +484,7 @@ impl World {
         match event {
             Event::Started => (self.starting, self.server) = (false, true),
             Event::ServerEnded(_) => (self.starting, self.server) = (false, false),
-            Event::ResourcesLacked => self.starting = false,
+            Event::ResourcesLacked => (self.starting, self.handler) = (false, false),
             Event::HandlerEnded(_) => self.handler = false,
             Event::Asked(then) => {
                 self.asked = true;
@@ -520,7 +521,9 @@ impl World {
                     _ => self.handler = true,
                 }
             }
-            Action::StopServer => assert!(self.server, "a signal to a server that is gone"),
+            Action::StopServer => {
+                assert!(self.starting || self.server, "a signal to a server that is gone");
+            }
             Action::SignalHandler(_) => assert!(self.handler, "a signal to a handler that is gone"),
             Action::Say(_) => {}
         }

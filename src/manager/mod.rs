@@ -19,48 +19,49 @@ use nix::libc;
 use nix::unistd::{Pid, chdir};
 
 use crate::error::Error;
-use crate::logs::{Output, syslog};
-use crate::message::{Messages, Style, escaped};
+use crate::logs::Output;
+use crate::message::{Messages, escaped};
 use crate::pidfile::Pidfile;
 use crate::pidfile::claim::Claim;
 use crate::plan::{Management, Plan};
 use crate::sys::failure::Failure;
 use crate::sys::fds;
 use crate::sys::signals::Inbox;
-use crate::sys::wait::reap;
 use handler::Handler;
 use machine::{Action, Event, Machine, Verdict};
-use policy::is_shortage;
+use policy::is_lacking;
 use report::Death;
-use server::Server;
+use server::{FailedStart, Server};
 
 struct Manager<'a> {
     plan: &'a Plan,
     machine: Machine,
     server: Server,
-    handler: Handler<'a>,
+    handler: Handler,
     output: Output,
     messages: Messages,
     inbox: Inbox,
     null: OwnedFd,
     command: OsString,
     next_review: Option<Instant>,
+    /// What is to be called when the server has been executed for the first time.
+    up: Option<&'a mut dyn FnMut()>,
 }
 
 /// Starts the server, calls `up`, and manages the server to its end; the exit status. An error
 /// means that the server was not started and nothing is left of the attempt.
-pub fn run(
-    plan: &Plan,
+pub fn run<'a>(
+    plan: &'a Plan,
     management: &Management,
     null: OwnedFd,
     claim: Claim,
     pidfile: Option<Pidfile>,
-    output: Output,
-    up: impl FnOnce(),
+    mut output: Output,
+    up: &'a mut dyn FnMut(),
 ) -> Result<u8, Error> {
     // A manager stays where it keeps nothing busy, or in its log directory.
     let own_dir = plan.log_dir().unwrap_or(Path::new("/"));
-    let logs = output.directory().map(|logs| logs.directory());
+    let logs = output.files().map(|files| files.directory.directory());
     let entered = logs.map_or_else(|| chdir(own_dir), |logs| logs.enter());
     entered.map_err(|reason| Error::cannot("change directory to", own_dir, reason))?;
     let own_output = output.of_vsrun().unwrap_or(fds::standard_error());
@@ -78,15 +79,12 @@ pub fn run(
         inbox: Inbox::open().map_err(|reason| Error::cannot("open a signalfd", "", reason))?,
         null,
         output,
+        up: Some(up),
     };
-    let (pid, _) = manager
-        .server
-        .start(&manager.null, &manager.output)
-        .map_err(|failed| manager.server_error(failed.failure))?;
-    manager.commit();
-    manager.say_started(pid);
-    up();
-    let status = manager.live();
+    if let Err(failed) = manager.server.start(&manager.null, &manager.output) {
+        return Err(manager.server_error(failed.failure));
+    }
+    let status = manager.live()?;
     manager.finish();
     drop(manager);
     // The manager's own pidfile and its lock go last.
@@ -117,7 +115,7 @@ impl Manager<'_> {
     /// Does what the machine wants; what came of it, where that is known at once.
     fn perform(&mut self, action: Action) -> Option<Event> {
         match action {
-            Action::StartServer => return Some(self.start_server()),
+            Action::StartServer => return self.start_server(),
             Action::RunHandler(death) => return self.run_handler(&death),
             Action::StopServer => {
                 self.messages.say(&"asking the server to end");
@@ -125,7 +123,7 @@ impl Manager<'_> {
             }
             Action::SignalHandler(signal) => {
                 let sent = self.handler.signal(signal);
-                self.note("signal handler", self.handler.path(), sent);
+                self.note("signal handler", self.handler.name(), sent);
             }
             Action::Say(note) => self.messages.say(&note),
         }
@@ -137,25 +135,40 @@ impl Manager<'_> {
         self.note("signal the server", "", sent);
     }
 
-    fn start_server(&mut self) -> Event {
+    /// Lets a process go that is to become the server; what kept it from going.
+    fn start_server(&mut self) -> Option<Event> {
         self.renew_logs();
         match self.server.start(&self.null, &self.output) {
-            Ok((pid, written)) => {
+            Ok(written) => {
                 let pidfile = self.plan.pidfile.as_deref().unwrap_or(Path::new(""));
                 self.note("write pidfile", pidfile, written);
-                self.say_started(pid);
-                Event::Started
+                None
             }
-            Err(failed) => {
-                self.messages.say(&self.server_error(failed.failure));
-                let lacking = is_shortage(failed.failure.reason);
-                if lacking { Event::ResourcesLacked } else { Event::ServerEnded(failed.death()) }
-            }
+            Err(failed) => Some(self.not_started(&failed)),
         }
     }
 
+    /// The server has been executed.
+    fn started(&mut self, pid: Pid) {
+        let up = self.up.take();
+        if up.is_some() {
+            self.commit();
+        }
+        self.messages.say(&format_args!("started server {pid}: {}", escaped(&self.command)));
+        if let Some(up) = up {
+            up();
+        }
+        self.feed(Event::Started);
+    }
+
+    fn not_started(&mut self, failed: &FailedStart) -> Event {
+        self.messages.say(&self.server_error(failed.failure));
+        let lacking = is_lacking(&failed.failure);
+        if lacking { Event::ResourcesLacked } else { Event::ServerEnded(failed.death()) }
+    }
+
     fn renew_logs(&mut self) {
-        let Output::Files(files) = &mut self.output else { return };
+        let Some(files) = self.output.files() else { return };
         let restored = files.restore();
         let renewed = files.renew();
         if restored == Ok(true) {
@@ -168,45 +181,22 @@ impl Manager<'_> {
 
     fn run_handler(&mut self, death: &Death) -> Option<Event> {
         let run = self.handler.run(death, self.server.restarts(), &self.null, &self.output);
-        let failure = run.err()?;
-        self.messages.say(&self.handler.error(self.plan, failure));
+        run.err().map(|failure| self.not_run(failure))
+    }
+
+    fn not_run(&mut self, failure: Failure) -> Event {
+        self.messages.say(&self.plan.error(self.handler.spec(), failure));
         let refused = Event::HandlerEnded(Verdict::Refuse);
-        Some(if is_shortage(failure.reason) { Event::ResourcesLacked } else { refused })
+        if is_lacking(&failure) { Event::ResourcesLacked } else { refused }
     }
 
     fn server_error(&self, failure: Failure) -> Error {
-        self.plan.error(("command", &self.plan.command[0]), self.server.spec(), failure)
-    }
-
-    fn say_started(&mut self, pid: Pid) {
-        self.messages.say(&format_args!("started server {pid}: {}", escaped(&self.command)));
+        self.plan.error(self.server.spec(), failure)
     }
 
     fn note(&mut self, doing: &'static str, object: impl AsRef<OsStr>, outcome: Result<(), Errno>) {
         if let Err(reason) = outcome {
             self.messages.say(&Error::cannot(doing, object, reason));
-        }
-    }
-
-    /// Lets logger take the last lines, for as long as it may.
-    fn finish(&mut self) {
-        let Output::Syslog(mut syslog) = std::mem::replace(&mut self.output, Output::Inherited)
-        else {
-            return;
-        };
-        // vsrun's own streams hold the pipe too.
-        self.redirect_own(Some(self.null.as_fd()));
-        self.messages.redirect(self.null.as_fd(), Style::Plain);
-        syslog.hang_up();
-        let deadline = Instant::now() + syslog::LAST_LINES;
-        while !syslog.is_drained() && Instant::now() < deadline {
-            // A logger that cannot be started is tried again when it is due.
-            let _ = syslog.tend(Instant::now());
-            self.wait(syslog.deadline().into_iter().chain([deadline]).min());
-            while self.inbox.take().is_some() {}
-            for (pid, _) in std::iter::from_fn(reap) {
-                syslog.ended(pid, Instant::now());
-            }
         }
     }
 }

@@ -6,6 +6,7 @@ use nix::errno::Errno;
 use nix::libc;
 
 use super::report::{Cause, Death};
+use crate::sys::failure::{Failure, Refusal};
 use crate::sys::wait::Exit;
 
 /// How long a death that looks like a requested one waits for the request.
@@ -21,6 +22,11 @@ pub const HANDLER_GRACE: Duration = Duration::from_secs(5);
 /// descriptors.
 pub fn is_shortage(reason: Errno) -> bool {
     matches!(reason, Errno::EAGAIN | Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE)
+}
+
+/// Whether it was for such a lack that there is no child.
+pub fn is_lacking(failure: &Failure) -> bool {
+    matches!(failure, Failure::Refused(Refusal { reason, .. }) if is_shortage(*reason))
 }
 
 /// Whether the server meant to end: with exit status 0.

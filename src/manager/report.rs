@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::unistd::Pid;
 
 use crate::error::{FAILED, exec_status, said};
-use crate::sys::failure::{Failure, Stage};
+use crate::sys::failure::{Failure, Refusal, Stage};
 use crate::sys::wait::Exit;
 
 /// The end of one life of the server.
@@ -26,7 +26,16 @@ pub enum Cause {
     /// The server ended.
     Ended(Exit),
     /// It could not be executed.
-    NotStarted(Failure),
+    NotStarted(Refusal),
+}
+
+impl From<Failure> for Cause {
+    fn from(failure: Failure) -> Cause {
+        match failure {
+            Failure::Refused(refusal) => Cause::NotStarted(refusal),
+            Failure::Died(exit) => Cause::Ended(exit),
+        }
+    }
 }
 
 /// What a manager says of its own decisions.
@@ -64,7 +73,7 @@ impl Death {
         match self.cause {
             Cause::Ended(Exit::Status(status)) => status,
             Cause::Ended(Exit::Signal { number, .. }) => 128 + number as u8,
-            Cause::NotStarted(Failure { stage: Stage::Execute, reason }) => exec_status(reason),
+            Cause::NotStarted(Refusal { stage: Stage::Execute, reason }) => exec_status(reason),
             Cause::NotStarted(_) => FAILED,
         }
     }
@@ -95,7 +104,7 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Cause::Ended(exit) => exit.fmt(f),
-            Cause::NotStarted(Failure { stage, reason }) => {
+            Cause::NotStarted(Refusal { stage, reason }) => {
                 write!(f, "could not be started: cannot {}: {}", stage.doing(), said(*reason))
             }
         }
@@ -167,8 +176,8 @@ mod tests {
 
     #[test]
     fn a_server_that_could_not_be_executed_is_told_as_an_exit() {
-        let failure = Failure { stage: Stage::Execute, reason: Errno::ENOENT };
-        let (status, variables) = told(Cause::NotStarted(failure));
+        let refusal = Refusal { stage: Stage::Execute, reason: Errno::ENOENT };
+        let (status, variables) = told(Cause::NotStarted(refusal));
         assert_eq!(status, 127);
         assert!(variables.contains(&"EXITED=1".to_owned()));
         assert!(variables.contains(&"EXITSTATUS=127".to_owned()));

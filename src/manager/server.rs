@@ -1,20 +1,20 @@
-//! The server as its manager sees it: how it is started, and the one life it
-//! may have at a time.
+//! The server: one life at a time, told by its pidfile.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 
 use super::policy::is_shortage;
 use super::report::{Cause, Death};
 use crate::logs::Output;
 use crate::pidfile::Pidfile;
-use crate::sys::clock::since_boot;
+use crate::sys::child::ChildSpec;
 use crate::sys::failure::Failure;
 use crate::sys::signals;
-use crate::sys::spawn::{ChildSpec, spawn};
+use crate::sys::spawn::{Child, launch};
 use crate::sys::wait::Exit;
 
 /// The server and what is told of it.
@@ -26,14 +26,11 @@ pub struct Server {
     starts: u64,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Life {
-    pid: Pid,
+    child: Child,
     since: Duration,
 }
-
-/// A server's id, and whether its pidfile could be written.
-pub type Started = (Pid, Result<(), Errno>);
 
 /// How a start failed.
 #[derive(Debug, Clone, Copy)]
@@ -60,25 +57,54 @@ impl Server {
         self.starts.saturating_sub(1)
     }
 
-    /// Starts it, its id being in the pidfile before its first instruction. After the first start
-    /// a pidfile that cannot be written does not keep the server from running, unless what is
-    /// lacking may be had in a moment; what came of writing it is told beside the id.
-    pub fn start(&mut self, null: &impl AsFd, output: &Output) -> Result<Started, FailedStart> {
+    /// Lets a process go that is to become the server, its id being in the pidfile by then. After
+    /// the first start a pidfile that cannot be written does not keep the server from running,
+    /// unless what is lacking may be had in a moment; what came of writing it is returned.
+    pub fn start(
+        &mut self,
+        null: &impl AsFd,
+        output: &Output,
+    ) -> Result<Result<(), Errno>, FailedStart> {
         let (first, pidfile) = (self.starts == 0, &mut self.pidfile);
-        let (mut child, mut written) = (Pid::from_raw(0), Ok(()));
-        let announce = |pid| {
-            child = pid;
-            written = pidfile.as_mut().map_or(Ok(()), |pidfile| pidfile.write(pid));
+        let (mut pid, mut written) = (Pid::from_raw(0), Ok(()));
+        let announce = |child| {
+            pid = child;
+            written = pidfile.as_mut().map_or(Ok(()), |pidfile| pidfile.write(child));
             written.or_else(|reason| if first || is_shortage(reason) { written } else { Ok(()) })
         };
         let since = since_boot();
-        if let Err(failure) = spawn(&self.spec, output.of_server(null), announce) {
-            self.remove_pidfile();
-            return Err(FailedStart { pid: child, failure });
+        match launch(&self.spec, output.of_server(null), announce) {
+            Ok(child) => {
+                self.life = Some(Life { child, since });
+                Ok(written)
+            }
+            Err(failure) => {
+                self.remove_pidfile();
+                Err(FailedStart { pid, failure })
+            }
         }
-        self.life = Some(Life { pid: child, since });
-        self.starts += 1;
-        Ok((child, written))
+    }
+
+    /// What can be read when [`Server::outcome`] is known.
+    pub fn channel(&self) -> Option<BorrowedFd<'_>> {
+        self.life.as_ref().and_then(|life| life.child.channel())
+    }
+
+    /// What has come of a start: told once, when it is known.
+    pub fn outcome(&mut self) -> Option<Result<Pid, FailedStart>> {
+        let child = &mut self.life.as_mut()?.child;
+        let (pid, outcome) = (child.pid(), child.outcome()?);
+        Some(match outcome {
+            Ok(()) => {
+                self.starts += 1;
+                Ok(pid)
+            }
+            Err(failure) => {
+                self.life = None;
+                self.remove_pidfile();
+                Err(FailedStart { pid, failure })
+            }
+        })
     }
 
     /// The start has succeeded: what the pidfile held before is forgotten.
@@ -90,15 +116,20 @@ impl Server {
 
     /// Sends it a signal, if it is alive.
     pub fn signal(&self, signal: i32) -> Result<(), Errno> {
-        self.life.map_or(Ok(()), |life| signals::send(life.pid, signal))
+        self.life.as_ref().map_or(Ok(()), |life| signals::send(life.child.pid(), signal))
     }
 
-    /// Takes note that a child has been reaped; its death, if it was the server.
-    pub fn ended(&mut self, pid: Pid, exit: Exit) -> Option<Death> {
-        let life = self.life.take_if(|life| life.pid == pid)?;
+    /// Whether this is its process.
+    pub fn is(&self, pid: Pid) -> bool {
+        self.life.as_ref().is_some_and(|life| life.child.pid() == pid)
+    }
+
+    /// Takes note that its process has been reaped with this end.
+    pub fn ended(&mut self, exit: Exit) -> Option<Death> {
+        let life = self.life.take()?;
         self.remove_pidfile();
         let uptime = since_boot().saturating_sub(life.since);
-        Some(Death { pid, cause: Cause::Ended(exit), uptime })
+        Some(Death { pid: life.child.pid(), cause: Cause::Ended(exit), uptime })
     }
 
     fn remove_pidfile(&mut self) {
@@ -111,7 +142,13 @@ impl Server {
 impl FailedStart {
     /// The death of a server that never lived.
     pub fn death(&self) -> Death {
-        let cause = Cause::NotStarted(self.failure);
-        Death { pid: self.pid, cause, uptime: Duration::ZERO }
+        Death { pid: self.pid, cause: self.failure.into(), uptime: Duration::ZERO }
     }
+}
+
+/// Time since the machine was started, suspended time included (CLOCK_BOOTTIME, see
+/// clock_gettime(2)).
+fn since_boot() -> Duration {
+    // The call cannot fail for a clock that every Linux since 2.6.39 has.
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
 }

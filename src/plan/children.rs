@@ -7,9 +7,9 @@ use std::path::Path;
 use super::command::{c_string, candidates};
 use super::{Plan, assignment};
 use crate::error::Error;
-use crate::sys::failure::{Failure, Stage};
+use crate::sys::child::{ChildSpec, Parentage, Session};
+use crate::sys::failure::{Failure, Refusal, Stage};
 use crate::sys::program::Program;
-use crate::sys::spawn::{ChildSpec, Parentage, Session};
 use crate::sys::words::Words;
 
 impl Plan {
@@ -28,6 +28,8 @@ impl Plan {
             root: self.root.clone().map(c_string),
             work_dir: self.work_dir.as_ref().or(caller_dir).map(c_string),
             ..self.child(Program {
+                role: "command",
+                name: self.command[0].clone(),
                 candidates: candidates(&self.command[0], &self.search, base),
                 arguments: Words::new(&self.command),
                 environment: Words::new(&self.environment),
@@ -43,6 +45,8 @@ impl Plan {
     ) -> ChildSpec {
         let constants = constants.map(|(name, value)| assignment(OsStr::new(name), value));
         self.child(Program {
+            role: "handler",
+            name: handler.into(),
             candidates: vec![c_string(handler)],
             arguments: Words::new([handler]),
             environment: Words::new(self.environment.iter().cloned().chain(constants)),
@@ -60,6 +64,8 @@ impl Plan {
             parentage,
             work_dir: Some(c_string("/")),
             ..self.child(Program {
+                role: "command",
+                name: "logger".into(),
                 candidates: candidates(
                     OsStr::new("logger"),
                     &self.search,
@@ -71,23 +77,18 @@ impl Plan {
         }
     }
 
-    /// The error that stands for a child's failure. `program` is what was to be executed: command,
-    /// handler or logger, and its name.
-    pub fn error(
-        &self,
-        program: (&'static str, &OsStr),
-        spec: &ChildSpec,
-        failure: Failure,
-    ) -> Error {
-        let Failure { stage, reason } = failure;
+    /// The error that stands for a child's failure.
+    pub fn error(&self, spec: &ChildSpec, failure: Failure) -> Error {
+        let (what, name) = (spec.program.role, || spec.program.name.clone());
+        let Refusal { stage, reason } = match failure {
+            Failure::Refused(refusal) => refusal,
+            Failure::Died(exit) => return Error::Died { what, object: name(), exit },
+        };
         let path = |path: &Option<CString>| {
             OsStr::from_bytes(path.as_deref().unwrap_or_default().to_bytes()).to_owned()
         };
         let object = match stage {
-            Stage::Execute => {
-                let (what, object) = program;
-                return Error::CannotExecute { what, object: object.to_owned(), reason };
-            }
+            Stage::Execute => return Error::CannotExecute { what, object: name(), reason },
             Stage::Root => path(&spec.root),
             Stage::WorkDir => match self.log_dir() {
                 Some(log_dir) if spec.work_dir.is_none() => log_dir.into(),

@@ -1,10 +1,13 @@
 //! Why there is no child, as data that fits through a pipe. The words for it
 //! are found when it is told.
 
-use nix::errno::Errno;
+use nix::errno::{Errno, ErrnoSentinel};
+
+use super::wait::Exit;
 
 /// What a child was doing when the system refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Stage {
     /// Opening the channel to the child.
     Channel,
@@ -34,70 +37,94 @@ pub enum Stage {
     Execute,
 }
 
+/// Every stage in its place, and what is being done then, to stand between "cannot" and an object.
+const STAGES: [(Stage, &str); 13] = [
+    (Stage::Channel, "open a channel"),
+    (Stage::Fork, "fork"),
+    (Stage::Announce, "write pidfile"),
+    (Stage::Session, "leave the session"),
+    (Stage::Streams, "place the standard streams"),
+    (Stage::Root, "change root to"),
+    (Stage::WorkDir, "change directory to"),
+    (Stage::Groups, "set the groups of user"),
+    (Stage::Group, "set the group of user"),
+    (Stage::User, "change to user"),
+    (Stage::Capabilities, "drop the capabilities of user"),
+    (Stage::Proof, "drop all privilege for user"),
+    (Stage::Execute, "execute command"),
+];
+
 impl Stage {
     /// What was being done, to stand between "cannot" and the object.
     pub fn doing(self) -> &'static str {
-        match self {
-            Stage::Channel => "open a channel",
-            Stage::Fork => "fork",
-            Stage::Announce => "write pidfile",
-            Stage::Session => "leave the session",
-            Stage::Streams => "place the standard streams",
-            Stage::Root => "change root to",
-            Stage::WorkDir => "change directory to",
-            Stage::Groups => "set the groups of user",
-            Stage::Group => "set the group of user",
-            Stage::User => "change to user",
-            Stage::Capabilities => "drop the capabilities of user",
-            Stage::Proof => "drop all privilege for user",
-            Stage::Execute => "execute command",
-        }
+        STAGES[self as usize].1
     }
 }
-
-/// The stages that a child can report, in the order of their numbers on the channel.
-const REPORTED: [Stage; 11] = [
-    Stage::Fork,
-    Stage::Session,
-    Stage::Streams,
-    Stage::Root,
-    Stage::WorkDir,
-    Stage::Groups,
-    Stage::Group,
-    Stage::User,
-    Stage::Capabilities,
-    Stage::Proof,
-    Stage::Execute,
-];
 
 /// A report from a child: the stage's number and the reason's.
 pub(super) type Report = [u8; 5];
 
-/// Why there is no child.
+/// What the system refused, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Failure {
+pub struct Refusal {
     /// What was being done.
     pub stage: Stage,
     /// The system's reason.
     pub reason: Errno,
 }
 
-impl Failure {
+impl Refusal {
     /// For the side that failed. Async-signal-safe.
     pub(super) fn to_report(self) -> Report {
-        let number = REPORTED.iter().position(|stage| *stage == self.stage);
         let [a, b, c, d] = (self.reason as i32).to_ne_bytes();
-        [number.unwrap_or(REPORTED.len()) as u8, a, b, c, d]
+        [self.stage as u8, a, b, c, d]
     }
 
     /// For the side that is told.
-    pub(super) fn from_report([stage, reason @ ..]: Report) -> Failure {
-        let stage = REPORTED.get(usize::from(stage)).copied().unwrap_or(Stage::Channel);
-        Failure { stage, reason: Errno::from_raw(i32::from_ne_bytes(reason)) }
+    pub(super) fn from_report([stage, reason @ ..]: Report) -> Refusal {
+        let stage = STAGES.get(usize::from(stage)).map_or(Stage::Channel, |(stage, _)| *stage);
+        Refusal { stage, reason: Errno::from_raw(i32::from_ne_bytes(reason)) }
     }
 }
 
-/// Gives a refusal the stage at which it came.
-pub fn at(stage: Stage) -> impl Fn(Errno) -> Failure {
-    move |reason| Failure { stage, reason }
+/// Gives a refusal's reason the stage at which it came.
+pub fn at(stage: Stage) -> impl Fn(Errno) -> Refusal {
+    move |reason| Refusal { stage, reason }
+}
+
+/// What a system call that was made at a stage has returned.
+pub(super) fn checked<T: ErrnoSentinel + PartialEq>(
+    stage: Stage,
+    result: T,
+) -> Result<(), Refusal> {
+    Errno::result(result).map(drop).map_err(at(stage))
+}
+
+/// Why a child did not become its program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// The system refused something.
+    Refused(Refusal),
+    /// Its process was ended before the exec.
+    Died(Exit),
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Failure {
+        Failure::Refused(refusal)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_stage_survives_the_way_through_the_channel() {
+        for (stage, doing) in STAGES {
+            assert_eq!(stage.doing(), doing);
+            let refusal = at(stage)(Errno::EPERM);
+            assert_eq!(Refusal::from_report(refusal.to_report()), refusal);
+        }
+    }
 }

@@ -4,26 +4,26 @@ use std::os::fd::BorrowedFd;
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::unistd::{Pid, setsid};
+use nix::unistd::{ForkResult, Pid, setsid};
 
 use super::wait::wait_for;
 use super::{fds, signals};
 
-/// What a fork makes of the caller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fork {
-    /// The caller itself, with the child's id.
-    Parent(Pid),
-    /// The new process.
-    Child,
+/// Forks. Only for processes with one thread, so that the child may go on like its parent.
+pub fn fork() -> Result<ForkResult, Errno> {
+    // SAFETY: there is one thread, so no lock can be held by another one.
+    unsafe { nix::unistd::fork() }
 }
 
-/// Forks. Only for processes with one thread, so that the child may go on like its parent.
-pub fn fork() -> Result<Fork, Errno> {
-    // SAFETY: there is one thread, so no lock can be held by another one.
-    match Errno::result(unsafe { libc::fork() })? {
-        0 => Ok(Fork::Child),
-        pid => Ok(Fork::Parent(Pid::from_raw(pid))),
+/// Forks a child whose end is nobody's business but its starter's until it executes a program: it
+/// raises no SIGCHLD, and only [`super::wait::ended_before_exec`] and [`wait_for`] find it (see
+/// clone(2) on a child without a termination signal; an exec makes it a child like any other). It
+/// may do nothing but make system calls.
+pub(super) fn fork_apart() -> Result<ForkResult, Errno> {
+    // SAFETY: without flags and without a stack clone(2) is fork(2), on every architecture.
+    match Errno::result(unsafe { libc::syscall(libc::SYS_clone, 0, 0, 0, 0, 0) })? {
+        0 => Ok(ForkResult::Child),
+        child => Ok(ForkResult::Parent { child: Pid::from_raw(child as libc::pid_t) }),
     }
 }
 
@@ -37,9 +37,9 @@ pub fn leave(status: i32) -> ! {
 /// Where there can be none, it is not done.
 pub fn aside(null: BorrowedFd<'_>, work: impl FnOnce()) {
     match fork() {
-        Ok(Fork::Parent(child)) => drop(wait_for(child)),
-        Ok(Fork::Child) => {
-            if setsid().is_ok() && fork() == Ok(Fork::Child) {
+        Ok(ForkResult::Parent { child }) => drop(wait_for(child)),
+        Ok(ForkResult::Child) => {
+            if setsid().is_ok() && matches!(fork(), Ok(ForkResult::Child)) {
                 signals::give_back();
                 // The caller may be waiting for the end of its own output.
                 let _ = fds::redirect_own(null, Some(null));

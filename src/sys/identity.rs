@@ -4,7 +4,7 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::unistd::{Gid, Uid};
 
-use super::failure::{Failure, Stage};
+use super::failure::{Refusal, Stage, at, checked};
 
 // The C library's wrappers change every thread; the kernel's calls change the one that is about
 // to exec. Where ids were once 16 bits wide, the calls have a second name.
@@ -52,7 +52,7 @@ const SAME: libc::c_long = -1;
 /// Becomes `identity` for good, in the calling thread: groups, then group, then user, each for
 /// the real, effective and saved id; then proves that root's cannot be had back.
 /// Async-signal-safe.
-pub(super) fn assume(identity: &Identity) -> Result<(), Failure> {
+pub(super) fn assume(identity: &Identity) -> Result<(), Refusal> {
     let (uid, gid) = (identity.uid.as_raw(), identity.gid.as_raw());
     // `Gid` is a transparent wrapper of gid_t.
     let (count, groups) = (identity.groups.len(), identity.groups.as_ptr());
@@ -73,7 +73,7 @@ pub(super) fn assume(identity: &Identity) -> Result<(), Failure> {
     prove(uid, gid)
 }
 
-fn prove(uid: libc::uid_t, gid: libc::gid_t) -> Result<(), Failure> {
+fn prove(uid: libc::uid_t, gid: libc::gid_t) -> Result<(), Refusal> {
     let (mut real, mut effective, mut saved) = (0, 0, 0);
     // SAFETY: the three ids outlive the call.
     unsafe { libc::getresgid(&mut real, &mut effective, &mut saved) };
@@ -86,10 +86,6 @@ fn prove(uid: libc::uid_t, gid: libc::gid_t) -> Result<(), Failure> {
     if groups_gone && users_gone && regained == -1 {
         Ok(())
     } else {
-        Err(Failure { stage: Stage::Proof, reason: Errno::EPERM })
+        Err(at(Stage::Proof)(Errno::EPERM))
     }
-}
-
-fn checked(stage: Stage, result: libc::c_long) -> Result<(), Failure> {
-    Errno::result(result).map(drop).map_err(|reason| Failure { stage, reason })
 }

@@ -2,7 +2,7 @@
 //! only unsafe code. Knows nothing of servers and managers.
 #![allow(unsafe_code)]
 
-pub mod clock;
+pub mod child;
 pub mod directory;
 pub mod failure;
 pub mod fds;

@@ -1,17 +1,20 @@
 //! execve(2), and the search for what to execute. Async-signal-safe.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 
 use nix::errno::Errno;
 use nix::libc;
 
-use super::failure::{Failure, Stage};
-use super::signals;
+use super::failure::{Refusal, Stage, at};
 use super::words::Words;
 
 /// A program and what it is told.
 #[derive(Debug)]
 pub struct Program {
+    /// What it is to its starter, as in "command".
+    pub role: &'static str,
+    /// What it was called.
+    pub name: OsString,
     /// The paths to try in turn, as execvp(3) does.
     pub candidates: Vec<CString>,
     /// The arguments, the name first.
@@ -20,15 +23,14 @@ pub struct Program {
     pub environment: Words,
 }
 
-/// Executes the program in place of this one. Returns only with a failure.
-pub(super) fn execute(program: &Program) -> Failure {
-    signals::give_back();
+/// Executes the program in place of this one. Returns only with a refusal.
+pub(super) fn execute(program: &Program) -> Refusal {
     let (arguments, environment) = (program.arguments.pointers(), program.environment.pointers());
     let reason = try_each(program, |path| {
         // SAFETY: path and arrays end as execve(2) wants and outlive the call.
         Errno::result(unsafe { libc::execve(path, arguments, environment) }).map(drop)
     });
-    Failure { stage: Stage::Execute, reason: reason.err().unwrap_or(Errno::ENOENT) }
+    at(Stage::Execute)(reason.err().unwrap_or(Errno::ENOENT))
 }
 
 /// Whether the program is there and may be executed by this process.

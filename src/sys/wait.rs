@@ -19,15 +19,20 @@ pub enum Exit {
     },
 }
 
-/// Takes the next dead child, if there is one. To be called until there is none: several deaths
-/// may stand behind one SIGCHLD.
+/// Takes the next dead child, if there is one; never one that has not executed anything yet. To be
+/// called until there is none: several deaths may stand behind one SIGCHLD.
 pub fn reap() -> Option<(Pid, Exit)> {
     wait(Pid::from_raw(-1), libc::WNOHANG).ok().flatten()
 }
 
-/// Waits for the end of one child.
+/// Waits for the end of one child, whether it has executed anything or not.
 pub fn wait_for(child: Pid) -> Result<Exit, Errno> {
-    wait(child, 0)?.map(|(_, exit)| exit).ok_or(Errno::ECHILD)
+    wait(child, libc::__WALL)?.map(|(_, exit)| exit).ok_or(Errno::ECHILD)
+}
+
+/// How a child ended that was forked apart, if it did so without having executed anything.
+pub(super) fn ended_before_exec(child: Pid) -> Option<Exit> {
+    wait(child, libc::__WCLONE).ok().flatten().map(|(_, exit)| exit)
 }
 
 fn wait(child: Pid, flags: i32) -> Result<Option<(Pid, Exit)>, Errno> {

@@ -15,6 +15,10 @@ pub struct Words {
     pointers: Vec<*const c_char>,
 }
 
+// SAFETY: the pointers lead into the bytes beside them, which nothing changes through a shared
+// reference.
+unsafe impl Sync for Words {}
+
 impl Words {
     /// The strings in their order. None may hold a NUL; those from the kernel never do.
     pub fn new<S: AsRef<OsStr>>(strings: impl IntoIterator<Item = S>) -> Words {

@@ -1,0 +1,116 @@
+//! What a child is to be, and how it becomes that between its fork and its
+//! exec: by system calls on prepared data, and nothing else. No allocation, no
+//! formatting, no panic.
+
+use std::ffi::CString;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+
+use nix::libc;
+use nix::sys::stat::Mode;
+
+use super::failure::{Refusal, Stage, checked};
+use super::fds;
+use super::identity::{self, Identity};
+use super::program::Program;
+
+/// Which session a child belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Session {
+    /// The caller's, with its terminal.
+    Inherited,
+    /// One of its own, without a terminal (see setsid(2)).
+    Own,
+}
+
+/// Whose child a process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parentage {
+    /// The caller's, to be reaped by it.
+    Ours,
+    /// An orphan from the start.
+    Orphan,
+}
+
+/// Everything that a child is to be, settled before it exists.
+#[derive(Debug)]
+pub struct ChildSpec {
+    /// What it executes.
+    pub program: Program,
+    /// Its session.
+    pub session: Session,
+    /// Its parent.
+    pub parentage: Parentage,
+    /// Its root directory, where it is not the caller's.
+    pub root: Option<CString>,
+    /// Its working directory, inside that root, where it is not the caller's.
+    pub work_dir: Option<CString>,
+    /// Its user and groups, where they are not the caller's.
+    pub identity: Option<Identity>,
+    /// Its umask.
+    pub umask: Mode,
+}
+
+/// The descriptors that a child starts from. All must be above 2.
+#[derive(Debug, Clone, Copy)]
+pub struct Handles<'a> {
+    /// Standard input.
+    pub input: BorrowedFd<'a>,
+    /// Standard output and error, where they are not the caller's.
+    pub output: Option<BorrowedFd<'a>>,
+    /// The working directory, where its path is not in the spec. One that lies outside the root
+    /// is not entered.
+    pub work_dir: Option<BorrowedFd<'a>>,
+}
+
+/// Everything up to the exec, in the order that keeps each step possible and safe.
+pub(super) fn become_child(spec: &ChildSpec, handles: Handles<'_>) -> Result<(), Refusal> {
+    if spec.session == Session::Own {
+        // SAFETY: setsid touches no memory.
+        checked(Stage::Session, unsafe { libc::setsid() })?;
+    }
+    place(handles.input, libc::STDIN_FILENO)?;
+    if let Some(output) = handles.output {
+        place(output, libc::STDOUT_FILENO)?;
+        place(output, libc::STDERR_FILENO)?;
+    }
+    if let Some(root) = &spec.root {
+        // SAFETY: the path outlives the call.
+        checked(Stage::Root, unsafe { libc::chroot(root.as_ptr()) })?;
+        // SAFETY: the path is a constant.
+        checked(Stage::Root, unsafe { libc::chdir(c"/".as_ptr()) })?;
+    }
+    if let Some(work_dir) = &spec.work_dir {
+        // SAFETY: the path outlives the call.
+        checked(Stage::WorkDir, unsafe { libc::chdir(work_dir.as_ptr()) })?;
+    } else if let Some(work_dir) = handles.work_dir {
+        // SAFETY: the descriptor is open.
+        let refused = unsafe { libc::fchdir(work_dir.as_raw_fd()) } != 0;
+        // A log directory that is lost, or out of reach, costs no server.
+        if refused || (spec.root.is_some() && !is_inside_root()) {
+            // SAFETY: the path is a constant.
+            checked(Stage::WorkDir, unsafe { libc::chdir(c"/".as_ptr()) })?;
+        }
+    }
+    // SAFETY: umask cannot fail and touches no memory.
+    unsafe { libc::umask(spec.umask.bits()) };
+    if let Some(identity) = &spec.identity {
+        identity::assume(identity)?;
+    }
+    fds::close_all_on_exec();
+    Ok(())
+}
+
+/// Whether the working directory can be reached from the root directory: the path of one that
+/// cannot does not begin with a slash (see getcwd(2)).
+fn is_inside_root() -> bool {
+    let mut path = [0_u8; libc::PATH_MAX as usize];
+    let (start, size) = (path.as_mut_ptr(), path.len());
+    // SAFETY: the buffer has that size and outlives the call.
+    unsafe { libc::syscall(libc::SYS_getcwd, start, size) > 0 && path[0] == b'/' }
+}
+
+/// dup2(2) takes close-on-exec away, the two numbers being different.
+fn place(stream: BorrowedFd<'_>, number: RawFd) -> Result<(), Refusal> {
+    // SAFETY: descriptors 0 to 2 are open and belong to the streams.
+    checked(Stage::Streams, unsafe { libc::dup2(stream.as_raw_fd(), number) })
+}
