@@ -14,7 +14,7 @@ use nix::unistd::geteuid;
 
 use super::rotation::{Log, next_number, parse};
 use crate::cli::values::Keep;
-use crate::sys::directory::{Directory, Made, Owner, is_regular, is_same};
+use crate::sys::directory::{Directory, Made, Owner, is_regular, is_same, remove_made};
 
 /// Log files are for their owner to write and its group to read.
 const FILE_MODE: u32 = 0o640;
@@ -43,9 +43,7 @@ impl LogDirectory {
     /// Opens the directory by its absolute path, and makes it if it is missing. Until
     /// [`LogDirectory::commit`], dropping it takes away what was made.
     pub fn open(path: &Path, keep: Keep, owner: Option<Owner>) -> Result<LogDirectory, Errno> {
-        let mut made = Vec::new();
-        let opened = Directory::open_or_make(path, owner, &mut made);
-        let directory = opened.inspect_err(|_| remove_made(&made))?;
+        let (directory, made) = Directory::open_or_make(path, owner)?;
         Ok(LogDirectory {
             path: path.to_owned(),
             directory,
@@ -76,7 +74,7 @@ impl LogDirectory {
         if !self.directory.is_gone() {
             return Ok(false);
         }
-        self.directory = Directory::open_or_make(&self.path, self.owner, &mut Vec::new())?;
+        (self.directory, _) = Directory::open_or_make(&self.path, self.owner)?;
         Ok(true)
     }
 
@@ -201,13 +199,6 @@ impl Drop for LogDirectory {
             let _ = self.directory.rename_new(OsStr::new(&old), OsStr::new(name));
         }
         remove_made(&self.made);
-    }
-}
-
-fn remove_made(made: &[Made]) {
-    for directory in made.iter().rev() {
-        // One that is no longer empty is somebody else's by now.
-        let _ = directory.remove();
     }
 }
 

@@ -66,19 +66,18 @@ impl Pidfile {
         Ok(())
     }
 
-    /// Removes the file if it still is the one that was written last and holds the same id. A
-    /// descriptor is needed only if somebody has written to it since.
-    pub fn remove(&mut self) {
+    /// Removes the file if it still is the one that was written last and holds the same id; true
+    /// if that was so. A descriptor is needed only if somebody has written to it since.
+    pub fn remove(&mut self) -> bool {
         let (Some(place), Some((pid, written))) = (&self.place, self.written.take()) else {
-            return;
+            return false;
         };
-        let Ok(Some(entry)) = place.entry() else { return };
+        let Ok(Some(entry)) = place.entry() else { return false };
         let time = |stat: &FileStat| (stat.st_mtime, stat.st_mtime_nsec);
         let still_ours = || place.read().is_some_and(|content| content.is_number(pid.as_raw()));
-        if is_same(&entry, &written) && (time(&entry) == time(&written) || still_ours()) {
-            // Whoever removed it in between did the same.
-            let _ = place.directory.remove(&place.name);
-        }
+        let is_ours = is_same(&entry, &written) && (time(&entry) == time(&written) || still_ours());
+        // Whoever removed it in between did the same.
+        is_ours && place.remove().is_ok()
     }
 
     /// Leaves the file to a server that outlives this process.
@@ -95,9 +94,9 @@ impl Pidfile {
 
 impl Drop for Pidfile {
     fn drop(&mut self) {
-        self.remove();
+        let removed = self.remove();
         if let (Some(place), Some(replaced)) = (&self.place, &self.replaced) {
-            if let Ok(None) = place.entry() {
+            if removed || place.entry() == Ok(None) {
                 // The start has failed already, and its error is the one to tell.
                 let _ = place.put_back(replaced);
             }

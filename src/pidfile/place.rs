@@ -72,16 +72,14 @@ impl Place {
     /// the other, and a disk that is full leaves the old one. A file that is mounted there cannot
     /// be replaced and is written in place.
     pub fn write(&self, bytes: &[u8]) -> Result<FileStat, Errno> {
-        let (beside, file) = self.create_beside(None, MODE)?;
-        match self.fill(&beside, file, bytes) {
-            Err(Errno::EBUSY) => {
-                let flags = OFlag::O_WRONLY | OFlag::O_TRUNC | OFlag::O_NONBLOCK;
-                let file = self.directory.open_file(&self.name, flags, Mode::empty())?;
-                let mut file = File::from(file);
-                file.write_all(bytes).map_err(fds::errno)?;
-                fstat(&file)
-            }
-            outcome => outcome,
+        self.replace(bytes, None, MODE)
+    }
+
+    /// Removes what stands there. A file that is mounted there is emptied.
+    pub fn remove(&self) -> Result<(), Errno> {
+        match self.directory.remove(&self.name) {
+            Err(Errno::EBUSY) => self.overwrite(&[]).map(drop),
+            removed => removed,
         }
     }
 
@@ -112,19 +110,29 @@ impl Place {
             return self.directory.link(&self.name, &OsString::from_vec(content.clone()));
         }
         let owner = Owner { uid: Uid::from_raw(about.st_uid), gid: Gid::from_raw(about.st_gid) };
-        let (beside, file) = self.create_beside(Some(owner), about.st_mode & 0o777)?;
-        self.fill(&beside, file, content).map(drop)
+        self.replace(content, Some(owner), about.st_mode & 0o777).map(drop)
     }
 
-    fn fill(&self, beside: &OsString, file: OwnedFd, bytes: &[u8]) -> Result<FileStat, Errno> {
+    fn replace(&self, bytes: &[u8], owner: Option<Owner>, mode: u32) -> Result<FileStat, Errno> {
+        let (beside, file) = self.create_beside(owner, mode)?;
         let mut file = File::from(file);
         let written = file.write_all(bytes).map_err(fds::errno);
-        let renamed = written.and_then(|()| self.directory.rename(beside, &self.name));
+        let renamed = written.and_then(|()| self.directory.rename(&beside, &self.name));
         if renamed.is_err() {
             // The error is the one to tell.
-            let _ = self.directory.remove(beside);
+            let _ = self.directory.remove(&beside);
         }
-        renamed.and_then(|()| fstat(&file))
+        match renamed {
+            Err(Errno::EBUSY) => self.overwrite(bytes),
+            renamed => renamed.and_then(|()| fstat(&file)),
+        }
+    }
+
+    fn overwrite(&self, bytes: &[u8]) -> Result<FileStat, Errno> {
+        let flags = OFlag::O_WRONLY | OFlag::O_TRUNC | OFlag::O_NONBLOCK;
+        let mut file = File::from(self.directory.open_file(&self.name, flags, Mode::empty())?);
+        file.write_all(bytes).map_err(fds::errno)?;
+        fstat(&file)
     }
 
     /// Creates a file under a name that nothing else has. What stands there already may be

@@ -37,10 +37,11 @@ pub struct Made {
     name: OsString,
 }
 
-impl Made {
-    /// Removes the directory if it is still empty.
-    pub fn remove(&self) -> Result<(), Errno> {
-        unlinkat(&self.parent, self.name.as_os_str(), UnlinkatFlags::RemoveDir)
+/// Removes directories that were made one in the other, as far as they are still empty.
+pub fn remove_made(made: &[Made]) {
+    for Made { parent, name } in made.iter().rev() {
+        // One that is no longer empty is somebody else's by now.
+        let _ = unlinkat(parent, name.as_os_str(), UnlinkatFlags::RemoveDir);
     }
 }
 
@@ -58,22 +59,31 @@ impl Directory {
     }
 
     /// Opens a directory likewise, and makes what is missing of it: the directory itself with
-    /// mode 0750 for `owner`, its parents with mode 0755 for the caller. `made` lists them.
+    /// mode 0750 for `owner`, its parents with mode 0755 for the caller. What was made comes with
+    /// it; when it cannot be opened, nothing of that is left.
     pub fn open_or_make(
         path: &Path,
         owner: Option<Owner>,
-        made: &mut Vec<Made>,
-    ) -> Result<Directory, Errno> {
-        walk(path, |parent, name, place| {
+    ) -> Result<(Directory, Vec<Made>), Errno> {
+        let mut made = Vec::new();
+        let opened = walk(path, |parent, name, place| {
             let (owner, mode) = match place {
                 Place::Last => (owner, 0o750),
                 Place::Inner => (None, 0o755),
             };
-            let directory = make(parent, name, owner, mode)?;
-            let parent = reopen(parent, OFlag::O_PATH)?;
-            made.push(Made { parent, name: name.to_owned() });
-            Ok(directory)
-        })
+            // Before anything is made: to take it away again must not need a descriptor.
+            let removable = Made { parent: reopen(parent, OFlag::O_PATH)?, name: name.to_owned() };
+            mkdirat(parent, name, Mode::from_bits_truncate(first_mode(owner, mode)))?;
+            made.push(removable);
+            open_made(parent, name, owner, mode)
+        });
+        match opened {
+            Ok(directory) => Ok((directory, made)),
+            Err(reason) => {
+                remove_made(&made);
+                Err(reason)
+            }
+        }
     }
 
     /// What stands under a name, links as links; none where nothing does.
@@ -224,14 +234,12 @@ fn is_trusted(directory: &FileStat, link: &FileStat) -> bool {
     ours(directory.st_uid) && ours(link.st_uid) && (sticky || !others_may_write)
 }
 
-fn make(
+fn open_made(
     parent: BorrowedFd<'_>,
     name: &OsStr,
     owner: Option<Owner>,
     mode: u32,
 ) -> Result<OwnedFd, Errno> {
-    let first = first_mode(owner, mode);
-    mkdirat(parent, name, Mode::from_bits_truncate(first))?;
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let directory = openat(parent, name, flags, Mode::empty())?;
     // The owner of the parent may have put another directory in its place.
@@ -241,11 +249,7 @@ fn make(
     if about.st_uid != geteuid().as_raw() || !is_empty {
         return Err(Errno::EPERM);
     }
-    if let Err(reason) = hand_over(&directory, owner, mode) {
-        // The error is the one to tell; a directory that stays is empty.
-        let _ = unlinkat(parent, name, UnlinkatFlags::RemoveDir);
-        return Err(reason);
-    }
+    hand_over(&directory, owner, mode)?;
     Ok(directory)
 }
 
