@@ -10,7 +10,8 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use testkit::signal::{SIGHUP, SIGKILL, SIGTERM};
 use testkit::{
-    LogDirectory, Probe, Process, Running, Sandbox, require_program, require_root, wait_for,
+    LogDirectory, Probe, Process, Resource, Running, Sandbox, require_program, require_root,
+    wait_for,
 };
 
 const NOBODY: u32 = 65534;
@@ -89,6 +90,51 @@ fn a_pidfile_that_is_mounted_holds_the_id_of_each_server_that_runs() {
         }
     }
     stop(manager);
+}
+
+#[test]
+fn a_pidfile_that_is_mounted_holds_no_id_once_the_server_is_gone() {
+    if !require_root() {
+        return;
+    }
+    let sandbox = sandbox();
+    sandbox.dir("run");
+    let (real, pidfile) = (sandbox.file("real", ""), sandbox.file("run/pid", ""));
+    let start = sandbox.vsrun().bind(&real, &pidfile).pidfile(&pidfile);
+    let manager = start.manager("manager", CONSENT).command(probe(&sandbox)).spawn();
+    started(&sandbox, 1);
+    stop(manager);
+    // What is mounted cannot be removed, but a stranger may get that id.
+    assert_eq!(sandbox.lines(&real), [""; 0]);
+}
+
+#[test]
+fn a_pidfile_that_is_mounted_has_its_old_content_after_a_start_that_fails() {
+    if !require_root() {
+        return;
+    }
+    let sandbox = sandbox();
+    sandbox.dir("run");
+    let (real, pidfile) = (sandbox.file("real", "77\n"), sandbox.file("run/pid", ""));
+    for command in ["/no/such/server", "/etc/passwd"] {
+        let start = sandbox.vsrun().bind(&real, &pidfile).pidfile(&pidfile);
+        let outcome = start.command([command]).run();
+        assert!(matches!(outcome.code(), Some(126 | 127)), "{outcome:?}");
+        assert_eq!(sandbox.lines(&real), ["77"], "{command}");
+    }
+}
+
+#[test]
+fn a_log_directory_that_is_made_and_cannot_be_opened_is_taken_away_again() {
+    let sandbox = sandbox();
+    for limit in 4..16 {
+        let start = sandbox.vsrun().limit(Resource::RLIMIT_NOFILE, limit, limit);
+        let outcome = start.logdir("var/logs", "1").command(["/bin/true"]).run();
+        if outcome.code() == Some(125) {
+            assert!(!sandbox.path("var").exists(), "limit {limit}: {}", outcome.stderr_text());
+        }
+        fs::remove_dir_all(sandbox.path("var")).ok();
+    }
 }
 
 // Others who want the same files.
