@@ -1424,6 +1424,23 @@ fn a_stop_request_while_an_exec_takes_its_time_is_not_lost() {
     expect_nothing_left(&sandbox);
 }
 
+/// Has the server of a manager started again, slowly: the process that is on its way to become it,
+/// and who makes it slow.
+#[track_caller]
+fn held_up<'a>(sandbox: &'a Sandbox, manager: &Running<'_>) -> (Process, Running<'a>) {
+    // The new server is let go once its pidfile has been renamed.
+    let renames = "rename,renameat,renameat2";
+    let options = [format!("trace={renames}"), format!("inject={renames}:delay_enter=1000000")];
+    let tracer = traced(sandbox, manager.process(), &["-e", &options[0], "-e", &options[1]]);
+    manager.signal(SIGHUP);
+    let child = wait_for("the child that is to be the server", || {
+        let children = manager.process().children();
+        let child = children.into_iter().find(|it| it.exe() == manager.process().exe());
+        child.ok_or("none")
+    });
+    (child, tracer)
+}
+
 #[test]
 fn a_stop_request_is_heard_while_somebody_keeps_the_server_from_its_exec() {
     if !require_root() || !require_program("strace") {
@@ -1433,17 +1450,7 @@ fn a_stop_request_is_heard_while_somebody_keeps_the_server_from_its_exec() {
         let sandbox = sandbox();
         let manager = managed(&sandbox, REFUSAL).command(probe(&sandbox)).spawn();
         started(&sandbox, 1);
-        // The new server is let go once its pidfile has been renamed.
-        let renames = "rename,renameat,renameat2";
-        let options = [format!("trace={renames}"), format!("inject={renames}:delay_enter=1000000")];
-        let options = ["-e", &options[0], "-e", &options[1]];
-        let tracer = traced(&sandbox, manager.process(), &options);
-        manager.signal(SIGHUP);
-        let child = wait_for("the child that is to be the server", || {
-            let children = manager.process().children();
-            let child = children.into_iter().find(|it| it.exe() == manager.process().exe());
-            child.ok_or("none")
-        });
+        let (child, tracer) = held_up(&sandbox, &manager);
         sandbox.signal(child, SIGSTOP);
         wait_for("its pidfile", || {
             let id = fs::read_to_string(sandbox.path("server.pid")).unwrap_or_default();
@@ -1461,6 +1468,34 @@ fn a_stop_request_is_heard_while_somebody_keeps_the_server_from_its_exec() {
         assert_eq!(starts(&sandbox), 1);
         expect_nothing_left(&sandbox);
     }
+}
+
+#[test]
+fn a_signal_for_the_server_does_not_reach_what_is_not_the_server_yet() {
+    if !require_root() || !require_program("strace") {
+        return;
+    }
+    let sandbox = sandbox();
+    let manager = managed(&sandbox, REFUSAL).command(probe(&sandbox)).spawn();
+    started(&sandbox, 1);
+    let (child, tracer) = held_up(&sandbox, &manager);
+    sandbox.signal(child, SIGSTOP);
+    wait_for("the manager to wait for it", || {
+        let stat = manager.process().stat();
+        stat.is_some_and(|stat| stat.state == 'S') && sandbox.path("server.pid").exists()
+    });
+    manager.signal(SIGUSR1);
+    wait_for("the signal to be heard", || {
+        manager
+            .process()
+            .status()
+            .is_some_and(|status| status.pending == testkit::SignalSet::default())
+    });
+    sandbox.signal(child, SIGCONT);
+    assert_eq!(started(&sandbox, 2).pid(), child.pid());
+    released(tracer);
+    stop(manager);
+    expect_nothing_left(&sandbox);
 }
 
 #[test]

@@ -129,7 +129,12 @@ impl Manager<'_> {
         match signal {
             libc::SIGTERM | libc::SIGINT | libc::SIGQUIT => self.feed(Event::Asked(Then::Exit)),
             libc::SIGHUP => self.feed(Event::Asked(Then::Restart)),
-            libc::SIGUSR1 | libc::SIGUSR2 | libc::SIGWINCH => self.signal_server(signal),
+            // A process that is not the server yet would die of what the server understands.
+            libc::SIGUSR1 | libc::SIGUSR2 | libc::SIGWINCH
+                if self.machine.state() != State::Starting =>
+            {
+                self.signal_server(signal);
+            }
             _ => {}
         }
     }

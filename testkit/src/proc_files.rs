@@ -86,6 +86,8 @@ pub struct Status {
     pub gids: Ids,
     /// Supplementary groups, sorted by the kernel.
     pub groups: Vec<u32>,
+    /// Signals to the whole process that wait to be taken.
+    pub pending: SignalSet,
     /// Blocked signals.
     pub blocked: SignalSet,
     /// Ignored signals.
@@ -154,6 +156,7 @@ impl Status {
             uids: ids("Uid"),
             gids: ids("Gid"),
             groups: numbers("Groups"),
+            pending: SignalSet(bits("ShdPnd")),
             blocked: SignalSet(bits("SigBlk")),
             ignored: SignalSet(bits("SigIgn")),
             caught: SignalSet(bits("SigCgt")),
