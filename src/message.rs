@@ -108,11 +108,6 @@ impl Messages {
     }
 }
 
-/// Writes one line where it need not wait. Where it must, the line is lost.
-pub fn mention(to: BorrowedFd<'_>, style: Style, text: &dyn Display) {
-    fds::write_now(to, Line::new("", style, text).bytes());
-}
-
 /// Writes one plain line to standard error, for errors that end vsrun: the only line that waits
 /// for a slow reader.
 pub fn complain(text: &dyn Display) {

@@ -8,7 +8,7 @@ use nix::unistd::{Pid, getpid};
 
 use crate::error::Error;
 use crate::logs::Output;
-use crate::message::{escaped, mention};
+use crate::message::{Messages, escaped};
 use crate::pidfile::{Before, Pidfile};
 use crate::plan::{Ground, Plan};
 use crate::sys::failure::{Refusal, Stage, at};
@@ -48,7 +48,9 @@ fn say(plan: &Plan, output: &Output, doing: &str, pid: Pid) {
     if let Some(own) = output.of_vsrun() {
         let command = plan.command_line();
         let command = escaped(&command);
-        mention(own, output.style(), &format_args!("{doing} server {pid}: {command}"));
+        if let Ok(mut messages) = Messages::new(own, output.style()) {
+            messages.say(&format_args!("{doing} server {pid}: {command}"));
+        }
     }
 }
 

@@ -62,12 +62,13 @@ impl Claim {
     /// Opens the server's pidfile, which must be neither of the claim's own files, by whatever
     /// path: writing it would give up the claim.
     pub fn open_beside(&self, path: &Path) -> Result<Pidfile, Error> {
-        let refused = || Error::refused("write pidfile", path, "it is the manager's own");
-        let place = Place::open(path).ok();
+        let pidfile = Pidfile::open(path, Before::Replaceable)?;
         let own = [Some(&self.place), self.pidfile.as_ref().and_then(|own| own.place.as_ref())];
-        match place {
-            Some(place) if own.into_iter().flatten().any(|own| own.is(&place)) => Err(refused()),
-            _ => Pidfile::open(path, Before::Replaceable),
+        match &pidfile.place {
+            Some(place) if own.into_iter().flatten().any(|own| own.is(place)) => {
+                Err(Error::refused("write pidfile", path, "it is the manager's own"))
+            }
+            _ => Ok(pidfile),
         }
     }
 }

@@ -12,6 +12,8 @@ use nix::sys::socket::{MsgFlags, send};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::unistd::pipe2;
 
+use super::directory;
+
 /// The size asked for a pipe to logger, in bytes: the default of fs.pipe-max-size (pipe(7)).
 const PIPE_SIZE: i32 = 1 << 20;
 
@@ -105,7 +107,7 @@ pub fn write_now(fd: BorrowedFd<'_>, bytes: &[u8]) -> usize {
 }
 
 fn kind(fd: BorrowedFd<'_>) -> Option<SFlag> {
-    fstat(fd).ok().map(|about| SFlag::from_bits_truncate(about.st_mode & libc::S_IFMT))
+    fstat(fd).ok().map(|about| directory::kind(&about))
 }
 
 /// Whether there is something to be read.
