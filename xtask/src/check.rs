@@ -6,6 +6,7 @@ use std::process::Stdio;
 use crate::completions;
 use crate::generated::Mode;
 use crate::man;
+use crate::soak;
 use crate::steps::{Failure, cargo, run as step};
 
 /// Runs all checks.
@@ -23,6 +24,7 @@ pub fn run() -> Result<(), Failure> {
     note(step(doc.env("RUSTDOCFLAGS", "-Dwarnings")));
     note(man::run(Mode::Check));
     note(completions::run(Mode::Check));
+    note(soak::run(&soak::Settings::short()));
     note(deny());
     note(advisories());
     if failures.is_empty() {

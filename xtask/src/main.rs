@@ -3,9 +3,11 @@
 mod check;
 mod completions;
 mod demo;
+mod document;
 mod generated;
 mod man;
 mod package;
+mod soak;
 mod source;
 mod steps;
 mod test;
@@ -69,6 +71,11 @@ enum Verb {
         #[arg(long, default_value = "/usr/local")]
         prefix: String,
     },
+    /// Run many managers with servers that crash, and see that they stay as small as they were
+    Soak(soak::Settings),
+    /// What the managers of `soak` manage
+    #[command(hide = true)]
+    SoakServer,
     /// Make the shell completions from the options' definition
     Completions {
         /// Write nothing; fail if a committed file is out of date
@@ -89,6 +96,8 @@ fn main() -> ExitCode {
             package::rpm(directory.as_deref(), Checks::from_no_check(no_check))
         }
         Verb::Dist { destdir, prefix } => package::dist(&destdir, &prefix),
+        Verb::Soak(settings) => soak::run(&settings),
+        Verb::SoakServer => soak::serve(),
         Verb::Man { check } => man::run(Mode::from_check(check)),
         Verb::Completions { check } => completions::run(Mode::from_check(check)),
     };
