@@ -1,5 +1,5 @@
-//! Faults of the surroundings that a server is started or restarted in: what is missing, in the way,
-//! refused or inherited. Those that the tests of each subject prove already are not repeated.
+//! Faults of the surroundings that a server is started or restarted in: what is missing, refused or
+//! inherited. Those that the tests of each subject prove already are not repeated.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
