@@ -1,6 +1,7 @@
 //! The manual page, README and `--help` against the options' definition: what
 //! one of them says, all of them say.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -229,4 +230,69 @@ fn the_page_can_be_found_by_its_name() {
     let output = Command::new("lexgrog").arg(path("man/vsrun.8")).output().expect("lexgrog runs");
     let found = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && found.contains("vsrun - "), "{found}");
+}
+
+/// The documents that say which test proves what, where they are there.
+const PROVEN: [&str; 2] = ["docs/advisories.md", "docs/faults.md"];
+
+/// Every `file::function` that is set as code, the file being one word.
+fn tests_named_in(text: &str) -> BTreeSet<String> {
+    let is_name = |part: &str| {
+        let is_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        !part.is_empty() && part.chars().all(is_part)
+    };
+    let code = text.split('`').skip(1).step_by(2);
+    let is_test = |code: &&str| {
+        code.split_once("::").is_some_and(|(file, test)| is_name(file) && is_name(test))
+    };
+    code.filter(is_test).map(str::to_owned).collect()
+}
+
+/// Every test function of this package as `file::function`; `mod.rs` is called as its directory.
+fn tests_in(directory: &Path, found: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(directory).expect("a directory of sources").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            tests_in(&path, found);
+        }
+        if path.extension().is_none_or(|extension| extension != "rs") {
+            continue;
+        }
+        let named = if path.ends_with("mod.rs") { directory } else { &path };
+        let file = named.file_stem().expect("a name").to_string_lossy();
+        let source = fs::read_to_string(&path).expect("a source");
+        let mut lines = source.lines().map(str::trim);
+        while lines.any(|line| line == "#[test]") {
+            let function = lines.find_map(|line| line.strip_prefix("fn ")?.split('(').next());
+            found.insert(format!("{file}::{}", function.expect("a function")));
+        }
+    }
+}
+
+#[test]
+fn every_test_that_a_document_names_is_there() {
+    let mut existing = BTreeSet::new();
+    tests_in(&path("tests"), &mut existing);
+    tests_in(&path("src"), &mut existing);
+    assert!(existing.contains("docs::every_test_that_a_document_names_is_there"));
+    for document in PROVEN.iter().filter(|document| path(document).exists()) {
+        let named = tests_named_in(&read(document));
+        assert!(!named.is_empty(), "{document} names no test");
+        let missing: Vec<_> = named.difference(&existing).collect();
+        assert!(missing.is_empty(), "{document} names tests that are not there: {missing:#?}");
+    }
+}
+
+#[test]
+fn every_row_of_a_document_of_proofs_names_a_test() {
+    for document in PROVEN.iter().filter(|document| path(document).exists()) {
+        let text = read(document);
+        let is_head = |line: &&str| line.starts_with("| where |") || line.starts_with("| | ");
+        let rows = text.lines().filter(|line| line.starts_with("| ") && !is_head(line));
+        for row in rows {
+            let cells: Vec<&str> = row.trim_matches('|').split(" | ").collect();
+            assert_eq!(cells.len(), 4, "{document}: {row}");
+            assert!(!tests_named_in(cells[3]).is_empty(), "{document} proves nothing by: {row}");
+        }
+    }
 }
