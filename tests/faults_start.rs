@@ -389,3 +389,33 @@ fn a_fork_that_is_refused_for_long_is_tried_every_5_s_for_ever_and_a_stop_is_obe
     assert_eq!(sandbox.lines("starts").len(), 1);
     expect_no_files(&sandbox);
 }
+
+#[test]
+fn many_old_logs_and_a_shortage_of_memory_cost_no_server_and_no_manager() {
+    if !require_root() || !require_program("strace") {
+        return;
+    }
+    let sandbox = sandbox();
+    let logs = sandbox.dir("logs");
+    let start = sandbox.vsrun().pidfile("pid").logdir(&logs, "1").manager("manager", CONSENT);
+    let manager = start.command(probe(&sandbox)).spawn();
+    let first = started(&sandbox, 1);
+    // As the directory's owner can make them at any time.
+    (1..5000).for_each(|number| {
+        fs::write(logs.join(format!("logfile.{number}")), "x").expect("the sandbox can be written");
+    });
+    let strace = sandbox.program("/usr/bin/strace").arg("-o").arg("/dev/null");
+    let strace = strace.args(["-p", &manager.pid().to_string()]);
+    // brk(2) as the kernel has it says nothing of an error: the break stays below what was asked for.
+    let refusals = ["-e", "inject=mmap,mremap:error=ENOMEM", "-e", "inject=brk:retval=0"];
+    let tracer = strace.args(refusals).spawn();
+    said(&tracer, "attached");
+    sandbox.signal(first, SIGKILL);
+    let second = started(&sandbox, 2);
+    manager.signal(SIGHUP);
+    started(&sandbox, 3);
+    assert!(!second.exists());
+    released(tracer);
+    stop(manager);
+    expect_no_files(&sandbox);
+}

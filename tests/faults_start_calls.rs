@@ -77,3 +77,8 @@ fn what_makes_processes_may_be_refused_at_any_time() {
         ("chdir,fchdir", "EIO"),
     ]);
 }
+
+#[test]
+fn what_opens_reads_and_locks_files_may_be_refused_at_any_time() {
+    refuse_each_in_turn(&[("open,openat", "EMFILE"), ("getdents64", "EIO"), ("fcntl", "ENOLCK")]);
+}
