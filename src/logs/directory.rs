@@ -20,6 +20,9 @@ use crate::sys::directory::{Directory, Made, Owner, is_regular, is_same, remove_
 const FILE_MODE: u32 = 0o640;
 /// How many names are tried for a log while somebody else keeps taking them.
 const ATTEMPTS: u32 = 100;
+/// How many old files are remembered at a time: whoever owns the directory may make any number of
+/// them, and the manager is not to be made as large.
+const REMEMBERED: usize = 1 << 17;
 /// How many old files are looked at before whoever waits is served.
 const EXPIRED_AT_ONCE: usize = 256;
 
@@ -30,8 +33,10 @@ pub struct LogDirectory {
     directory: Directory,
     owner: Option<Owner>,
     keep: Keep,
-    /// The old files, as far as they are known.
+    /// The old files, as far as they are remembered.
     old: Vec<(Log, u64)>,
+    /// The highest number of each log's old files.
+    highest: [u64; 2],
     /// How many of them have not been looked at for their age.
     unchecked: usize,
     made: Vec<Made>,
@@ -50,6 +55,7 @@ impl LogDirectory {
             owner,
             keep,
             old: Vec::new(),
+            highest: [0; 2],
             unchecked: 0,
             made,
             created: Vec::new(),
@@ -79,12 +85,22 @@ impl LogDirectory {
     }
 
     /// Reads the directory: which old files there are, all of them to be looked at for their age
-    /// by the next calls of [`LogDirectory::expire_some`].
+    /// by the next calls of [`LogDirectory::expire_some`]. If there are too many to be remembered,
+    /// the rest is for another time.
     pub fn list(&mut self) -> Result<(), Errno> {
-        let mut old = Vec::new();
-        self.directory.for_each_name(|name| old.extend(parse(name)))?;
+        self.unchecked = 0;
+        self.old.clear();
+        self.highest = [0; 2];
+        let (old, highest) = (&mut self.old, &mut self.highest);
+        self.directory.for_each_name(|name| {
+            let Some((log, number)) = parse(name) else { return };
+            highest[log as usize] = number.max(highest[log as usize]);
+            if old.len() < REMEMBERED && old.try_reserve(1).is_ok() {
+                old.push((log, number));
+            }
+        })?;
+        old.sort_unstable();
         self.unchecked = old.len();
-        self.old = old;
         Ok(())
     }
 
@@ -96,11 +112,11 @@ impl LogDirectory {
             match self.directory.entry(name)? {
                 None => match self.directory.create(name, self.owner, FILE_MODE) {
                     Err(Errno::EEXIST) => {}
-                    Ok(file) => {
-                        self.created.push((log, fstat(&file)?));
+                    created => {
+                        let (file, about) = created?;
+                        self.created.push((log, about));
                         return Ok(file);
                     }
-                    failed => return failed,
                 },
                 Some(entry) if self.is_usable(&entry) => {
                     if let Some(file) = self.open_empty(name)? {
@@ -114,10 +130,13 @@ impl LogDirectory {
     }
 
     fn put_aside(&mut self, log: Log) -> Result<(), Errno> {
-        let ours = self.old.iter().filter(|(other, _)| *other == log);
-        let number = next_number(ours.map(|(_, number)| *number));
+        let taken = self.old.iter().filter(|(other, _)| *other == log);
+        let number = next_number(self.highest[log as usize], taken.map(|(_, number)| *number));
         // A name that is taken in the meantime is one more old file.
-        self.old.push((log, number));
+        self.highest[log as usize] = number.max(self.highest[log as usize]);
+        if self.old.try_reserve(1).is_ok() {
+            self.old.push((log, number));
+        }
         match self.directory.rename_new(OsStr::new(log.name()), OsStr::new(&log.old_name(number))) {
             Ok(()) => self.put_aside.push((log, number)),
             Err(Errno::EEXIST | Errno::ENOENT) => {}

@@ -1,7 +1,7 @@
 //! Names of log files, current and old. Pure.
 
 /// One of the two logs in a log directory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Log {
     /// The server's output.
     Server,
@@ -34,14 +34,11 @@ pub fn parse(name: &[u8]) -> Option<(Log, u64)> {
     (log.old_name(number) == name).then_some((log, number))
 }
 
-/// The number for the next old file: one more than the highest there is, and the lowest free one
-/// when there is no higher.
-pub fn next_number(numbers: impl Iterator<Item = u64> + Clone) -> u64 {
-    let highest = numbers.clone().max().unwrap_or(0);
+/// The number for the next old file: one more than the highest there is, and where there is no
+/// higher the lowest that is not among `taken`, which rise.
+pub fn next_number(highest: u64, taken: impl Iterator<Item = u64>) -> u64 {
     highest.checked_add(1).unwrap_or_else(|| {
-        let mut sorted: Vec<u64> = numbers.collect();
-        sorted.sort_unstable();
-        sorted.iter().fold(1, |free, number| if *number == free { free + 1 } else { free })
+        taken.fold(1, |free, number| if number == free { free + 1 } else { free })
     })
 }
 
@@ -84,9 +81,9 @@ mod tests {
 
     #[test]
     fn the_next_number_is_one_more_than_the_highest() {
-        assert_eq!(next_number([].into_iter()), 1);
-        assert_eq!(next_number([3, 1].into_iter()), 4);
-        assert_eq!(next_number([u64::MAX, 2, 1].into_iter()), 3);
+        assert_eq!(next_number(0, [].into_iter()), 1);
+        assert_eq!(next_number(3, [1, 3].into_iter()), 4);
+        assert_eq!(next_number(u64::MAX, [1, 2, u64::MAX].into_iter()), 3);
     }
 
     proptest! {
@@ -100,7 +97,9 @@ mod tests {
         #[test]
         fn the_next_number_is_free(mut numbers: Vec<u64>, top: bool) {
             numbers.extend(top.then_some(u64::MAX));
-            prop_assert!(!numbers.contains(&next_number(numbers.iter().copied())));
+            numbers.sort_unstable();
+            let highest = numbers.last().copied().unwrap_or(0);
+            prop_assert!(!numbers.contains(&next_number(highest, numbers.iter().copied())));
         }
 
         #[test]

@@ -4,6 +4,7 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, fchmod, fstat};
 use nix::unistd::getpid;
@@ -37,16 +38,26 @@ impl Claim {
         let cannot = |reason| Error::cannot("lock", lock_path, reason);
         let place = Place::open(lock_path).map_err(cannot)?;
         let lock = loop {
-            let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NONBLOCK;
-            let file = place.directory.open_file(&place.name, flags, LOCK_MODE).map_err(cannot)?;
-            let about = fstat(&file).map_err(cannot)?;
-            check(&about, Before::OneRegularFile)
-                .map_err(|why| Error::refused("lock", lock_path, why))?;
-            match try_lock(&file).map_err(cannot)? {
-                Attempt::HeldBy(holder) => return Err(Error::Managed(holder)),
-                Attempt::Locked if place.holds(&about).map_err(cannot)? => break file,
+            let (file, is_new) = open_lock(&place).map_err(cannot)?;
+            let attempt = || {
+                let about = fstat(&file).map_err(cannot)?;
+                check(&about, Before::OneRegularFile)
+                    .map_err(|why| Error::refused("lock", lock_path, why))?;
+                let attempt = try_lock(&file).map_err(cannot)?;
+                Ok((attempt, place.holds(&about).map_err(cannot)?))
+            };
+            match attempt() {
+                Ok((Attempt::Locked, true)) => break file,
                 // The last holder removed the file between our opening and locking it.
-                Attempt::Locked => {}
+                Ok((Attempt::Locked, false)) => {}
+                Ok((Attempt::HeldBy(holder), _)) => return Err(Error::Managed(holder)),
+                Err(error) => {
+                    if is_new {
+                        // The error is the one to tell; an empty file that stays is taken over.
+                        let _ = place.directory.remove(&place.name);
+                    }
+                    return Err(error);
+                }
             }
         };
         // Somebody else's file stays as it is; the lock on it holds all the same.
@@ -69,6 +80,23 @@ impl Claim {
                 Err(Error::refused("write pidfile", path, "it is the manager's own"))
             }
             _ => Ok(pidfile),
+        }
+    }
+}
+
+/// Opens the lock file, and makes it if it is missing; whether that was so.
+fn open_lock(place: &Place) -> Result<(OwnedFd, bool), Errno> {
+    let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK;
+    loop {
+        let create = flags | OFlag::O_CREAT | OFlag::O_EXCL;
+        match place.directory.open_file(&place.name, create, LOCK_MODE) {
+            Err(Errno::EEXIST) => {}
+            made => return Ok((made?, true)),
+        }
+        match place.directory.open_file(&place.name, flags, Mode::empty()) {
+            // Its last holder has just removed it.
+            Err(Errno::ENOENT) => {}
+            opened => return Ok((opened?, false)),
         }
     }
 }

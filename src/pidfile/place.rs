@@ -116,15 +116,18 @@ impl Place {
     fn replace(&self, bytes: &[u8], owner: Option<Owner>, mode: u32) -> Result<FileStat, Errno> {
         let (beside, file) = self.create_beside(owner, mode)?;
         let mut file = File::from(file);
-        let written = file.write_all(bytes).map_err(fds::errno);
-        let renamed = written.and_then(|()| self.directory.rename(&beside, &self.name));
+        let written = file.write_all(bytes).map_err(fds::errno).and_then(|()| fstat(&file));
+        let renamed = written.and_then(|about| {
+            self.directory.rename(&beside, &self.name)?;
+            Ok(about)
+        });
         if renamed.is_err() {
             // The error is the one to tell.
             let _ = self.directory.remove(&beside);
         }
         match renamed {
             Err(Errno::EBUSY) => self.overwrite(bytes),
-            renamed => renamed.and_then(|()| fstat(&file)),
+            renamed => renamed,
         }
     }
 
@@ -143,7 +146,7 @@ impl Place {
             let name = OsString::from(format!(".vsrun-{}-{attempt}", std::process::id()));
             match self.directory.create(&name, owner, mode) {
                 Err(Errno::EEXIST) if attempt < 100 => attempt += 1,
-                outcome => return outcome.map(|file| (name, file)),
+                outcome => return outcome.map(|(file, _)| (name, file)),
             }
         }
     }

@@ -99,16 +99,23 @@ impl Directory {
     }
 
     /// Creates a file for writing at its end; EEXIST if anything stands under the name.
-    pub fn create(&self, name: &OsStr, owner: Option<Owner>, mode: u32) -> Result<OwnedFd, Errno> {
+    pub fn create(
+        &self,
+        name: &OsStr,
+        owner: Option<Owner>,
+        mode: u32,
+    ) -> Result<(OwnedFd, FileStat), Errno> {
         let flags = OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT | OFlag::O_EXCL;
         let file =
             self.open_file(name, flags, Mode::from_bits_truncate(first_mode(owner, mode)))?;
-        if let Err(reason) = hand_over(&file, owner, mode) {
-            // The error is the one to tell; a file that stays is empty.
-            let _ = self.remove(name);
-            return Err(reason);
+        match hand_over(&file, owner, mode).and_then(|()| fstat(&file)) {
+            Ok(about) => Ok((file, about)),
+            Err(reason) => {
+                // The error is the one to tell; a file that stays is empty.
+                let _ = self.remove(name);
+                Err(reason)
+            }
         }
-        Ok(file)
     }
 
     /// Opens what stands under a name, never through a link.
