@@ -1,0 +1,332 @@
+//! Faults while a server is to end or its end is being handled: storms of requests, a server that
+//! cannot react, children that stay, handlers that misbehave. Those that the tests of each subject
+//! prove already are not repeated.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use testkit::signal::{SIGCONT, SIGHUP, SIGKILL, SIGSTOP, SIGTERM, SIGUSR1};
+use testkit::{
+    Invocation, OnTerm, Probe, Process, Report, Running, Sandbox, require_program, stays, wait_for,
+};
+
+const CONSENT: &str = "/bin/true";
+
+fn sandbox() -> Sandbox {
+    Sandbox::new(env!("CARGO_BIN_EXE_vsrun"))
+}
+
+/// The command line of a manager up to the server's, with pidfiles `server.pid` and `manager.pid`.
+fn managed(sandbox: &Sandbox, handler: impl AsRef<OsStr>) -> Invocation<'_> {
+    sandbox
+        .vsrun()
+        .pidfile(sandbox.path("server.pid"))
+        .manager(sandbox.path("manager.pid"), handler)
+}
+
+/// A server that leaves a line for each start in the file `starts`.
+fn probe(sandbox: &Sandbox) -> Probe {
+    sandbox.probe().append(sandbox.path("starts"))
+}
+
+/// A server that logs its signals and stays, whatever they are, until there is a file `end`; in
+/// later lives it stays.
+fn stubborn_probe(sandbox: &Sandbox) -> Probe {
+    let stubborn = probe(sandbox).log_signals(sandbox.path("signals")).on_term(OnTerm::Ignore);
+    stubborn.until(sandbox.path("end")).exit(0).only_first(1)
+}
+
+fn starts(sandbox: &Sandbox) -> usize {
+    sandbox.lines("starts").len()
+}
+
+/// Waits for the start number `count` and returns the server of it.
+#[track_caller]
+fn started(sandbox: &Sandbox, count: usize) -> Process {
+    let pids = wait_for(&format!("start {count} of the server"), || {
+        let pids = sandbox.lines("starts");
+        if pids.len() >= count { Ok(pids) } else { Err(pids) }
+    });
+    Process::of(pids[count - 1].parse().expect("an id for each start"))
+}
+
+/// Waits until the server has noted these signals.
+#[track_caller]
+fn noted(sandbox: &Sandbox, signals: &[&str]) {
+    wait_for(&format!("the signals {signals:?}"), || {
+        let log = sandbox.lines("signals");
+        if log == signals { Ok(()) } else { Err(log) }
+    });
+}
+
+/// Waits until the manager has written `text`.
+#[track_caller]
+fn said(manager: &Running<'_>, text: &str) {
+    wait_for(&format!("the words '{text}'"), || {
+        let said = manager.stderr();
+        if said.contains(text) { Ok(()) } else { Err(said) }
+    });
+}
+
+#[track_caller]
+fn stop(manager: Running<'_>) {
+    manager.signal(SIGTERM);
+    manager.wait().expect_code(0);
+}
+
+#[track_caller]
+fn expect_no_files(sandbox: &Sandbox) {
+    for name in ["server.pid", "manager.pid", "manager.pid.lock"] {
+        assert!(!sandbox.path(name).exists(), "{name} is left");
+    }
+}
+
+// Stops.
+
+#[test]
+fn five_hundred_stop_requests_are_one_and_the_server_takes_its_time() {
+    let sandbox = sandbox();
+    let handler = sandbox.handler("handler").create();
+    let manager = managed(&sandbox, &handler).command(stubborn_probe(&sandbox)).spawn();
+    let server = started(&sandbox, 1);
+    manager.signal(SIGTERM);
+    noted(&sandbox, &["READY", "TERM"]);
+    for _ in 1..500 {
+        manager.signal(SIGTERM);
+    }
+    // It is passed on after all the others have been read, or with the last of them.
+    manager.signal(SIGUSR1);
+    noted(&sandbox, &["READY", "TERM", "USR1"]);
+    assert!(server.exists());
+    sandbox.file("end", "");
+    manager.wait().expect_code(0);
+    assert_eq!(sandbox.lines("signals"), ["READY", "TERM", "USR1"]);
+    assert_eq!((starts(&sandbox), handler.runs().len()), (1, 0));
+    expect_no_files(&sandbox);
+}
+
+#[test]
+fn five_hundred_restart_requests_while_the_server_ends_are_one() {
+    let sandbox = sandbox();
+    let handler = sandbox.handler("handler").create();
+    let manager = managed(&sandbox, &handler).command(stubborn_probe(&sandbox)).spawn();
+    started(&sandbox, 1);
+    manager.signal(SIGHUP);
+    noted(&sandbox, &["READY", "TERM"]);
+    for _ in 1..500 {
+        manager.signal(SIGHUP);
+    }
+    manager.signal(SIGUSR1);
+    noted(&sandbox, &["READY", "TERM", "USR1"]);
+    sandbox.file("end", "");
+    let second = started(&sandbox, 2);
+    stays("one restart", Duration::from_millis(300), || second.exists() && starts(&sandbox) == 2);
+    assert_eq!(sandbox.lines("signals"), ["READY", "TERM", "USR1", "READY"]);
+    assert!(handler.runs().is_empty());
+}
+
+#[test]
+fn a_stopped_server_that_is_asked_to_end_is_waited_for_and_ends_when_it_goes_on() {
+    let sandbox = sandbox();
+    let handler = sandbox.handler("handler").create();
+    for (serial, goes_on) in [SIGCONT, SIGKILL].into_iter().enumerate() {
+        let manager = managed(&sandbox, &handler).command(probe(&sandbox)).spawn();
+        let server = started(&sandbox, serial + 1);
+        sandbox.signal(server, SIGSTOP);
+        wait_for("a stop", || server.stat().is_some_and(|stat| stat.state == 'T'));
+        manager.signal(SIGTERM);
+        said(&manager, "asking the server to end");
+        stays("waited for", Duration::from_millis(200), || {
+            server.exists() && manager.process().exists()
+        });
+        sandbox.signal(server, goes_on);
+        manager.wait().expect_code(0);
+        assert!(!server.exists());
+        expect_no_files(&sandbox);
+    }
+    assert!(handler.runs().is_empty());
+}
+
+#[test]
+fn a_stop_request_to_a_manager_that_is_stopped_is_obeyed_when_it_goes_on() {
+    let sandbox = sandbox();
+    let handler = sandbox.handler("handler").create();
+    let manager = managed(&sandbox, &handler).command(probe(&sandbox)).spawn();
+    let server = started(&sandbox, 1);
+    manager.signal(SIGSTOP);
+    for request in [SIGHUP, SIGTERM, SIGHUP] {
+        manager.signal(request);
+    }
+    manager.signal(SIGCONT);
+    manager.wait().expect_code(0);
+    assert!(!server.exists());
+    assert_eq!((starts(&sandbox), handler.runs().len()), (1, 0));
+    expect_no_files(&sandbox);
+}
+
+#[test]
+fn what_the_server_has_started_is_left_alone_by_a_stop_and_holds_nothing_up() {
+    let sandbox = sandbox();
+    for (serial, server) in
+        [probe(&sandbox).with_child(), probe(&sandbox).with_session_child()].into_iter().enumerate()
+    {
+        let manager = managed(&sandbox, CONSENT).command(server).spawn();
+        let server = started(&sandbox, serial + 1);
+        let child = wait_for("the child", || server.children().first().copied());
+        stop(manager);
+        assert!(child.exists() && !server.exists());
+        expect_no_files(&sandbox);
+        sandbox.signal(child, SIGKILL);
+    }
+}
+
+#[test]
+fn a_stop_request_while_the_server_cannot_be_executed_is_obeyed_though_it_could_be_again() {
+    let sandbox = sandbox();
+    let original = sandbox.copy_of(&sandbox.probe().words()[0], "program");
+    let server = || Probe::at(&original).append(sandbox.path("starts"));
+    let manager = managed(&sandbox, CONSENT).command(server()).spawn();
+    let first = started(&sandbox, 1);
+    fs::rename(&original, sandbox.path("moved")).expect("the sandbox can be written");
+    sandbox.signal(first, SIGKILL);
+    said(&manager, "restarting the server in 1.6s");
+    // Stopped, so that the request comes first for sure.
+    manager.signal(SIGSTOP);
+    manager.signal(SIGTERM);
+    fs::rename(sandbox.path("moved"), &original).expect("the sandbox can be written");
+    manager.signal(SIGCONT);
+    manager.wait().expect_code(0);
+    assert_eq!(starts(&sandbox), 1);
+    assert!(sandbox.processes().is_empty());
+    expect_no_files(&sandbox);
+}
+
+// Handlers.
+
+/// Makes a running clock jump.
+fn faketime_library() -> Option<PathBuf> {
+    if !require_program("faketime") {
+        return None;
+    }
+    let listed = Command::new("faketime").args(["-f", "+0d", "printenv", "LD_PRELOAD"]).output();
+    let listed = listed.expect("faketime runs").stdout;
+    Some(PathBuf::from(String::from_utf8_lossy(&listed).trim_end()))
+}
+
+#[test]
+fn a_handler_that_hangs_is_waited_for_and_that_is_said_once_after_60_s() {
+    let Some(library) = faketime_library() else {
+        return;
+    };
+    let sandbox = sandbox();
+    let handler = sandbox.handler("handler").line("sleep 1000").create();
+    let clock = |offset: &str| {
+        // As a whole: it is read at every look at the clock.
+        let beside = sandbox.file("clock.new", format!("{offset}\n"));
+        fs::rename(beside, sandbox.path("clock")).expect("the sandbox can be written");
+    };
+    clock("+0");
+    let manager = managed(&sandbox, &handler)
+        .env("LD_PRELOAD", library)
+        .env("FAKETIME_TIMESTAMP_FILE", sandbox.path("clock"))
+        .env("FAKETIME_NO_CACHE", "1")
+        .command(probe(&sandbox).exit(3))
+        .spawn();
+    handler.wait_for_run(1);
+    let remark = "the handler is still running";
+    let remarks = || manager.stderr().matches(remark).count();
+    // A signal that nobody is there for makes the manager look at the clock.
+    clock("+50");
+    manager.signal(SIGUSR1);
+    stays("too early for a remark", Duration::from_millis(200), || remarks() == 0);
+    clock("+70");
+    manager.signal(SIGUSR1);
+    wait_for("the remark", || remarks() == 1);
+    clock("+1000");
+    manager.signal(SIGUSR1);
+    stays("said once", Duration::from_millis(200), || remarks() == 1 && manager.process().exists());
+    stop(manager);
+    assert_eq!(starts(&sandbox), 1);
+}
+
+#[test]
+fn a_handler_that_wants_input_gets_none_and_does_not_hang() {
+    let sandbox = sandbox();
+    let asks = "if read -r line; then exit 9; fi; cat; [ -z \"$(head -c 1 </dev/stdin)\" ]";
+    let handler = sandbox.handler("handler").line(asks).create();
+    let (reader, _writer) = nix::unistd::pipe().expect("a pipe");
+    let manager = managed(&sandbox, &handler)
+        .stdin(reader)
+        .command(probe(&sandbox).exit(3).only_first(1))
+        .spawn();
+    started(&sandbox, 2);
+    assert_eq!(handler.runs().len(), 1);
+    stop(manager);
+}
+
+#[test]
+fn a_handler_that_opens_all_it_can_costs_the_next_server_nothing() {
+    let sandbox = sandbox();
+    let report = sandbox.path("report");
+    let opens = "ulimit -n 1000
+        bash -c 'while exec {fd}</dev/null; do :; done; sleep 1000 & exit 0' 2>/dev/null";
+    let handler = sandbox.handler("handler").line(opens).create();
+    let server = probe(&sandbox).report(&report).exit(3).only_first(1);
+    let manager = managed(&sandbox, &handler).command(server).spawn();
+    started(&sandbox, 2);
+    let second = sandbox.wait_for_pidfile(sandbox.path("server.pid"));
+    let seen = wait_for("the report of the second life", || {
+        Report::read(&report).filter(|report| report.pid == second.pid())
+    });
+    assert_eq!(seen.fd_numbers(), [0, 1, 2]);
+    // Among them is what the handler left behind.
+    let left = sandbox.processes().into_iter().find(|it| {
+        it.cmdline().is_some_and(|words| words.first().is_some_and(|word| word == "sleep"))
+    });
+    assert!(left.and_then(|it| it.open_files()).is_some_and(|files| files.len() > 900));
+    stop(manager);
+}
+
+#[test]
+fn a_handler_that_eats_memory_dies_alone() {
+    let sandbox = sandbox();
+    // As much as doubling gives, in 64 MiB of its own.
+    let eats = "ulimit -v 65536; x=xxxxxxxx; while :; do x=$x$x; done";
+    let handler = sandbox.handler("handler").line(eats).create();
+    let manager = managed(&sandbox, &handler).command(probe(&sandbox).exit(3)).spawn();
+    let outcome = manager.wait();
+    outcome.expect_code(3);
+    let said = outcome.stderr_text();
+    assert!(said.contains("the handler refused the restart"), "{said}");
+    assert_eq!((starts(&sandbox), handler.runs().len()), (1, 1));
+    assert!(sandbox.processes().is_empty());
+    expect_no_files(&sandbox);
+}
+
+#[test]
+fn a_handler_that_is_killed_while_it_is_being_terminated_changes_nothing() {
+    for (request, status) in [(SIGTERM, Some(0)), (SIGHUP, None)] {
+        let sandbox = sandbox();
+        let told = sandbox.path("told");
+        let deaf = format!("trap ': >\"{}\"' TERM; while :; do sleep 0.02; done", told.display());
+        let handler = sandbox.handler("handler").line(deaf).create();
+        let server = probe(&sandbox).exit(3).only_first(1);
+        let manager = managed(&sandbox, &handler).command(server).spawn();
+        let run = handler.wait_for_run(1);
+        manager.signal(request);
+        wait_for("the handler to be told", || told.exists());
+        sandbox.signal(Process::of(run.stat.pid), SIGKILL);
+        match status {
+            Some(status) => _ = manager.wait().expect_code(status),
+            None => {
+                started(&sandbox, 2);
+                stop(manager);
+            }
+        }
+        assert_eq!(handler.runs().len(), 1);
+        expect_no_files(&sandbox);
+    }
+}
