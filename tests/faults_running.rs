@@ -8,11 +8,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::geteuid;
-use testkit::signal::{SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGSTOP, SIGTERM, SIGUSR1};
+use testkit::signal::{
+    SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGRTMAX, SIGRTMIN, SIGSTOP, SIGTERM, SIGUSR1,
+};
 use testkit::{
-    Invocation, LogDirectory, Probe, Process, Running, Sandbox, require_program, require_root,
-    stays, wait_for,
+    Invocation, LogDirectory, Probe, Process, Resource, Running, Sandbox, require_program,
+    require_root, stays, wait_for,
 };
 
 const NOBODY: u32 = 65534;
@@ -233,6 +236,37 @@ impl Servers for Sandbox {
     }
 }
 
+#[test]
+fn signals_that_fill_the_queue_hide_no_death_and_no_request() {
+    let sandbox = sandbox();
+    let handler = sandbox.handler("handler").create();
+    let manager = managed(&sandbox, &handler)
+        .limit(Resource::RLIMIT_SIGPENDING, 8, 8)
+        .command(probe(&sandbox))
+        .spawn();
+    let flood = |death: Option<Process>, request: Option<i32>| {
+        manager.signal(SIGSTOP);
+        for _ in 0..20 {
+            (SIGRTMIN()..=SIGRTMAX()).for_each(|signal| manager.signal(signal));
+        }
+        if let Some(server) = death {
+            sandbox.signal(server, SIGKILL);
+        }
+        if let Some(request) = request {
+            manager.signal(request);
+        }
+        manager.signal(SIGCONT);
+    };
+    flood(Some(started(&sandbox, 1)), None);
+    started(&sandbox, 2);
+    assert_eq!(handler.runs().len(), 1);
+    flood(None, Some(SIGHUP));
+    let third = started(&sandbox, 3);
+    flood(Some(third), Some(SIGTERM));
+    manager.wait().expect_code(0);
+    assert_eq!((starts(&sandbox), handler.runs().len()), (3, 1));
+}
+
 // Clocks.
 
 /// Makes clocks differ from the kernel's.
@@ -348,8 +382,7 @@ fn time_that_the_machine_sleeps_is_uptime_and_no_delay() {
 
 // What is missing where the manager lives.
 
-/// A whole life of a manager: death, restarts, end. `ids` tells whether the ids in files are those
-/// seen from here.
+/// A whole life of a manager with all that it does: a death, a signal passed on, a restart, an end.
 fn live(sandbox: &Sandbox, vsrun: Invocation<'_>) {
     let open = sandbox.open_dir("open");
     let (handled, logs) = (open.join("handled"), LogDirectory::at(open.join("logs")));
@@ -408,6 +441,26 @@ fn without_a_proc_file_system_a_manager_does_all_its_work() {
         };
         live(&sandbox, vsrun);
     }
+}
+
+#[test]
+fn without_a_proc_file_system_messages_that_nobody_reads_hold_nothing_up() {
+    if !require_root() {
+        return;
+    }
+    let sandbox = sandbox();
+    let (_reader, writer) = nix::unistd::pipe().expect("a pipe");
+    let flags = |flags| fcntl(&writer, FcntlArg::F_SETFL(flags)).expect("flags are set");
+    flags(OFlag::O_NONBLOCK);
+    while nix::unistd::write(&writer, &[b'x'; 4096]).is_ok() {}
+    flags(OFlag::empty());
+    let manager = managed(&sandbox, CONSENT).tmpfs("/proc", "mode=755").stderr(writer);
+    let manager = manager.command(probe(&sandbox)).spawn();
+    sandbox.signal(started(&sandbox, 1), SIGKILL);
+    started(&sandbox, 2);
+    manager.signal(SIGHUP);
+    started(&sandbox, 3);
+    stop(manager);
 }
 
 #[test]
