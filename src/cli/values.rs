@@ -55,7 +55,7 @@ impl FromStr for Keep {
 
 #[cfg(test)]
 mod tests {
-    use chrono::Utc;
+    use chrono::{Datelike, FixedOffset, NaiveDate, NaiveTime, Utc};
     use proptest::prelude::*;
 
     use super::*;
@@ -92,12 +92,125 @@ mod tests {
         assert_eq!(keep.cutoff(Utc::now()), None);
     }
 
+    /// Texts that are keep durations, or nearly are, and any others.
+    fn texts() -> impl Strategy<Value = String> {
+        prop_oneof![
+            "[0-9]{1,3}[hdwm]?",
+            "0{0,3}429496729[0-9][hdwm]?",
+            "[0-9]{8,12}[hdwm]?",
+            "[+-]?[0-9. ]{0,3}[hdwmHDWMys]{0,2}[ \n]?",
+            "\\PC*",
+            ".*",
+        ]
+    }
+
+    /// The number and the unit of a text that is to be taken, told without the parser's means.
+    fn meaning(text: &str) -> Option<(u128, char)> {
+        let digits = text.trim_end_matches(['h', 'd', 'w', 'm']);
+        let unit = match &text[digits.len()..] {
+            "" => 'd',
+            unit => unit.chars().next().filter(|_| unit.len() == 1)?,
+        };
+        let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+        let significant = digits.trim_start_matches('0');
+        let number = if significant.is_empty() { 0 } else { significant.parse().ok()? };
+        (is_number && number <= u128::from(u32::MAX)).then_some((number, unit))
+    }
+
+    fn keeps() -> impl Strategy<Value = Keep> {
+        let units = [Unit::Hours, Unit::Days, Unit::Weeks, Unit::Months];
+        let counts = prop_oneof![3 => 0..50_u32, 2 => 0..10_000_u32, 1 => any::<u32>()];
+        (counts, prop::sample::select(units.to_vec()))
+            .prop_map(|(count, unit)| Keep { count, unit })
+    }
+
+    /// Moments of all ages, most of them in this century, by clocks all over the world.
+    fn moments() -> impl Strategy<Value = DateTime<FixedOffset>> {
+        let (first, last) = (DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC);
+        let ever = first.timestamp()..=last.timestamp();
+        let seconds = prop_oneof![4 => 946_684_800..4_102_444_800_i64, 1 => ever];
+        (seconds, 0..1_000_000_000_u32, -86_399..=86_399).prop_map(|(second, nano, east)| {
+            let offset = FixedOffset::east_opt(east).expect("an offset");
+            DateTime::from_timestamp(second, nano).expect("a date").with_timezone(&offset)
+        })
+    }
+
+    /// Months since the year 0, and what is left of them.
+    fn calendar(moment: &DateTime<FixedOffset>) -> (i64, u32, NaiveTime) {
+        let local = moment.naive_local();
+        (i64::from(local.year()) * 12 + i64::from(local.month0()), local.day(), local.time())
+    }
+
     proptest! {
         #[test]
-        fn any_text_is_taken_or_refused_without_a_panic(text in ".*") {
-            if let Ok(keep) = text.parse::<Keep>() {
-                let now = Utc::now();
-                prop_assert!(keep.cutoff(now).is_none_or(|then| then <= now));
+        fn a_text_is_taken_if_it_is_a_number_and_a_unit_and_else_refused(text in texts()) {
+            let keep = text.parse::<Keep>().ok();
+            let taken = keep.map(|keep| {
+                let unit = match keep.unit {
+                    Unit::Hours => 'h',
+                    Unit::Days => 'd',
+                    Unit::Weeks => 'w',
+                    Unit::Months => 'm',
+                };
+                (u128::from(keep.count), unit)
+            });
+            prop_assert_eq!(taken, meaning(&text));
+        }
+
+        #[test]
+        fn hours_days_and_weeks_are_counted_exactly(keep in keeps(), now in moments()) {
+            let hours: i64 = match keep.unit {
+                Unit::Hours => 1,
+                Unit::Days => 24,
+                Unit::Weeks => 7 * 24,
+                Unit::Months => return Ok(()),
+            };
+            let age = TimeDelta::hours(i64::from(keep.count) * hours);
+            match keep.cutoff(now) {
+                Some(cutoff) => prop_assert_eq!(now.signed_duration_since(cutoff), age),
+                // A day is let off, for the calendars of other places.
+                None => {
+                    let first = DateTime::<Utc>::MIN_UTC + TimeDelta::days(1);
+                    prop_assert!(now.signed_duration_since(first) < age);
+                }
+            }
+        }
+
+        #[test]
+        fn months_are_the_calendars_and_end_on_their_last_day_at_the_latest(
+            count in prop_oneof![0..50_u32, any::<u32>()],
+            now in moments(),
+        ) {
+            let (month, day, time) = calendar(&now);
+            let due = month - i64::from(count);
+            match (Keep { count, unit: Unit::Months }).cutoff(now) {
+                Some(cutoff) => {
+                    let (cut_month, cut_day, cut_time) = calendar(&cutoff);
+                    prop_assert_eq!((cut_month, cut_time), (due, time));
+                    let next_day = cutoff.naive_local().checked_add_days(Days::new(1));
+                    let is_last = next_day.is_none_or(|next| next.month0() != cutoff.month0());
+                    prop_assert!(cut_day == day || cut_day < day && is_last, "{}", cutoff);
+                }
+                None => prop_assert!(due <= i64::from(NaiveDate::MIN.year()) * 12 + 12),
+            }
+        }
+
+        #[test]
+        fn who_keeps_longer_deletes_less(keep in keeps(), more: u32, now in moments()) {
+            let longer = Keep { count: keep.count.saturating_add(more), ..keep };
+            match (keep.cutoff(now), longer.cutoff(now)) {
+                (Some(cutoff), Some(earlier)) => prop_assert!(earlier <= cutoff && cutoff <= now),
+                (Some(_), None) => {}
+                (None, earlier) => prop_assert_eq!(earlier, None),
+            }
+        }
+
+        #[test]
+        fn on_a_later_day_no_less_is_deleted(keep in keeps(), now in moments(), days in 0..4000_u64) {
+            let later = now.checked_add_days(Days::new(days));
+            let (cutoff, then) = (keep.cutoff(now), later.and_then(|later| keep.cutoff(later)));
+            if let (Some(cutoff), Some(_)) = (cutoff, later) {
+                prop_assert!(then.is_some_and(|then| then >= cutoff), "{} then {:?}", cutoff, then);
             }
         }
     }
