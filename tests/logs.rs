@@ -962,6 +962,30 @@ fn old_files_are_deleted_once_a_day_while_a_manager_lives() {
     managed.stop().expect_code(0);
 }
 
+#[test]
+fn old_files_are_deleted_also_where_the_cutoff_is_an_hour_that_the_clocks_skip_or_repeat() {
+    let Some(library) = faketime_library() else {
+        return;
+    };
+    // The clocks go forward on 29 March 2026 at 2 and back on 25 October at 3.
+    let moments = ["2026-04-28 02:30:00 29d", "2026-04-28 02:30:00 30d", "2026-11-04 02:30:00 10d"];
+    for moment in moments {
+        let (now, keep) = moment.rsplit_once(' ').expect("a time and a duration");
+        let sandbox = sandbox();
+        let logs = users_dir(&sandbox, "logs");
+        users_file(logs.join("logfile.1"), "x");
+        age(logs.join("logfile.1"), "2020-01-01");
+        let vsrun = as_user(sandbox.vsrun())
+            .env("LD_PRELOAD", &library)
+            .env("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+            .env("FAKETIME", format!("@{now}"))
+            .logdir(&logs, keep);
+        vsrun.command(sandbox.probe().out("hello").exit(0)).run().expect_code(0);
+        settle(&sandbox);
+        assert!(!logs.join("logfile.1").exists(), "{keep} before {now}");
+    }
+}
+
 /// Makes a running clock jump.
 fn faketime_library() -> Option<PathBuf> {
     if !require_program("faketime") {
