@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use chrono::{DateTime, Days, Months, TimeDelta, TimeZone};
+use chrono::{DateTime, Days, FixedOffset, Months, TimeDelta};
 
 /// How long old log files are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,8 +21,9 @@ enum Unit {
 
 impl Keep {
     /// The moment before which a file has outlived this duration, by the calendar of `now`; none
-    /// where the calendar does not reach back that far, so that nothing expires.
-    pub fn cutoff<Tz: TimeZone>(self, now: DateTime<Tz>) -> Option<DateTime<Tz>> {
+    /// where the calendar does not reach back that far, so that nothing expires. The offset is
+    /// that of `now`: an hour that the clocks skipped or repeated is an hour like any other.
+    pub fn cutoff(self, now: DateTime<FixedOffset>) -> Option<DateTime<FixedOffset>> {
         let count = u64::from(self.count);
         match self.unit {
             Unit::Hours => now.checked_sub_signed(TimeDelta::hours(self.count.into())),
@@ -37,13 +38,10 @@ impl FromStr for Keep {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Keep, &'static str> {
-        let (digits, unit) = match text.as_bytes().last() {
-            Some(b'h') => (&text[..text.len() - 1], Unit::Hours),
-            Some(b'd') => (&text[..text.len() - 1], Unit::Days),
-            Some(b'w') => (&text[..text.len() - 1], Unit::Weeks),
-            Some(b'm') => (&text[..text.len() - 1], Unit::Months),
-            _ => (text, Unit::Days),
-        };
+        let units =
+            [('h', Unit::Hours), ('d', Unit::Days), ('w', Unit::Weeks), ('m', Unit::Months)];
+        let split = units.into_iter().find_map(|(end, unit)| Some((text.strip_suffix(end)?, unit)));
+        let (digits, unit) = split.unwrap_or((text, Unit::Days));
         // u32::from_str alone would take a sign.
         if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err("a keep duration is a whole number and one of h, d, w, m");
@@ -61,7 +59,7 @@ mod tests {
     use super::*;
 
     fn cutoff(keep: &str, now: &str) -> String {
-        let now: DateTime<Utc> = now.parse().expect("a date");
+        let now: DateTime<FixedOffset> = now.parse().expect("a date");
         let keep: Keep = keep.parse().expect("a keep duration");
         keep.cutoff(now).expect("a date").to_rfc3339()
     }
@@ -89,7 +87,7 @@ mod tests {
     #[test]
     fn a_duration_longer_than_the_calendar_never_expires_anything() {
         let keep: Keep = "4294967295m".parse().expect("a keep duration");
-        assert_eq!(keep.cutoff(Utc::now()), None);
+        assert_eq!(keep.cutoff(Utc::now().fixed_offset()), None);
     }
 
     /// Texts that are keep durations, or nearly are, and any others.

@@ -6,7 +6,7 @@ use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use chrono::{DateTime, Local};
+use chrono::{DateTime, FixedOffset, Local};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::{FileStat, Mode, fchmod, fstat};
@@ -181,7 +181,7 @@ impl LogDirectory {
         if self.unchecked == 0 {
             return false;
         }
-        let Some(cutoff) = self.keep.cutoff(Local::now()) else { return false };
+        let Some(cutoff) = self.keep.cutoff(Local::now().fixed_offset()) else { return false };
         let rest = self.unchecked.saturating_sub(EXPIRED_AT_ONCE);
         for (log, number) in &self.old[rest..self.unchecked] {
             let name = log.old_name(*number);
@@ -221,7 +221,7 @@ impl Drop for LogDirectory {
     }
 }
 
-fn is_expired(entry: &FileStat, cutoff: DateTime<Local>) -> bool {
+fn is_expired(entry: &FileStat, cutoff: DateTime<FixedOffset>) -> bool {
     let nanoseconds = u32::try_from(entry.st_mtime_nsec).unwrap_or(0);
     let modified = DateTime::from_timestamp(entry.st_mtime, nanoseconds);
     is_regular(entry) && modified.is_some_and(|modified| modified < cutoff)

@@ -216,9 +216,10 @@ impl Machine {
         self.enter_for(State::Interrupting(then), policy::HANDLER_GRACE, now, end)
     }
 
-    /// What was asked for can be done now. A request clears the record of deaths.
+    /// What was asked for can be done now. A request clears the record of deaths and attempts.
     fn go_on(&mut self, then: Then) -> Option<Action> {
         self.restarts.reset();
+        self.attempts.reset();
         match then {
             Then::Exit => self.enter(State::Done(0)),
             Then::Restart => self.start(),
