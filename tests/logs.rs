@@ -876,6 +876,20 @@ fn old_files_are_deleted_however_the_server_is_started() {
 }
 
 #[test]
+fn a_start_that_fails_deletes_no_old_files() {
+    for way in 0..4 {
+        let sandbox = sandbox();
+        let logs = users_dir(&sandbox, "logs");
+        users_file(logs.join("logfile.1"), "x");
+        age(logs.join("logfile.1"), "2 days ago");
+        let vsrun = every_way(&sandbox).remove(way).logdir(&logs, "1d");
+        vsrun.command(["/nowhere/to/be/found"]).run().expect_code(127);
+        settle(&sandbox);
+        assert_eq!(LogDirectory::at(&logs).names(), ["logfile.1"], "{way}");
+    }
+}
+
+#[test]
 fn a_keep_of_nothing_deletes_every_older_log() {
     let sandbox = sandbox();
     let logs = LogDirectory::at(users_dir(&sandbox, "logs"));

@@ -1403,6 +1403,24 @@ fn a_signal_that_the_system_refuses_to_send_is_told_and_the_manager_goes_on() {
 }
 
 #[test]
+fn what_the_server_could_not_be_told_is_told_when_the_request_is_repeated() {
+    if !require_root() || !require_program("strace") {
+        return;
+    }
+    let sandbox = sandbox();
+    let manager = managed(&sandbox, REFUSAL).command(probe(&sandbox)).spawn();
+    let server = started(&sandbox, 1);
+    let tracer = refusing(&sandbox, manager.process(), "kill", "EPERM", "1");
+    manager.signal(SIGTERM);
+    said(&manager, "Operation not permitted");
+    assert!(server.exists());
+    manager.signal(SIGTERM);
+    manager.wait().expect_code(0);
+    tracer.wait();
+    expect_nothing_left(&sandbox);
+}
+
+#[test]
 fn a_stop_request_while_an_exec_takes_its_time_is_not_lost() {
     if !require_root() || !require_program("strace") {
         return;

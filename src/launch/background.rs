@@ -29,7 +29,7 @@ impl Report {
     pub fn tell(&mut self, status: u8) {
         if let Some(report) = self.0.take() {
             // A caller that is gone does not want to know.
-            let _ = write(report, &[status]);
+            while write(&report, &[status]) == Err(Errno::EINTR) {}
         }
     }
 }

@@ -1,10 +1,11 @@
 //! A server without a manager: vsrun becomes it, or in the background starts
 //! it and is gone.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::thread;
 
-use nix::unistd::{Pid, getpid};
+use nix::fcntl::OFlag;
+use nix::unistd::{Pid, close, getpid, pipe2, read, write};
 
 use crate::error::Error;
 use crate::logs::Output;
@@ -31,16 +32,20 @@ pub fn start(plan: &Plan, null: &OwnedFd) -> Result<u8, Error> {
         output.commit();
         pidfile.into_iter().for_each(Pidfile::leave);
         say(plan, &output, "started", server.pid());
-        expire(&mut output, null);
+        drop(expire(&mut output, null));
         return Ok(0);
     }
     let announced = announce(getpid()).map_err(at(Stage::Announce));
     announced.map_err(|refusal| failed(refusal.into()))?;
     say(plan, &output, "starting", getpid());
-    expire(&mut output, null);
+    let expiry = expire(&mut output, null);
     let execute = || exec_here(&spec, output.of_server(null));
     let has_traces = pidfile.is_some() || plan.log_dir().is_some();
     let refusal = if has_traces { apart(execute) } else { execute() };
+    if let Some(expiry) = expiry {
+        // Who waits for it deletes nothing then.
+        let _ = write(expiry, &[0]);
+    }
     Err(failed(refusal.into()))
 }
 
@@ -54,11 +59,20 @@ fn say(plan: &Plan, output: &Output, doing: &str, pid: Pid) {
     }
 }
 
-/// Deletes old log files while the server runs already.
-fn expire(output: &mut Output, null: &OwnedFd) {
-    if let Some(files) = output.files().filter(|files| files.directory.is_expiring()) {
-        aside(null.as_fd(), || while files.directory.expire_some() {});
-    }
+/// Has old log files deleted when the server runs: when what this returns is closed, by an exec say,
+/// and nothing was written to it.
+fn expire(output: &mut Output, null: &OwnedFd) -> Option<OwnedFd> {
+    let files = output.files().filter(|files| files.directory.is_expiring())?;
+    // Without a pipe they stay for the next start.
+    let (closed, expiry) = pipe2(OFlag::O_CLOEXEC).ok()?;
+    aside(null.as_fd(), || {
+        // The caller's copy alone is to count. This process ends before it would be closed again.
+        let _ = close(expiry.as_raw_fd());
+        if read(&closed, &mut [0]) == Ok(0) {
+            while files.directory.expire_some() {}
+        }
+    });
+    Some(expiry)
 }
 
 /// Executes in a thread of its own, which may give up the root and the privilege that it takes to

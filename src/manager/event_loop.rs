@@ -31,7 +31,10 @@ impl Manager<'_> {
             if let State::Done(status) = self.machine.state() {
                 return Ok(status);
             }
-            let more = self.output.files().is_some_and(|files| files.directory.expire_some());
+            // A start that fails leaves the old files as they were.
+            let is_up = self.up.is_none();
+            let files = self.output.files().filter(|_| is_up);
+            let more = files.is_some_and(|files| files.directory.expire_some());
             self.wait(if more { Some(Instant::now()) } else { self.deadline() });
             self.collect()?;
             self.keep_time();
@@ -127,8 +130,8 @@ impl Manager<'_> {
 
     fn hear(&mut self, signal: i32) {
         match signal {
-            libc::SIGTERM | libc::SIGINT | libc::SIGQUIT => self.feed(Event::Asked(Then::Exit)),
-            libc::SIGHUP => self.feed(Event::Asked(Then::Restart)),
+            libc::SIGTERM | libc::SIGINT | libc::SIGQUIT => self.ask(Then::Exit),
+            libc::SIGHUP => self.ask(Then::Restart),
             // A process that is not the server yet would die of what the server understands.
             libc::SIGUSR1 | libc::SIGUSR2 | libc::SIGWINCH
                 if self.machine.state() != State::Starting =>
@@ -136,6 +139,15 @@ impl Manager<'_> {
                 self.signal_server(signal);
             }
             _ => {}
+        }
+    }
+
+    /// A request; one that is repeated tells the server what it could not be told before.
+    fn ask(&mut self, then: Then) {
+        let again = std::mem::take(&mut self.untold);
+        self.feed(Event::Asked(then));
+        if again && matches!(self.machine.state(), State::Stopping(_)) {
+            self.stop_server();
         }
     }
 

@@ -44,6 +44,8 @@ struct Manager<'a> {
     null: OwnedFd,
     command: OsString,
     next_review: Option<Instant>,
+    /// The server was to be told to end, and could not be.
+    untold: bool,
     /// What is to be called when the server has been executed for the first time.
     up: Option<&'a mut dyn FnMut()>,
 }
@@ -79,6 +81,7 @@ pub fn run<'a>(
         inbox: Inbox::open().map_err(|reason| Error::cannot("open a signalfd", "", reason))?,
         null,
         output,
+        untold: false,
         up: Some(up),
     };
     if let Err(failed) = manager.server.start(&manager.null, &manager.output) {
@@ -117,10 +120,7 @@ impl Manager<'_> {
         match action {
             Action::StartServer => return self.start_server(),
             Action::RunHandler(death) => return self.run_handler(&death),
-            Action::StopServer => {
-                self.messages.say(&"asking the server to end");
-                self.signal_server(libc::SIGTERM);
-            }
+            Action::StopServer => self.stop_server(),
             Action::SignalHandler(signal) => {
                 let sent = self.handler.signal(signal);
                 self.note("signal handler", self.handler.name(), sent);
@@ -130,9 +130,16 @@ impl Manager<'_> {
         None
     }
 
-    fn signal_server(&mut self, signal: i32) {
+    fn stop_server(&mut self) {
+        self.messages.say(&"asking the server to end");
+        self.untold = !self.signal_server(libc::SIGTERM);
+    }
+
+    /// Sends the server a signal; whether that could be done.
+    fn signal_server(&mut self, signal: i32) -> bool {
         let sent = self.server.signal(signal);
         self.note("signal the server", "", sent);
+        sent.is_ok()
     }
 
     /// Lets a process go that is to become the server; what kept it from going.
