@@ -5,7 +5,6 @@ mod unmanaged;
 
 use std::io::Write as _;
 use std::os::fd::{AsFd, OwnedFd};
-use std::process::ExitCode;
 
 use nix::sys::stat::{Mode, umask};
 
@@ -21,18 +20,21 @@ use crate::sys::spawn::check;
 use crate::sys::{fds, signals};
 use background::{Side, leave_leader, leave_session};
 
-/// All of vsrun.
-pub fn main() -> ExitCode {
+/// All of vsrun; its exit status.
+pub fn main() -> u8 {
     fds::close_inherited();
+    // Before anything else is opened, which could take the place of a closed standard stream.
+    let null = fds::null();
     signals::reset();
     // What vsrun creates has the modes it asks for; what it executes gets the caller's umask.
     let umask = umask(Mode::empty());
-    let status = match cli::parse(std::env::args_os()) {
-        Ok(Asked::Server(cli)) => Plan::new(cli, umask).and_then(|plan| run(&plan)),
+    settle(match cli::parse(std::env::args_os()) {
+        Ok(Asked::Server(cli)) => null
+            .map_err(|reason| Error::cannot("open", "/dev/null", reason))
+            .and_then(|null| run(&Plan::new(cli, umask)?, null)),
         Ok(Asked::Text(text)) => print(&text),
         Err(error) => Err(error),
-    };
-    ExitCode::from(settle(status))
+    })
 }
 
 /// The exit status of an outcome; an error is told.
@@ -50,8 +52,7 @@ fn print(text: &str) -> Result<u8, Error> {
     Ok(0)
 }
 
-fn run(plan: &Plan) -> Result<u8, Error> {
-    let null = fds::null().map_err(|reason| Error::cannot("open", "/dev/null", reason))?;
+fn run(plan: &Plan, null: OwnedFd) -> Result<u8, Error> {
     if let Some(management) = &plan.manager {
         check_handler(plan, management, &null)?;
     }

@@ -2,10 +2,10 @@
 //! is opened here closes on exec.
 
 use std::fs;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, open};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, send};
@@ -17,8 +17,7 @@ use super::directory;
 /// The size asked for a pipe to logger, in bytes: the default of fs.pipe-max-size (pipe(7)).
 const PIPE_SIZE: i32 = 1 << 20;
 
-/// Closes every descriptor above 2 that was inherited. Descriptors 0 to 2 are open by then: the
-/// runtime of Rust has opened `/dev/null` on those that were not.
+/// Closes every descriptor above 2 that was inherited.
 pub fn close_inherited() {
     if close_range(0) {
         return;
@@ -56,9 +55,17 @@ fn close_range(flags: libc::c_uint) -> bool {
     unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, flags) == 0 }
 }
 
-/// Opens `/dev/null` for reading and writing.
+/// Opens `/dev/null` for reading and writing: first on each of descriptors 0 to 2 that is closed,
+/// for good, and then above them.
 pub fn null() -> Result<OwnedFd, Errno> {
-    open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
+    loop {
+        let null = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())?;
+        if null.as_raw_fd() > libc::STDERR_FILENO {
+            return Ok(null);
+        }
+        fcntl(&null, FcntlArg::F_SETFD(FdFlag::empty()))?;
+        let _ = null.into_raw_fd();
+    }
 }
 
 /// The reason in an error of the standard library.
