@@ -37,16 +37,10 @@ struct Documented {
 }
 
 fn options() -> Vec<Documented> {
-    let mut command = vsrun::cli::command();
-    command.build();
-    let options = command.get_arguments().filter(|arg| !arg.is_positional());
-    let documented = options.map(|arg| {
-        let names = arg.get_value_names().filter(|_| arg.get_action().takes_values());
-        Documented {
-            short: format!("-{}", arg.get_short().expect("every option has a short form")),
-            long: format!("--{}", arg.get_long().expect("every option has a long form")),
-            values: names.unwrap_or_default().iter().map(ToString::to_string).collect(),
-        }
+    let documented = vsrun::cli::options::OPTIONS.iter().map(|option| Documented {
+        short: format!("-{}", option.short),
+        long: format!("--{}", option.long),
+        values: option.values.iter().map(ToString::to_string).collect(),
     });
     let documented: Vec<Documented> = documented.collect();
     assert!(documented.len() >= 10, "the definition has lost its options");
@@ -168,7 +162,7 @@ fn the_long_help_names_every_option_with_its_values() {
     for option in options() {
         let mut header = format!("{}, {}", option.short, option.long);
         for value in &option.values {
-            header = format!("{header} <{value}>");
+            header = format!("{header} {value}");
         }
         let found = help.lines().any(|line| line.trim() == header);
         assert!(found, "no '{header}' in\n{help}");

@@ -1,108 +1,37 @@
-//! What may be typed: the one definition behind the parser, `--help`, the
-//! manual page and the completions. Reads nothing but its arguments.
+//! What may be typed. Reads nothing but its arguments.
 
+pub mod options;
 pub mod values;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{ArgAction, CommandFactory, Parser};
+use lexopt::{Arg, Parser};
 
 use crate::error::Error;
 use crate::message::escaped;
+use options::{Length, OPTIONS, Opt, help};
 
 /// A parsed command line: what was typed, nothing looked up yet.
-#[derive(Debug, Parser)]
-#[command(
-    name = "vsrun",
-    version,
-    about = "Start a server process properly and keep it running",
-    override_usage = "vsrun [OPTIONS] -- COMMAND [ARG]...",
-    after_help = "Every word behind '--' belongs to the server. vsrun(8) tells the whole story.",
-    help_expected = true
-)]
+#[derive(Debug, Default)]
 pub struct Cli {
-    /// Run the server as this user
-    ///
-    /// USER is a name or a numeric id; USER:GROUP sets another primary
-    /// group. The supplementary groups are the user's own, never the
-    /// caller's, and HOME, USER, LOGNAME and SHELL are the user's. The
-    /// handler and logger run as the same user.
-    #[arg(
-        verbatim_doc_comment,
-        short,
-        long,
-        value_name = "USER[:GROUP]",
-        allow_hyphen_values = true
-    )]
+    /// `-u`
     pub user: Option<OsString>,
-
-    /// Write the server's process id to this file
-    ///
-    /// The file is replaced atomically, before the server's first
-    /// instruction and again at each restart. With --manager it is removed
-    /// as soon as the server is gone.
-    #[arg(verbatim_doc_comment, short, long, value_name = "FILE")]
+    /// `-p`
     pub pidfile: Option<OsString>,
-
-    /// Change the server's root directory
-    ///
-    /// COMMAND is searched for inside the new root; users and groups are
-    /// looked up outside it. Without --work-dir the server starts in the
-    /// new root's /.
-    #[arg(verbatim_doc_comment, short, long, value_name = "DIR")]
+    /// `-r`
     pub root: Option<OsString>,
-
-    /// Start the server in this directory
-    ///
-    /// With --root the directory is taken relative to the new root.
-    #[arg(verbatim_doc_comment, short, long, value_name = "DIR")]
+    /// `-w`
     pub work_dir: Option<OsString>,
-
-    /// Stay resident, and restart the server when it dies
-    ///
-    /// The manager's process id is written to MONITOR-PIDFILE, and one
-    /// manager at a time may hold that file. When the server dies
-    /// unexpectedly, the executable HANDLER is run and told about the death
-    /// in its environment: its exit status 0 restarts the server, anything
-    /// else ends the manager. SIGHUP to the manager restarts the server,
-    /// SIGTERM stops it.
-    #[arg(verbatim_doc_comment, short, long, action = ArgAction::Set, num_args = 2, value_names = ["MONITOR-PIDFILE", "HANDLER"])]
+    /// `-m`: the monitor pidfile and the handler.
     pub manager: Option<Vec<OsString>>,
-
-    /// Run in the background
-    ///
-    /// The caller gets its prompt back when the server is running, or the
-    /// error and exit status that the foreground would have given.
-    #[arg(verbatim_doc_comment, short, long)]
+    /// `-b`
     pub background: bool,
-
-    /// Send all output to syslog under this prefix
-    ///
-    /// The standard output and error of vsrun, the server and the handler
-    /// go through the command `logger -t PREFIX`, which must be on PATH.
-    #[arg(
-        verbatim_doc_comment,
-        short,
-        long,
-        value_name = "PREFIX",
-        allow_hyphen_values = true,
-        conflicts_with = "logdir"
-    )]
+    /// `-s`
     pub syslog: Option<OsString>,
-
-    /// Send all output to files in this directory
-    ///
-    /// The server's output goes to `logfile`, vsrun's own and the handler's
-    /// to `vsrun.log`. Older files are renamed to `logfile.N` and
-    /// `vsrun.log.N`, and deleted once they are older than KEEP: a number
-    /// of hours, days, weeks or calendar months (12h, 7d, 4w, 2m; without a
-    /// unit, days).
-    #[arg(verbatim_doc_comment, short = 'd', long, action = ArgAction::Set, num_args = 2, value_names = ["DIR", "KEEP"], allow_hyphen_values = true)]
+    /// `-d`: the directory and the keep duration.
     pub logdir: Option<Vec<OsString>>,
-
     /// The server and its arguments: every word behind `--`.
-    #[arg(skip)]
     pub command: Vec<OsString>,
 }
 
@@ -115,44 +44,96 @@ pub enum Asked {
     Text(String),
 }
 
-/// The clap definition, for the parser, the manual page and the completions.
-pub fn command() -> clap::Command {
-    Cli::command()
-}
-
 /// Parses a command line, the program's own name first. An error says in one line what is wrong.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Asked, Error> {
-    let mut options: Vec<OsString> = words.into_iter().collect();
-    let mark = options.iter().skip(1).position(|word| word == "--").map(|at| at + 1);
-    let command = mark.map(|mark| options.split_off(mark).split_off(1));
-    match Cli::try_parse_from(options) {
-        Ok(cli) => match command {
-            None => Err(Error::Usage(format!("missing '--': {MARK}"))),
-            Some(command) if command.is_empty() => {
-                Err(Error::Usage(format!("missing command: {MARK}")))
-            }
-            Some(command) => Ok(Asked::Server(Cli { command, ..cli })),
-        },
-        Err(refusal) => match refusal.kind() {
-            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-                Ok(Asked::Text(refusal.to_string()))
-            }
-            _ => Err(Error::Usage(one_line(&refusal))),
-        },
+    let mut words: Vec<OsString> = words.into_iter().skip(1).collect();
+    let mark = words.iter().position(|word| word == "--");
+    let command = mark.map(|mark| words.split_off(mark).split_off(1));
+    let mut parser = Parser::from_args(words);
+    let mut cli = Cli::default();
+    let mut given: Vec<&Opt> = Vec::new();
+    while let Some((option, length)) = next(&mut parser)? {
+        let long = option.long;
+        if given.contains(&option) {
+            return Err(usage(format!("the option '--{long}' cannot be used multiple times")));
+        }
+        if let Some(other) = given.iter().find(|other| option.excludes == Some(other.long)) {
+            let other = other.long;
+            return Err(usage(format!("the option '--{long}' cannot be used with '--{other}'")));
+        }
+        given.push(option);
+        let mut values = values_of(option, &mut parser)?;
+        match option.short {
+            'u' => cli.user = values.pop(),
+            'p' => cli.pidfile = values.pop(),
+            'r' => cli.root = values.pop(),
+            'w' => cli.work_dir = values.pop(),
+            'm' => cli.manager = Some(values),
+            'b' => cli.background = true,
+            's' => cli.syslog = values.pop(),
+            'd' => cli.logdir = Some(values),
+            'h' => return Ok(Asked::Text(help(length))),
+            _ => return Ok(Asked::Text(concat!("vsrun ", env!("CARGO_PKG_VERSION"), "\n").into())),
+        }
+    }
+    match command {
+        None => Err(Error::Usage(format!("missing '--': {MARK}"))),
+        Some(command) if command.is_empty() => {
+            Err(Error::Usage(format!("missing command: {MARK}")))
+        }
+        Some(command) => Ok(Asked::Server(Cli { command, ..cli })),
     }
 }
 
 const MARK: &str =
     "put '--' before the server's command, as in vsrun [OPTIONS] -- COMMAND [ARG]...";
 
-fn one_line(refusal: &clap::Error) -> String {
-    let text = refusal.to_string();
-    let first = text.split("\n\n").next().unwrap_or_default();
-    let first = escaped(first.trim_start_matches("error: ").trim_end()).to_string();
-    match refusal.get(ContextKind::InvalidArg) {
-        Some(ContextValue::String(word)) if !word.starts_with('-') => format!("{first}: {MARK}"),
-        _ => format!("{first}; see vsrun --help"),
+fn usage(what: String) -> Error {
+    Error::Usage(format!("{what}; see vsrun --help"))
+}
+
+/// The next option, and whether its letter or its word was typed.
+fn next(parser: &mut Parser) -> Result<Option<(&'static Opt, Length)>, Error> {
+    let (found, length, typed) = match parser.next() {
+        Ok(None) => return Ok(None),
+        Ok(Some(Arg::Short(letter))) => {
+            let found = OPTIONS.iter().find(|option| option.short == letter);
+            (found, Length::Short, format!("-{letter}"))
+        }
+        Ok(Some(Arg::Long(word))) => {
+            let found = OPTIONS.iter().find(|option| option.long == word);
+            (found, Length::Long, format!("--{word}"))
+        }
+        Ok(Some(Arg::Value(word))) => {
+            let word = escaped(&word);
+            return Err(Error::Usage(format!("unexpected argument '{word}' found: {MARK}")));
+        }
+        // What is left of a switch that was given a value.
+        Err(error) => return Err(usage(escaped(&error.to_string()).to_string())),
+    };
+    let unknown = || usage(format!("unexpected argument '{}' found", escaped(&typed)));
+    found.map(|option| Some((option, length))).ok_or_else(unknown)
+}
+
+/// The values of an option. The first may be part of its word, as in `-pFILE` and `--pidfile=FILE`.
+fn values_of(option: &Opt, parser: &mut Parser) -> Result<Vec<OsString>, Error> {
+    let missing = || {
+        let values = option.values.join(" ");
+        usage(format!("the option '--{}' needs its value: {values}", option.long))
+    };
+    let looks_like_an_option = |word: &OsStr| word.len() > 1 && word.as_bytes()[0] == b'-';
+    let mut values = Vec::new();
+    for _ in option.values {
+        let attached = if values.is_empty() { parser.optional_value() } else { None };
+        values.push(match attached {
+            Some(value) => value,
+            None => match parser.value() {
+                Ok(value) if option.hyphens || !looks_like_an_option(&value) => value,
+                Ok(_) | Err(_) => return Err(missing()),
+            },
+        });
     }
+    Ok(values)
 }
 
 #[cfg(test)]
@@ -166,11 +147,6 @@ mod tests {
             Ok(Asked::Text(text)) => panic!("printed {text}"),
             Err(error) => Err(error.to_string()),
         }
-    }
-
-    #[test]
-    fn the_definition_is_sound() {
-        command().debug_assert();
     }
 
     #[test]

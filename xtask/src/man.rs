@@ -3,6 +3,8 @@
 
 use std::fs;
 
+use vsrun::cli::options::{OPTIONS, Opt};
+
 use crate::generated::{self, Mode};
 use crate::steps::{Failure, root};
 
@@ -26,12 +28,10 @@ fn page() -> Result<String, String> {
         .filter(|line| !line.starts_with(".\\\" template:"))
         .map(|line| format!("{line}\n"))
         .collect();
-    let command = vsrun::cli::command();
-    let version = command.get_version().ok_or("the command has no version")?.to_owned();
     Ok(body
         .replace("@DATE@", &release_date()?)
-        .replace("@VERSION@", &version)
-        .replace("@OPTIONS@\n", &options(command)?))
+        .replace("@VERSION@", env!("CARGO_PKG_VERSION"))
+        .replace("@OPTIONS@\n", &OPTIONS.iter().map(entry).collect::<String>()))
 }
 
 fn read(file: &str) -> Result<String, String> {
@@ -48,28 +48,21 @@ fn newest_date(changelog: &str) -> Result<String, String> {
         .ok_or_else(|| "CHANGELOG.md has no line '## [VERSION] - DATE'".to_owned())
 }
 
-/// The OPTIONS section in man(7), without the preamble and heading of a page of its own.
-fn options(command: clap::Command) -> Result<String, String> {
-    let mut roff = Vec::new();
-    clap_mangen::Man::new(command)
-        .render_options_section(&mut roff)
-        .map_err(|error| format!("cannot render the options: {error}"))?;
-    let roff = String::from_utf8(roff).map_err(|error| error.to_string())?;
-    let (_, entries) = roff.split_once(".SH OPTIONS\n").ok_or("the options have no heading")?;
-    let entries = entries
-        .replace("\\*(Aq", "\\(aq")
-        .replace(['<', '>'], "")
-        .replace("\\fR\\fI \\fR\\fI", "\\fR \\fI");
-    Ok(entries.split(".TP\n").filter(|text| !text.is_empty()).map(entry).collect())
+/// One option in man(7): its summary is the first sentence of its text, and what stands between
+/// backquotes is set in bold. Lines are kept short enough for `mandoc -T lint`.
+fn entry(option: &Opt) -> String {
+    let bold = |text: &str| format!("\\fB{}\\fR", escaped(text));
+    let values = option.values.iter().map(|value| format!(" \\fI{}\\fR", escaped(value)));
+    let (short, long) = (format!("-{}", option.short), format!("--{}", option.long));
+    let header = format!("{}, {}{}", bold(&short), bold(&long), values.collect::<String>());
+    let paragraphs = [option.summary, option.text].into_iter().filter(|text| !text.is_empty());
+    let sentences = paragraphs.map(|text| filled(&whole_sentence(&escaped(text))));
+    format!(".TP\n{header}\n{}", sentences.collect::<String>())
 }
 
-/// One option: its summary becomes the first sentence of its text, and what stands between
-/// backquotes is set in bold. Lines are kept short enough for `mandoc -T lint`.
-fn entry(text: &str) -> String {
-    let (header, body) = text.split_once('\n').unwrap_or((text, ""));
-    let paragraphs = body.split("\n\n").map(str::trim).filter(|text| !text.is_empty());
-    let sentences: String = paragraphs.map(whole_sentence).map(|text| filled(&text)).collect();
-    format!(".TP\n{header}\n{sentences}")
+/// Text in which hyphens and apostrophes stay what they are.
+fn escaped(text: &str) -> String {
+    text.replace('-', "\\-").replace('\'', "\\(aq")
 }
 
 fn whole_sentence(paragraph: &str) -> String {
@@ -123,9 +116,11 @@ mod tests {
 
     #[test]
     fn an_entry_is_one_paragraph_of_whole_sentences() {
-        let text = "\\fB\\-s\\fR \\fIPREFIX\\fR\nSend output\n\nThrough\n`logger`.\n";
-        let made = ".TP\n\\fB\\-s\\fR \\fIPREFIX\\fR\nSend output.\nThrough \\fBlogger\\fR.\n";
-        assert_eq!(entry(text), made);
+        let syslog = OPTIONS.iter().find(|option| option.long == "syslog").expect("an option");
+        let made = entry(syslog);
+        assert!(made.starts_with(".TP\n\\fB\\-s\\fR, \\fB\\-\\-syslog\\fR \\fIPREFIX\\fR\n"));
+        assert!(made.contains("\nSend all output to syslog under this prefix.\n"), "{made}");
+        assert!(made.contains("\\fBlogger \\-t PREFIX\\fR"), "{made}");
     }
 
     #[test]

@@ -39,8 +39,8 @@ fn exclusions(options: &[Opt]) -> String {
 /// An option with a value may also be written as one word.
 fn patterns(option: &Opt) -> Vec<String> {
     let mut patterns = option.spellings();
-    if let (Some(long), false) = (&option.long, option.values.is_empty()) {
-        patterns.push(format!("--{long}=*"));
+    if !option.values.is_empty() {
+        patterns.push(format!("--{}=*", option.long));
     }
     patterns
 }

@@ -20,17 +20,12 @@ fn with_values(options: &[Opt], least: usize) -> String {
 
 fn commands(option: &Opt) -> Vec<String> {
     let free = format!("not __vsrun_marked; and not __vsrun_given {}", option.excludes.join(" "));
-    let mut first = format!("complete -c vsrun -n '{free}'");
-    if let Some(short) = option.short {
-        first += &format!(" -s {short}");
-    }
-    if let Some(long) = &option.long {
-        first += &format!(" -l {long}");
-    }
+    let (short, long) = (option.short, option.long);
+    let mut first = format!("complete -c vsrun -n '{free}' -s {short} -l {long}");
     if let Some(value) = option.values.first() {
         first += &format!(" -r {}", offered(value.kind));
     }
-    first += &format!(" -d {}", quoted(&option.summary, "\\'"));
+    first += &format!(" -d {}", quoted(option.summary, "\\'"));
     let second = option.values.get(1).map(|value| {
         let place = format!("__vsrun_second {}", option.spellings().join(" "));
         format!("complete -c vsrun -n '{place}' {}", offered(value.kind))

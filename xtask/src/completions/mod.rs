@@ -6,7 +6,7 @@ mod bash;
 mod fish;
 mod zsh;
 
-use clap::{Arg, Command};
+use vsrun::cli::options::{self, OPTIONS};
 
 use crate::generated::{self, Mode};
 use crate::steps::Failure;
@@ -30,16 +30,16 @@ pub fn run(mode: Mode) -> Result<(), Failure> {
 
 /// One option as the shells see it.
 struct Opt {
-    short: Option<char>,
-    long: Option<String>,
-    summary: String,
+    short: char,
+    long: &'static str,
+    summary: &'static str,
     values: Vec<Value>,
-    /// The spellings of what may not be given along with it: itself and its opposites.
+    /// The spellings of what may not be given along with it: itself and its opposite.
     excludes: Vec<String>,
 }
 
 struct Value {
-    name: String,
+    name: &'static str,
     kind: Kind,
 }
 
@@ -70,59 +70,30 @@ impl Kind {
 
 impl Opt {
     fn spellings(&self) -> Vec<String> {
-        let short = self.short.map(|short| format!("-{short}"));
-        let long = self.long.as_ref().map(|long| format!("--{long}"));
-        short.into_iter().chain(long).collect()
+        spellings(self.short, self.long)
     }
+}
+
+fn spellings(short: char, long: &str) -> Vec<String> {
+    vec![format!("-{short}"), format!("--{long}")]
 }
 
 fn options() -> Result<Vec<Opt>, String> {
-    let mut command = vsrun::cli::command();
-    command.build();
-    let shown: Vec<&Arg> =
-        command.get_arguments().filter(|arg| !arg.is_positional() && !arg.is_hide_set()).collect();
-    let mut options: Vec<Opt> =
-        shown.iter().map(|arg| option(arg)).collect::<Result<_, String>>()?;
-    for (place, arg) in shown.iter().enumerate() {
-        options[place].excludes = shown
-            .iter()
-            .zip(&options)
-            .filter(|(other, _)| is_excluded(&command, arg, other))
-            .flat_map(|(_, option)| option.spellings())
-            .collect();
-    }
-    Ok(options)
+    OPTIONS.iter().map(option).collect()
 }
 
-/// An option is given once only; the definition states an exclusion on one of its two sides.
-fn is_excluded(command: &Command, one: &Arg, other: &Arg) -> bool {
-    let states = |arg: &Arg, wanted: &Arg| {
-        command.get_arg_conflicts_with(arg).iter().any(|found| found.get_id() == wanted.get_id())
-    };
-    one.get_id() == other.get_id() || states(one, other) || states(other, one)
-}
-
-fn option(arg: &Arg) -> Result<Opt, String> {
-    let takes_values = arg.get_action().takes_values();
-    let names = arg.get_value_names().filter(|_| takes_values).unwrap_or_default();
-    let values = names
-        .iter()
-        .map(|name| Kind::of(name.as_str()).map(|kind| Value { name: name.to_string(), kind }));
+fn option(option: &options::Opt) -> Result<Opt, String> {
+    let values = option.values.iter().map(|name| Ok(Value { name, kind: Kind::of(name)? }));
+    // An option is given once only.
+    let excluded = |other: &&options::Opt| *other == option || option.excludes == Some(other.long);
+    let excludes = OPTIONS.iter().filter(excluded);
     Ok(Opt {
-        short: arg.get_short(),
-        long: arg.get_long().map(str::to_owned),
-        summary: summary(arg),
-        values: values.collect::<Result<_, _>>()?,
-        excludes: Vec::new(),
+        short: option.short,
+        long: option.long,
+        summary: option.summary,
+        values: values.collect::<Result<_, String>>()?,
+        excludes: excludes.flat_map(|other| spellings(other.short, other.long)).collect(),
     })
-}
-
-fn summary(arg: &Arg) -> String {
-    match arg.get_id().as_str() {
-        // clap's own words point to the other help, which is no help here.
-        "help" => "Print help".to_owned(),
-        _ => arg.get_help().map(ToString::to_string).unwrap_or_default(),
-    }
 }
 
 /// A word between single quotes, for any of the three shells: `quote` is how one of them is
@@ -146,7 +117,7 @@ mod tests {
     fn syslog_and_logdir_exclude_each_other_from_both_sides() {
         let options = options().expect("all values are known");
         let excluded_by = |long: &str| {
-            let found = options.iter().find(|option| option.long.as_deref() == Some(long));
+            let found = options.iter().find(|option| option.long == long);
             found.expect("the option exists").excludes.join(" ")
         };
         assert_eq!(excluded_by("syslog"), excluded_by("logdir"));

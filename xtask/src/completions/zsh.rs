@@ -9,22 +9,16 @@ pub fn script(options: &[Opt]) -> String {
 }
 
 fn specification(option: &Opt) -> String {
-    let spellings = spellings(option);
-    let spellings = match spellings.as_slice() {
-        [one] => one.clone(),
-        several => format!("{{{}}}", several.join(",")),
-    };
+    let spellings = format!("{{{}}}", spellings(option).join(","));
     let values: String = option.values.iter().map(value).collect();
     let text = format!("[{}]{values}", option.summary.replace('[', "\\[").replace(']', "\\]"));
     format!("        '({})'{spellings}{} \\", option.excludes.join(" "), quoted(&text, "'\\''"))
 }
 
 /// `+` lets a value follow in the same word or the next, `=` likewise for a long option.
-fn spellings(option: &Opt) -> Vec<String> {
+fn spellings(option: &Opt) -> [String; 2] {
     let (plus, equals) = if option.values.is_empty() { ("", "") } else { ("+", "=") };
-    let short = option.short.map(|short| format!("-{short}{plus}"));
-    let long = option.long.as_ref().map(|long| format!("--{long}{equals}"));
-    short.into_iter().chain(long).collect()
+    [format!("-{}{plus}", option.short), format!("--{}{equals}", option.long)]
 }
 
 fn value(value: &Value) -> String {
