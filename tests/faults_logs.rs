@@ -533,3 +533,53 @@ fn a_server_that_is_writing_when_logger_is_killed_over_and_over_never_meets_a_br
     assert!(server.exists() && sandbox.lines("starts").len() == 1);
     stop(manager);
 }
+
+// Two starts at once.
+
+/// strace(1), which holds vsrun up at a call.
+fn held_up<'a>(sandbox: &'a Sandbox, logs: &LogDirectory, inject: &str) -> Running<'a> {
+    let strace = sandbox.program("/usr/bin/strace").args(["-f", "-qq", "-o", "/dev/null"]);
+    let strace = strace.args(["-e", "trace=mkdirat", "-e", &format!("inject=mkdirat:{inject}")]);
+    let vsrun = strace.arg(env!("CARGO_BIN_EXE_vsrun")).logdir(logs, "1d");
+    vsrun.command(sandbox.probe().out("first").exit(0)).spawn()
+}
+
+/// Starts another vsrun, which finds or makes the directory, while the first is held up.
+fn expect_both(sandbox: &Sandbox, logs: &LogDirectory, first: Running<'_>) {
+    let second = sandbox.vsrun().logdir(logs, "1d");
+    second.command(sandbox.probe().out("second").exit(0)).run().expect_code(0);
+    first.wait().expect_code(0);
+    assert_eq!(lines(logs, "logfile", "first\n"), 1);
+    assert_eq!(lines(logs, "logfile", "second\n"), 1);
+}
+
+#[test]
+fn a_directory_that_another_vsrun_writes_to_as_soon_as_it_is_made_is_used_by_both() {
+    if !require_program("strace") {
+        return;
+    }
+    let sandbox = sandbox();
+    let logs = LogDirectory::at(sandbox.path("logs"));
+    let first = held_up(&sandbox, &logs, "delay_exit=2000000");
+    wait_for("the directory", || logs.path().exists());
+    expect_both(&sandbox, &logs, first);
+}
+
+#[test]
+fn a_directory_that_another_vsrun_makes_first_is_used_by_both() {
+    if !require_program("strace") {
+        return;
+    }
+    let sandbox = sandbox();
+    let logs = LogDirectory::at(sandbox.path("logs"));
+    let first = held_up(&sandbox, &logs, "delay_enter=2000000");
+    let mut looks = 0;
+    wait_for("vsrun to be held up", || {
+        let held = first.process().children().iter().any(|child| {
+            child.stat().is_some_and(|stat| stat.name == "vsrun" && stat.state == 't')
+        });
+        looks = if held { looks + 1 } else { 0 };
+        looks >= 10
+    });
+    expect_both(&sandbox, &logs, first);
+}
