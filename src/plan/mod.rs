@@ -118,7 +118,7 @@ impl Plan {
 }
 
 fn management(values: &[OsString]) -> Result<Management, Error> {
-    let [pidfile, handler] = values else { unreachable!("clap takes two values") };
+    let [pidfile, handler] = values else { unreachable!("the option has two values") };
     Ok(Management { pidfile: absolute(pidfile)?, handler: absolute(handler)? })
 }
 

@@ -74,11 +74,9 @@ impl Directory {
                 Place::Last => (owner, 0o750),
                 Place::Inner => (None, 0o755),
             };
-            // Before anything is made: to take it away again must not need a descriptor.
-            let removable = Made { parent: reopen(parent, OFlag::O_PATH)?, name: name.to_owned() };
-            mkdirat(parent, name, Mode::from_bits_truncate(first_mode(owner, mode)))?;
-            made.push(removable);
-            open_made(parent, name, owner, mode)
+            let (directory, new) = make(parent, name, owner, mode)?;
+            made.push(new);
+            Ok(directory)
         });
         match opened {
             Ok(directory) => Ok((directory, made)),
@@ -214,7 +212,15 @@ fn walk(
     while let Some(step) = steps.pop_front() {
         let place = if steps.is_empty() { Place::Last } else { Place::Inner };
         here = match openat(&here, step.as_os_str(), flags, Mode::empty()) {
-            Err(Errno::ENOENT) => missing(here.as_fd(), &step, place)?,
+            Err(Errno::ENOENT) => match missing(here.as_fd(), &step, place) {
+                // Somebody else was faster: another look, as at a link.
+                Err(Errno::EEXIST) if links < LINKS_MAX => {
+                    links += 1;
+                    steps.push_front(step);
+                    continue;
+                }
+                made => made?,
+            },
             Err(Errno::ENOTDIR) => {
                 let entry = fstatat(&here, step.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW)?;
                 links += 1;
@@ -249,7 +255,36 @@ fn is_trusted(directory: &FileStat, link: &FileStat) -> bool {
     ours(directory.st_uid) && ours(link.st_uid) && (sticky || !others_may_write)
 }
 
-fn open_made(
+/// Makes a directory, beside its place until it is complete. EEXIST if somebody else has made one
+/// in the meantime.
+fn make(
+    parent: BorrowedFd<'_>,
+    name: &OsStr,
+    owner: Option<Owner>,
+    mode: u32,
+) -> Result<(OwnedFd, Made), Errno> {
+    let beside = OsString::from(format!(".vsrun-{}", std::process::id()));
+    // Before anything is made: to take it away again must not need a descriptor.
+    let mut new = Made { parent: reopen(parent, OFlag::O_PATH)?, name: beside };
+    mkdirat(parent, new.name.as_os_str(), Mode::from_bits_truncate(first_mode(owner, mode)))?;
+    let complete = complete(parent, &new.name, owner, mode).and_then(|directory| {
+        move_new(parent, &new.name, name)?;
+        Ok(directory)
+    });
+    match complete {
+        Ok(directory) => {
+            new.name = name.to_owned();
+            Ok((directory, new))
+        }
+        Err(reason) => {
+            remove_made(&[new]);
+            Err(reason)
+        }
+    }
+}
+
+/// Gives a directory that has just been made its owner and mode.
+fn complete(
     parent: BorrowedFd<'_>,
     name: &OsStr,
     owner: Option<Owner>,
@@ -266,6 +301,19 @@ fn open_made(
     }
     hand_over(&directory, owner, mode)?;
     Ok(directory)
+}
+
+/// Gives a directory its name; EEXIST if anything but an empty directory has it.
+fn move_new(parent: BorrowedFd<'_>, from: &OsStr, to: &OsStr) -> Result<(), Errno> {
+    let moved = match renameat2(parent, from, parent, to, RenameFlags::RENAME_NOREPLACE) {
+        // Not every file system can; without that a directory replaces none that is not empty.
+        Err(Errno::EINVAL | Errno::ENOSYS) => renameat(parent, from, parent, to),
+        moved => moved,
+    };
+    moved.map_err(|reason| match reason {
+        Errno::ENOTEMPTY | Errno::ENOTDIR => Errno::EEXIST,
+        other => other,
+    })
 }
 
 /// Until its owner is set, what is to be given away is nobody else's.
