@@ -4,6 +4,7 @@
 use std::process::Stdio;
 
 use crate::completions;
+use crate::fuzz::{self, cargo_for_fuzzing};
 use crate::generated::Mode;
 use crate::man;
 use crate::soak;
@@ -25,6 +26,7 @@ pub fn run() -> Result<(), Failure> {
     note(man::run(Mode::Check));
     note(completions::run(Mode::Check));
     note(soak::run(&soak::Settings::short()));
+    note(fuzzing());
     note(deny());
     note(advisories());
     if failures.is_empty() {
@@ -35,12 +37,21 @@ pub fn run() -> Result<(), Failure> {
     Err(Failure::Told(format!("{many} checks failed:\n  {list}")))
 }
 
+/// The fuzz crate is a workspace of its own, so that the checks above pass it by.
+fn fuzzing() -> Result<(), Failure> {
+    step(cargo("fmt --check").args(["--manifest-path", fuzz::MANIFEST]))?;
+    fuzz::run(&fuzz::Job::Runs(fuzz::RUNS), &[])?;
+    step(cargo_for_fuzzing("clippy", &fuzz::host()?).args(["--", "-D", "warnings"]))
+}
+
 fn deny() -> Result<(), Failure> {
     if !cargo_knows_deny() {
         println!("xtask: cargo-deny is absent and will be built, which takes some minutes");
         step(&mut cargo("install --locked cargo-deny"))?;
     }
-    step(&mut cargo("deny --workspace --locked check bans licenses sources"))
+    let checks = ["--locked", "check", "bans", "licenses", "sources"];
+    step(cargo("deny --workspace").args(checks))?;
+    step(cargo("deny --manifest-path").arg(fuzz::MANIFEST).args(checks))
 }
 
 /// Asks cargo, which also looks into its own bin directory.
@@ -56,7 +67,9 @@ fn advisories() -> Result<(), Failure> {
     let fetched = cargo("deny fetch db").output();
     let reason = match &fetched {
         Ok(output) if output.status.success() => {
-            return step(&mut cargo("deny --workspace --locked check advisories"));
+            let checks = ["--locked", "check", "advisories"];
+            step(cargo("deny --workspace").args(checks))?;
+            return step(cargo("deny --manifest-path").arg(fuzz::MANIFEST).args(checks));
         }
         Ok(output) => last_line(&output.stderr),
         Err(error) => error.to_string(),

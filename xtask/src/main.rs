@@ -4,6 +4,7 @@ mod check;
 mod completions;
 mod demo;
 mod document;
+mod fuzz;
 mod generated;
 mod man;
 mod package;
@@ -38,6 +39,23 @@ enum Verb {
     Demo,
     /// Run everything that CI runs besides the tests
     Check,
+    /// Feed the fuzz targets the committed inputs, and others at random
+    Fuzz {
+        /// How many inputs each target tries at random, the same ones every time
+        #[arg(long, value_name = "NUMBER", default_value_t = fuzz::RUNS)]
+        runs: u64,
+        /// Go on for so long with each target instead, from where the last time ended
+        #[arg(long, value_name = "NUMBER")]
+        seconds: Option<u64>,
+        /// Try one input only, as after a finding
+        #[arg(long, value_name = "FILE", conflicts_with = "seconds", requires = "targets")]
+        input: Option<PathBuf>,
+        /// Add to the committed inputs what --seconds found and they do not reach
+        #[arg(long, conflicts_with_all = ["seconds", "input"])]
+        merge: bool,
+        /// The targets, instead of all
+        targets: Vec<String>,
+    },
     /// Make man/vsrun.8 from man/vsrun.8.in and the options' definition
     Man {
         /// Write nothing; fail if the committed page is out of date
@@ -89,6 +107,9 @@ fn main() -> ExitCode {
         Verb::Test { arguments } => test::run(&arguments),
         Verb::Demo => demo::run(),
         Verb::Check => check::run(),
+        Verb::Fuzz { runs, seconds, input, merge, targets } => {
+            fuzz::run(&fuzz::Job::of(runs, seconds, input, merge), &targets)
+        }
         Verb::Deb { directory, no_check } => {
             package::deb(directory.as_deref(), Checks::from_no_check(no_check))
         }

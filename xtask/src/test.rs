@@ -9,7 +9,7 @@ use nix::unistd::geteuid;
 use crate::steps::{Failure, cargo, find, run as step};
 
 /// Debian packages that the tests use: servers to manage, a syslog daemon, what looks at processes,
-/// pages and completions, and what builds, checks and installs packages.
+/// pages and completions, what builds, checks and installs packages, and a compiler for libFuzzer.
 const PACKAGES: &[&str] = &[
     "bash-completion",
     "binutils",
@@ -24,6 +24,7 @@ const PACKAGES: &[&str] = &[
     "elfutils",
     "faketime",
     "fish",
+    "g++",
     "gdb",
     "git",
     "libcap2-bin",

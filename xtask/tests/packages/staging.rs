@@ -44,7 +44,7 @@ fn every_program_is_installed() {
 }
 
 #[test]
-fn changelog_spec_and_debian_changelog_are_of_this_version() {
+fn changelogs_spec_page_and_fuzz_lock_are_of_this_version() {
     let version = env!("CARGO_PKG_VERSION");
     let read = |file: &str| fs::read_to_string(repository().join(file)).expect("it can be read");
     let debian = read("debian/changelog");
@@ -54,6 +54,9 @@ fn changelog_spec_and_debian_changelog_are_of_this_version() {
     assert_eq!(line.split_whitespace().nth(1), Some(version));
     let page = read("man/vsrun-handlers.7");
     assert!(page.contains(&format!("\"vsrun {version}\"")), "man/vsrun-handlers.7");
+    let lock = read("fuzz/Cargo.lock");
+    let entry = format!("name = \"vsrun\"\nversion = \"{version}\"");
+    assert!(lock.contains(&entry), "fuzz/Cargo.lock");
 }
 
 fn stage(shell: &[&str], prefix: &str) -> (Sandbox, PathBuf) {

@@ -1,0 +1,70 @@
+//! Whole command lines, words ended by NUL: parsed, planned, and not done.
+#![no_main]
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+
+use libfuzzer_sys::fuzz_target;
+use nix::sys::stat::Mode;
+use vsrun::cli::{Asked, Cli, parse};
+use vsrun::error::{Error, FAILED};
+use vsrun::plan::{Output, Plan};
+use vsrun_fuzz::{assert_visible, look_up_in_files_only, words};
+
+fuzz_target!(|data: &[u8]| {
+    look_up_in_files_only();
+    let typed = words(data, 0);
+    match parse(std::iter::once("vsrun".into()).chain(typed.iter().cloned())) {
+        Ok(Asked::Text(text)) => assert!(!text.is_empty()),
+        Ok(Asked::Server(cli)) => {
+            let mark = typed.iter().position(|word| word == "--").expect("a mark");
+            assert_eq!(cli.command, typed[mark + 1..]);
+            assert!(!cli.command.is_empty());
+            assert!(cli.syslog.is_none() || cli.logdir.is_none());
+            values(&cli).for_each(|value| assert_typed(value, &typed[..mark]));
+            plan(cli);
+        }
+        Err(error) => assert_error(&error),
+    }
+});
+
+fn values(cli: &Cli) -> impl Iterator<Item = &OsString> {
+    let single = [&cli.user, &cli.pidfile, &cli.root, &cli.work_dir, &cli.syslog];
+    let double = [&cli.manager, &cli.logdir];
+    double.iter().for_each(|values| assert!(values.as_ref().is_none_or(|two| two.len() == 2)));
+    single.into_iter().flatten().chain(double.into_iter().flatten().flatten())
+}
+
+/// A value is a word, or the end of one.
+fn assert_typed(value: &OsString, words: &[OsString]) {
+    let typed = words.iter().any(|word| word.as_bytes().ends_with(value.as_bytes()));
+    assert!(typed, "{value:?}");
+}
+
+fn plan(cli: Cli) {
+    let command = cli.command.clone();
+    let plan = match Plan::new(cli, Mode::empty()) {
+        Ok(plan) => plan,
+        Err(error) => return assert_error(&error),
+    };
+    let management = plan
+        .manager
+        .as_ref()
+        .map(|management| [management.pidfile.as_path(), management.handler.as_path()]);
+    let single = [plan.pidfile.as_deref(), plan.root.as_deref(), plan.log_dir()];
+    for path in single.into_iter().flatten().chain(management.into_iter().flatten()) {
+        assert!(path.is_absolute(), "{path:?}");
+    }
+    let server = plan.server();
+    assert_eq!(server.program.name, command[0]);
+    assert_eq!(server.program.arguments.count(), command.len());
+    assert!(server.program.candidates.iter().all(|path| path.as_bytes().starts_with(b"/")));
+    if let Output::Syslog(prefix) = &plan.output {
+        assert_eq!(plan.logger(prefix).program.arguments.count(), 3);
+    }
+}
+
+fn assert_error(error: &Error) {
+    assert_eq!(error.status(), FAILED);
+    assert_visible(&error.to_string());
+}

@@ -1,0 +1,22 @@
+//! Command lines as `VSRUN_SERVER_COMMAND` shows them, words ended by NUL: sh
+//! reads the same words again.
+#![no_main]
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+use libfuzzer_sys::fuzz_target;
+use shlex::bytes::Shlex;
+use vsrun::message::escaped;
+use vsrun::plan::command::shown;
+use vsrun_fuzz::{assert_shown, words};
+
+fuzz_target!(|data: &[u8]| {
+    let typed = words(data, 0);
+    let line = shown(&typed);
+    assert_shown(&escaped(&line).to_string(), &line);
+    let mut reader = Shlex::new(line.as_bytes());
+    let read: Vec<OsString> = reader.by_ref().map(OsString::from_vec).collect();
+    assert!(!reader.had_error, "{line:?}");
+    assert_eq!(read, typed, "{line:?}");
+});
