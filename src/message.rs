@@ -167,4 +167,12 @@ mod tests {
         assert_eq!(line.bytes().len(), LINE_MAX);
         assert!(line.bytes().ends_with(b"x\n"));
     }
+
+    #[test]
+    fn a_line_is_cut_between_characters() {
+        for start in ["", "x", "xx"] {
+            let line = Line::new(start, Style::Plain, &"\u{20ac}".repeat(LINE_MAX));
+            assert!(std::str::from_utf8(line.bytes()).is_ok(), "after {start:?}");
+        }
+    }
 }

@@ -31,8 +31,8 @@ fuzz_target!(|data: &[u8]| {
     let line = line.strip_suffix(b"\n").expect("a line");
     // A cut may go before a character of four bytes.
     let whole = line.len() < LINE_MAX - 4;
-    let line = String::from_utf8_lossy(line);
-    assert_visible(&line);
+    let line = std::str::from_utf8(line).expect("text");
+    assert_visible(line);
     let start = match style {
         Style::Plain => "vsrun: ".to_owned(),
         Style::Stamped => format!(" vsrun[{}]: ", std::process::id()),
