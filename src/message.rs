@@ -144,7 +144,9 @@ impl Line {
 impl fmt::Write for Line {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let room = LINE_MAX - 1 - self.length;
-        let taken = text.len().min(room);
+        // No character is cut in two.
+        let taken =
+            (0..=text.len().min(room)).rfind(|end| text.is_char_boundary(*end)).unwrap_or(0);
         self.bytes[self.length..self.length + taken].copy_from_slice(&text.as_bytes()[..taken]);
         self.length += taken;
         if taken < text.len() { Err(fmt::Error) } else { Ok(()) }

@@ -16,8 +16,9 @@ fuzz_target!(|data: &[u8]| {
         // Rotated some times, as at restarts.
         for _ in 0..3 {
             let numbers = numbers(&listing, log);
-            let next = next_number(numbers.iter().copied());
-            match numbers.iter().max() {
+            let highest = numbers.last().copied().unwrap_or(0);
+            let next = next_number(highest, numbers.iter().copied());
+            match numbers.last() {
                 None => assert_eq!(next, 1),
                 Some(&u64::MAX) => assert!((1..next).all(|lower| numbers.contains(&lower))),
                 Some(highest) => assert_eq!(next, highest + 1),
@@ -29,12 +30,14 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// The numbers of a log's old files.
+/// The numbers of a log's old files, in rising order.
 fn numbers(listing: &HashSet<OsString>, log: Log) -> Vec<u64> {
     let ours = listing.iter().filter_map(|name| {
         let (of, number) = parse(name.as_bytes())?;
         assert_eq!(of.old_name(number).as_str(), name, "another name was taken for ours");
         (of == log).then_some(number)
     });
-    ours.collect()
+    let mut numbers: Vec<u64> = ours.collect();
+    numbers.sort_unstable();
+    numbers
 }
