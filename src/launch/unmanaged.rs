@@ -40,8 +40,9 @@ pub fn start(plan: &Plan, null: &OwnedFd) -> Result<u8, Error> {
     say(plan, &output, "starting", getpid());
     let expiry = expire(&mut output, null);
     let execute = || exec_here(&spec, output.of_server(null));
+    // What was made can be removed by whoever made it, and that is who executes without `-u`.
     let has_traces = pidfile.is_some() || plan.log_dir().is_some();
-    let refusal = if has_traces { apart(execute) } else { execute() };
+    let refusal = if has_traces && spec.identity.is_some() { apart(execute) } else { execute() };
     if let Some(expiry) = expiry {
         // Who waits for it deletes nothing then.
         let _ = write(expiry, &[0]);
