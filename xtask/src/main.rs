@@ -1,5 +1,6 @@
 //! vsrun's own chores: `cargo xtask VERB`. This file only picks the verb.
 
+mod bench;
 mod check;
 mod completions;
 mod demo;
@@ -91,6 +92,8 @@ enum Verb {
     },
     /// Run many managers with servers that crash, and see that they stay as small as they were
     Soak(soak::Settings),
+    /// Measure vsrun beside its peers, in one run
+    Bench(bench::Settings),
     /// What the managers of `soak` manage
     #[command(hide = true)]
     SoakServer,
@@ -117,6 +120,7 @@ fn main() -> ExitCode {
             package::rpm(directory.as_deref(), Checks::from_no_check(no_check))
         }
         Verb::Dist { destdir, prefix } => package::dist(&destdir, &prefix),
+        Verb::Bench(settings) => bench::run(&settings),
         Verb::Soak(settings) => soak::run(&settings),
         Verb::SoakServer => soak::serve(),
         Verb::Man { check } => man::run(Mode::from_check(check)),

@@ -1,0 +1,171 @@
+//! Output, sizes, and what grows with what.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::figures::{Figures, Table};
+use super::residents::memory;
+use super::write_program;
+
+const FLOOD: &str = "dd if=/dev/zero bs=65536 count=4096 2>/dev/null";
+const LINES: &str = "seq 1000000";
+
+/// All the tables of this file.
+pub fn tables(vsrun: &Path, scratch: &Path) -> Vec<Table> {
+    vec![
+        output(vsrun, scratch),
+        old_logs(vsrun, scratch),
+        managers(vsrun, scratch),
+        restarts(vsrun, scratch),
+    ]
+}
+
+fn output(vsrun: &Path, scratch: &Path) -> Table {
+    let title = "Output: 256 MiB to a file, a million lines to a logger that discards them";
+    let mut table = Table::new(title, &["", "ms: median (quartiles)"]);
+    let logger = scratch.join("logger");
+    // What cannot be written shows as a row without figures.
+    let _ = write_program(&logger, "#!/bin/sh\nexec cat >/dev/null\n");
+    let (own, logs) = (vsrun.display(), scratch.join("logs"));
+    let (logs, file) = (logs.display(), scratch.join("file"));
+    let lines = [
+        ("`-d`", format!("{own} -d {logs} 0h -- sh -c '{FLOOD}'")),
+        ("`cmd > file`", format!("sh -c '{FLOOD}' >{}", file.display())),
+        ("`-s`", format!("{own} -s bench -- sh -c '{LINES}'")),
+        ("`cmd \\| logger`", format!("sh -c '{LINES}' | logger")),
+    ];
+    let mut figures = [const { None::<Figures> }; 4];
+    for _ in 0..7 {
+        for ((_, line), figures) in lines.iter().zip(&mut figures) {
+            let path = std::env::var("PATH").unwrap_or_default();
+            let mut sh = Command::new("sh");
+            sh.args(["-c", line]).env("PATH", format!("{}:{path}", scratch.display()));
+            let begun = Instant::now();
+            if sh.stdin(Stdio::null()).status().is_ok_and(|status| status.success()) {
+                let figures = figures.get_or_insert_with(Figures::default);
+                figures.add(begun.elapsed().as_secs_f64() * 1e3);
+            }
+        }
+    }
+    for ((name, _), figures) in lines.iter().zip(figures) {
+        table.row(&[(*name).into(), figures.unwrap_or_default().to_string()]);
+    }
+    table
+}
+
+fn old_logs(vsrun: &Path, scratch: &Path) -> Table {
+    let mut table = Table::new(
+        "Start with old logs: `-d DIR 1d -- true`",
+        &["old logs", "ms: median (quartiles)"],
+    );
+    for count in [1, 1_000, 100_000] {
+        let logs = scratch.join(format!("old{count}"));
+        let made = fs::create_dir(&logs).and_then(|()| {
+            (1..=count).try_for_each(|n| File::create(logs.join(format!("logfile.{n}"))).map(drop))
+        });
+        let mut figures = Figures::default();
+        for _ in 0..5 {
+            let mut start = Command::new(vsrun);
+            start.arg("-d").arg(&logs).args(["1d", "--", "/bin/true"]).stdin(Stdio::null());
+            let begun = Instant::now();
+            if made.is_ok() && start.status().is_ok_and(|status| status.success()) {
+                figures.add(begun.elapsed().as_secs_f64() * 1e3);
+            }
+        }
+        table.row(&[count.to_string(), figures.to_string()]);
+    }
+    table
+}
+
+/// Managers of a server that sleeps, ended when this is dropped.
+struct Managers(Vec<std::process::Child>);
+
+impl Managers {
+    fn start(vsrun: &Path, scratch: &Path, count: usize) -> Managers {
+        let start = |number: usize| {
+            let mut vsrun = Command::new(vsrun);
+            vsrun.arg("-p").arg(scratch.join(format!("{count}-{number}.pid")));
+            vsrun.arg("-m").arg(scratch.join(format!("{count}-{number}.manager")));
+            vsrun.args(["/bin/true", "--", "/bin/sleep", "1000"]);
+            vsrun.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()
+        };
+        Managers((0..count).filter_map(start).collect())
+    }
+}
+
+impl Drop for Managers {
+    fn drop(&mut self) {
+        for manager in &self.0 {
+            // Who has ended already has no server either.
+            let _ = kill(Pid::from_raw(manager.id() as i32), Signal::SIGTERM);
+        }
+        for manager in &mut self.0 {
+            let _ = manager.wait();
+        }
+    }
+}
+
+fn managers(vsrun: &Path, scratch: &Path) -> Table {
+    let columns = [
+        "managers",
+        "private dirty of one, KiB",
+        "PSS of one, KiB",
+        "MemAvailable less, KiB for one and its server",
+    ];
+    let mut table = Table::new("Many managers", &columns);
+    for count in [1, 10, 100, 500, 1000] {
+        let before = available();
+        let managers = Managers::start(vsrun, scratch, count);
+        sleep(Duration::from_secs(3));
+        let less = before.saturating_sub(available()) / count as u64;
+        let held: Vec<_> = managers.0.iter().filter_map(|it| memory(it.id() as i32)).collect();
+        let mean =
+            |place: usize| held.iter().map(|it| it[place]).sum::<u64>() / held.len().max(1) as u64;
+        table.row(&[count.to_string(), mean(0).to_string(), mean(1).to_string(), less.to_string()]);
+    }
+    table
+}
+
+fn available() -> u64 {
+    let told = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = told.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+}
+
+fn restarts(vsrun: &Path, scratch: &Path) -> Table {
+    let columns = [
+        "restarts so far",
+        "ms for one (mean of the last thousand)",
+        "private dirty, KiB",
+        "descriptors",
+    ];
+    let mut table = Table::new("Restarts by SIGHUP", &columns);
+    let managers = Managers::start(vsrun, scratch, 2);
+    let Some(manager) = managers.0.first() else { return table };
+    let (pid, pidfile) = (manager.id() as i32, scratch.join("2-0.pid"));
+    let server = || fs::read_to_string(&pidfile).unwrap_or_default();
+    sleep(Duration::from_millis(500));
+    for thousand in 1..=10 {
+        let begun = Instant::now();
+        for _ in 0..1000 {
+            let old = server();
+            let _ = kill(Pid::from_raw(pid), Signal::SIGHUP);
+            let deadline = Instant::now() + Duration::from_secs(5);
+            while (server() == old || server().is_empty()) && Instant::now() < deadline {
+                std::thread::yield_now();
+            }
+        }
+        let each = begun.elapsed().as_secs_f64();
+        let dirty = memory(pid).map_or(0, |held| held[0]);
+        let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
+        let done = (thousand * 1000).to_string();
+        table.row(&[done, format!("{each:.2}"), dirty.to_string(), descriptors.to_string()]);
+    }
+    table
+}

@@ -1,0 +1,153 @@
+//! `cargo xtask bench`: vsrun beside its peers and a floor in C, all in one run,
+//! in turn, on one core. Nothing here is a test: what comes out is a report.
+
+mod figures;
+mod growth;
+mod peers;
+mod plot;
+mod residents;
+mod start;
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use clap::Args;
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
+
+use crate::steps::{Failure, cargo, cargo_target, root, run as step};
+use figures::Table;
+use peers::Peers;
+
+#[derive(Args)]
+pub struct Settings {
+    /// How often each start is timed
+    #[arg(long, default_value_t = 300)]
+    rounds: usize,
+    /// How often each supervisor is started; it sees four deaths each time
+    #[arg(long, default_value_t = 3)]
+    passes: usize,
+    /// For how many seconds the supervisors are watched at rest
+    #[arg(long, default_value_t = 60)]
+    rest: u64,
+    /// Keep the report and the plots in docs/bench
+    #[arg(long)]
+    write: bool,
+}
+
+/// Measures everything.
+pub fn run(settings: &Settings) -> Result<(), Failure> {
+    step(&mut cargo("build --locked --release --bin vsrun"))?;
+    let peers = Peers::provide()?;
+    let scratch = Scratch::new()?;
+    let vsrun = scratch.0.join("vsrun");
+    fs::copy(cargo_target().join("release/vsrun"), &vsrun)
+        .map_err(|error| format!("cannot copy vsrun: {error}"))?;
+    pin();
+    let mut report = vec![machine()];
+    let (tables, starts) = start::tables(&peers, &vsrun, &scratch.0, settings.rounds);
+    tell(&mut report, tables);
+    let rest = Duration::from_secs(settings.rest);
+    let (tables, returns) = residents::table(&peers, &vsrun, &scratch.0, settings.passes, rest);
+    tell(&mut report, tables);
+    tell(&mut report, vec![sizes(&peers, &vsrun)]);
+    tell(&mut report, growth::tables(&vsrun, &scratch.0));
+    if settings.write {
+        let directory = root().join("docs/bench");
+        fs::create_dir_all(&directory)
+            .and_then(|()| fs::write(directory.join("README.md"), report.join("")))
+            .map_err(|error| format!("cannot write {}: {error}", directory.display()))?;
+        let title = "start: -u nobody -p FILE -- true, ms (those below setpriv do less)";
+        plot::bars(&directory.join("start.svg"), title, &starts)?;
+        plot::bars(&directory.join("death.svg"), "a death to the new server, ms", &returns)?;
+    }
+    Ok(())
+}
+
+fn tell(report: &mut Vec<String>, tables: Vec<Table>) {
+    for table in tables {
+        println!("{table}");
+        report.push(table.to_string());
+    }
+}
+
+/// This process and all that it starts stay on one core. Where that is refused they wander.
+fn pin() {
+    let mut cores = CpuSet::new();
+    let last = std::thread::available_parallelism().map_or(1, usize::from) - 1;
+    let _ = cores.set(last).and_then(|()| sched_setaffinity(Pid::from_raw(0), &cores));
+}
+
+fn machine() -> String {
+    let told = |words: &[&str]| {
+        let output = Command::new(words[0]).args(&words[1..]).stdin(Stdio::null()).output();
+        let text = output.map(|output| output.stdout).unwrap_or_default();
+        String::from_utf8_lossy(&text).lines().next().unwrap_or("unknown").trim().to_owned()
+    };
+    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown");
+    let cores = cpu.matches("processor\t").count();
+    format!(
+        "# Beside the others\n\nMade by `cargo xtask bench --write` in one run: all of them in turn, \
+         on one core of a shared\nvirtual machine, so that ratios count and absolute times do not. \
+         {cores} cores of {}, Linux {}, {}.\n\n\
+         ![start](start.svg)\n\n![death](death.svg)\n\n",
+        model.trim_start_matches(['\t', ':', ' ']),
+        told(&["uname", "-r"]),
+        told(&["sh", "-c", ". /etc/os-release; echo \"$PRETTY_NAME\""]),
+    )
+}
+
+fn sizes(peers: &Peers, vsrun: &Path) -> Table {
+    let mut table = Table::new("Sizes", &["program", "bytes"]);
+    let names = ["daemon", "runsv", "supervise", "s6-supervise", "supervise-daemon", "tini"];
+    let names = names.into_iter().chain(["start-stop-daemon", "daemonize", "dumb-init"]);
+    let all = [("vsrun", Some(vsrun.to_owned()))].into_iter();
+    for (name, program) in all.chain(names.map(|name| (name, peers.program(name)))) {
+        let size = program.and_then(|program| fs::metadata(program).ok()).map(|about| about.len());
+        table
+            .row(&[name.into(), size.map_or("cannot be had here".into(), |size| size.to_string())]);
+    }
+    table
+}
+
+/// How many instructions callgrind counts.
+pub fn instructions_of(words: &[String], libraries: &str) -> Option<u64> {
+    let mut valgrind = Command::new("valgrind");
+    valgrind.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).args(words);
+    valgrind.env("LD_LIBRARY_PATH", libraries).stdin(Stdio::null()).stdout(Stdio::null());
+    let said = valgrind.output().ok()?.stderr;
+    let said = String::from_utf8_lossy(&said).into_owned();
+    let line = said.lines().rev().find(|line| line.contains("Collected :"))?;
+    line.rsplit(' ').next()?.parse().ok()
+}
+
+/// Writes a file that everybody may execute.
+pub fn write_program(path: &Path, text: &str) -> io::Result<()> {
+    fs::write(path, text)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
+}
+
+/// A directory that everybody may enter.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Result<Scratch, Failure> {
+        let path = std::env::temp_dir().join(format!("vsrun-bench-{}", std::process::id()));
+        fs::create_dir(&path)
+            .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o755)))
+            .map_err(|error| format!("cannot make {}: {error}", path.display()))?;
+        Ok(Scratch(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What cannot be removed is a temporary file.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
