@@ -46,6 +46,7 @@ const PACKAGES: &[&str] = &[
     "strace",
     "systemd-container",
     "util-linux",
+    "valgrind",
     "xz-utils",
     "zsh",
 ];
