@@ -178,6 +178,64 @@ fn is_traced(running: &Running<'_>) -> bool {
 }
 
 #[test]
+fn an_unprivileged_callers_other_ids_are_not_the_servers() {
+    if !require_root() || !require_program("setpriv") {
+        return;
+    }
+    let sandbox = sandbox();
+    let (vsrun, out) =
+        (sandbox.copy_of(env!("CARGO_BIN_EXE_vsrun"), "vsrun"), sandbox.open_dir("out"));
+    // As when a set-user-id program starts it.
+    let words = ["--ruid=1", "--euid=65534", "--regid=65534", "--clear-groups", "--"];
+    let start = sandbox.program("/usr/bin/setpriv").args(words).arg(vsrun).user("nobody");
+    let report = out.join("report");
+    let outcome = start.command(sandbox.probe().report(&report).exit(0)).run();
+    if outcome.code() != Some(125) {
+        outcome.expect_code(0);
+        assert_eq!(Report::wait(report).uids, Ids::all(NOBODY));
+    }
+}
+
+/// Prints what the session keyring of keyrings(7) holds that can be read.
+const KEYS: &str = "import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+KEYCTL, SEARCH, READ, SESSION = 250, 10, 11, -3
+key = libc.syscall(KEYCTL, SEARCH, SESSION, b'user', b'vsrun-test', 0)
+content = ctypes.create_string_buffer(64)
+if key > 0 and libc.syscall(KEYCTL, READ, key, content, 64) > 0:
+    print(content.value.decode())
+";
+
+/// Puts a key into a session keyring of its own, and executes the rest of its words.
+const KEEPER: &str = "import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+ADD_KEY, KEYCTL, JOIN, SESSION = 248, 250, 1, -3
+assert libc.syscall(KEYCTL, JOIN, None) > 0
+assert libc.syscall(ADD_KEY, b'user', b'vsrun-test', b'precious', 8, SESSION) > 0
+os.execv(sys.argv[1], sys.argv[1:])
+";
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_server_of_another_user_cannot_read_the_keys_of_the_callers_session() {
+    if !require_root() || !require_program("python3") {
+        return;
+    }
+    let sandbox = sandbox();
+    let read = |words: &[&str]| {
+        let keeper = sandbox.program(PYTHON).args(["-c", KEEPER]).args(words);
+        let outcome = keeper.args([PYTHON, "-c", KEYS]).run();
+        outcome.expect_code(0);
+        outcome.stdout_text()
+    };
+    assert_eq!(read(&[]), "precious\n");
+    for options in [&[][..], &["-p", "pid"]] {
+        let vsrun = [&[env!("CARGO_BIN_EXE_vsrun"), "-u", "nobody"][..], options, &["--"]].concat();
+        assert_eq!(read(&vsrun), "", "{options:?}");
+    }
+}
+
+#[test]
 fn what_the_caller_has_loaded_into_programs_is_loaded_into_vsrun_and_the_server() {
     let sandbox = sandbox();
     let report = sandbox.path("report");

@@ -3,16 +3,17 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{RenameFlags, renameat2};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use testkit::signal::{SIGHUP, SIGKILL, SIGTERM};
-use testkit::{LogDirectory, Process, Running, Sandbox, require_root, wait_for};
+use testkit::{LogDirectory, Process, Running, Sandbox, require_program, require_root, wait_for};
 
 const NOBODY: u32 = 65534;
 const CONSENT: &str = "/bin/true";
@@ -239,4 +240,103 @@ fn a_user_who_swaps_anything_for_a_managers_files_reaches_nothing_of_roots() {
     });
     assert_eq!(facts(&victim), before);
     assert!(!sandbox.path("nowhere").exists());
+}
+
+/// Opens a file with a lease on it (see fcntl(2)), says so, and gives way to nobody.
+const LESSOR: &str = "import fcntl, os, signal, sys
+signal.signal(signal.SIGIO, signal.SIG_IGN)
+file = os.open(sys.argv[1], os.O_RDONLY)
+fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+print('leased', flush=True)
+signal.pause()
+";
+
+#[test]
+fn a_lease_on_an_empty_log_keeps_no_server_from_starting() {
+    if !require_root() || !require_program("python3") {
+        return;
+    }
+    let sandbox = sandbox();
+    let logs = sandbox.dir_of("logs", NOBODY, NOBODY);
+    let log = sandbox.file("logs/logfile", "");
+    chown(&log, Some(NOBODY), Some(NOBODY)).expect("root may give a file away");
+    let lessor = sandbox.program("/usr/bin/python3").run_as(NOBODY, NOBODY, &[]);
+    let lessor = lessor.args(["-c", LESSOR]).arg(&log).spawn();
+    wait_for("the lease", || lessor.stdout() == "leased\n");
+    let start = sandbox.vsrun().user("nobody").logdir(&logs, "1");
+    start.command(["/bin/echo", "hello"]).run().expect_code(0);
+    assert_eq!(LogDirectory::at(&logs).server(), "hello\n");
+}
+
+/// A link of root's can be moved into a sticky directory by whoever owns the directory it was in.
+#[test]
+fn a_link_of_roots_that_a_user_moved_into_a_shared_directory_is_not_followed() {
+    if !require_root() {
+        return;
+    }
+    let sandbox = sandbox();
+    let victims = sandbox.dir("victims");
+    let home = sandbox.dir_of("home", NOBODY, NOBODY);
+    // As root may have made it for the user's convenience.
+    let link = sandbox.link("home/link", &victims);
+    let shared = sandbox.open_dir("shared");
+    let mv = sandbox.program("/bin/mv").run_as(NOBODY, NOBODY, &[]);
+    mv.args([&link, &shared.join("logs")]).run().expect_code(0);
+    assert!(fs::read_dir(home).expect("a directory").next().is_none());
+    let start = sandbox.vsrun().user("nobody").logdir("shared/logs", "1");
+    start.command(["/bin/echo", "pwned"]).run().expect_code(125);
+    assert!(LogDirectory::at(victims).names().is_empty());
+}
+
+/// In a container every vsrun has the same id, and one may have been killed at any moment.
+#[test]
+fn what_a_killed_vsrun_of_the_same_id_has_left_beside_keeps_no_log_directory_from_being_made() {
+    if !require_root() {
+        return;
+    }
+    let sandbox = sandbox();
+    sandbox.dir("var");
+    sandbox.dir("var/.vsrun-1");
+    let start = sandbox.vsrun().pid_namespace().logdir("var/logs", "1");
+    let _running = start.command(sandbox.probe().append(open(&sandbox)).out("hello")).spawn();
+    wait_for("the server", || LogDirectory::at(sandbox.path("var/logs")).server() == "hello\n");
+}
+
+/// Tells whether a process holds a record lock on a file (see proc(5)).
+fn holds_lock(process: Process, file: &Path) -> bool {
+    let inode = fs::metadata(file).map(|about| about.ino()).unwrap_or_default();
+    let locks = fs::read_to_string("/proc/locks").expect("a /proc");
+    let (pid, inode) = (format!(" {} ", process.pid()), format!(":{inode} "));
+    locks.lines().any(|lock| lock.contains(&pid) && lock.contains(&inode))
+}
+
+/// A record lock is lost when any descriptor of its file is closed (see fcntl(2)), so that a second
+/// name of the lock must not be opened. Where `fs.protected_hardlinks` is 0 every user can make one.
+#[test]
+fn a_second_name_of_the_lock_in_the_place_of_the_pidfile_does_not_end_the_lock() {
+    if !require_root() {
+        return;
+    }
+    for _ in 0..60 {
+        let sandbox = sandbox();
+        let (pidfile, lock) = (sandbox.dir("run").join("pid"), sandbox.path("manager.lock"));
+        let start = sandbox.vsrun().pidfile(&pidfile).manager("manager", CONSENT);
+        let start = start.command(sandbox.probe().append(sandbox.path("starts")));
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    let _ = fs::hard_link(&lock, &pidfile);
+                }
+            });
+            let manager = start.spawn();
+            let up = || !sandbox.lines("starts").is_empty();
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while !up() && manager.process().exists() && Instant::now() < deadline {
+                thread::sleep(Duration::from_millis(1));
+            }
+            is_over.store(true, Ordering::Relaxed);
+            assert!(!up() || holds_lock(manager.process(), &lock), "the manager has no lock");
+        });
+    }
 }
