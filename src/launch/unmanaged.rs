@@ -76,9 +76,10 @@ fn expire(output: &mut Output, null: &OwnedFd) -> Option<OwnedFd> {
     Some(expiry)
 }
 
-/// Executes in a thread of its own, which may give up the root and the privilege that it takes to
-/// remove what was made: the caller keeps them, should the exec fail. One that succeeds ends the
-/// caller, and the thread becomes the process (execve(2)).
+/// Executes in a thread of its own, which gives up the privilege that it takes to remove what was
+/// made: the caller keeps it, should the exec fail. The root is changed for both; what is removed is
+/// reached by descriptors. An exec that succeeds ends the caller, and the thread becomes the process
+/// (execve(2)). Nothing may fork from here on.
 fn apart(execute: impl FnOnce() -> Refusal + Send) -> Refusal {
     thread::scope(|scope| match thread::Builder::new().spawn_scoped(scope, execute) {
         Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),

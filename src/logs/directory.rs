@@ -118,11 +118,15 @@ impl LogDirectory {
                         return Ok(file);
                     }
                 },
-                Some(entry) if self.is_usable(&entry) => {
-                    if let Some(file) = self.open_empty(name)? {
-                        return Ok(file);
+                Some(entry) if self.is_usable(&entry) => match self.open_empty(name) {
+                    // Somebody has a lease on it (F_SETLEASE in fcntl(2)).
+                    Err(Errno::EAGAIN) => self.put_aside(log)?,
+                    opened => {
+                        if let Some(file) = opened? {
+                            return Ok(file);
+                        }
                     }
-                }
+                },
                 Some(_) => self.put_aside(log)?,
             }
         }

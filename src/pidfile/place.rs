@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 use nix::unistd::{Gid, Uid};
 
-use crate::sys::directory::{Directory, Owner, is_regular, is_same, kind};
+use crate::sys::directory::{Directory, Owner, is_regular, is_same, kind, try_names};
 use crate::sys::fds;
 
 /// The largest file that is put back as it was, in bytes.
@@ -90,14 +90,15 @@ impl Place {
             let content = self.directory.target(&self.name).ok()?.into_vec();
             return Some(Replaced { about, content });
         }
-        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
-        let file = self.directory.open_file(&self.name, flags, Mode::empty()).ok()?;
-        // Of the file that is read, whatever stands there by now.
+        // First a descriptor that opens nothing: closing any other one of the manager's lock file,
+        // which may stand here under a second name, would drop the lock (see fcntl(2)).
+        let file = self.directory.open_file(&self.name, OFlag::O_PATH, Mode::empty()).ok()?;
         let about = fstat(&file).ok()?;
         let is_small = u64::try_from(about.st_size).ok()? <= REPLACED_MAX;
         if !is_regular(&about) || about.st_nlink != 1 || !is_small {
             return None;
         }
+        let file = fds::reopen(file.as_fd(), OFlag::O_RDONLY | OFlag::O_NONBLOCK).ok()?;
         let mut content = Vec::new();
         File::from(file).take(REPLACED_MAX).read_to_end(&mut content).ok()?;
         Some(Replaced { about, content })
@@ -138,16 +139,10 @@ impl Place {
         fstat(&file)
     }
 
-    /// Creates a file under a name that nothing else has. What stands there already may be
-    /// somebody else's, or left by a machine that lost its power.
     fn create_beside(&self, owner: Option<Owner>, mode: u32) -> Result<(OsString, OwnedFd), Errno> {
-        let mut attempt = 0;
-        loop {
-            let name = OsString::from(format!(".vsrun-{}-{attempt}", std::process::id()));
-            match self.directory.create(&name, owner, mode) {
-                Err(Errno::EEXIST) if attempt < 100 => attempt += 1,
-                outcome => return outcome.map(|(file, _)| (name, file)),
-            }
-        }
+        try_names(|name| {
+            let (file, _) = self.directory.create(name, owner, mode)?;
+            Ok((name.to_owned(), file))
+        })
     }
 }

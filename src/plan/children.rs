@@ -95,9 +95,12 @@ impl Plan {
                 _ => path(&spec.work_dir),
             },
             Stage::Announce => self.pidfile.clone().unwrap_or_default().into(),
-            Stage::Groups | Stage::Group | Stage::User | Stage::Capabilities | Stage::Proof => {
-                self.user.as_ref().map(|user| user.name.clone()).unwrap_or_default()
-            }
+            Stage::Keyring
+            | Stage::Groups
+            | Stage::Group
+            | Stage::User
+            | Stage::Capabilities
+            | Stage::Proof => self.user.as_ref().map(|user| user.name.clone()).unwrap_or_default(),
             Stage::Channel | Stage::Fork | Stage::Session | Stage::Streams => OsString::new(),
         };
         Error::Cannot { doing: stage.doing(), object, reason }

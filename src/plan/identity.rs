@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use nix::errno::Errno;
-use nix::unistd::{self, Gid, Group, Uid, getegid, geteuid, getgrouplist};
+use nix::unistd::{self, Gid, Group, Uid, getegid, geteuid, getgrouplist, getresgid, getresuid};
 
 use crate::error::Error;
 use crate::sys::directory::Owner;
@@ -93,7 +93,10 @@ impl User {
 
     /// The user, if this process may become it; with nothing to change where it already is.
     fn permitted(self) -> Option<User> {
-        let is_self = self.owner == Owner { uid: geteuid(), gid: getegid() };
+        let Owner { uid, gid } = self.owner;
+        // The real and the saved ids too: a server could take them on.
+        let is_self = getresuid().is_ok_and(|ids| [ids.real, ids.effective, ids.saved] == [uid; 3])
+            && getresgid().is_ok_and(|ids| [ids.real, ids.effective, ids.saved] == [gid; 3]);
         if is_privileged() && !groups_are_fixed() {
             Some(self)
         } else {

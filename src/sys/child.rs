@@ -105,12 +105,13 @@ pub(super) fn become_child(spec: &ChildSpec, handles: Handles<'_>) -> Result<(),
 fn is_inside_root() -> bool {
     let mut path = [0_u8; libc::PATH_MAX as usize];
     let (start, size) = (path.as_mut_ptr(), path.len());
-    // SAFETY: the buffer has that size and outlives the call.
-    unsafe { libc::syscall(libc::SYS_getcwd, start, size) > 0 && path[0] == b'/' }
+    // SAFETY: the kernel writes at most `size` bytes, to a buffer of that size.
+    let length = unsafe { libc::syscall(libc::SYS_getcwd, start, size) };
+    length > 0 && path[0] == b'/'
 }
 
 /// dup2(2) takes close-on-exec away, the two numbers being different.
 fn place(stream: BorrowedFd<'_>, number: RawFd) -> Result<(), Refusal> {
-    // SAFETY: descriptors 0 to 2 are open and belong to the streams.
+    // SAFETY: nothing that anybody owns has a number below 3 (see `fds::null`).
     checked(Stage::Streams, unsafe { libc::dup2(stream.as_raw_fd(), number) })
 }

@@ -250,9 +250,9 @@ fn steps_of(path: &Path) -> VecDeque<OsString> {
 /// A link is followed if only root and the caller could have put it into its directory.
 fn is_trusted(directory: &FileStat, link: &FileStat) -> bool {
     let ours = |uid| uid == 0 || uid == geteuid().as_raw();
+    // Where others may write they may also have moved a link there, sticky or not.
     let others_may_write = directory.st_mode & (libc::S_IWGRP | libc::S_IWOTH) != 0;
-    let sticky = directory.st_mode & libc::S_ISVTX != 0;
-    ours(directory.st_uid) && ours(link.st_uid) && (sticky || !others_may_write)
+    ours(directory.st_uid) && ours(link.st_uid) && !others_may_write
 }
 
 /// Makes a directory, beside its place until it is complete. EEXIST if somebody else has made one
@@ -263,10 +263,12 @@ fn make(
     owner: Option<Owner>,
     mode: u32,
 ) -> Result<(OwnedFd, Made), Errno> {
-    let beside = OsString::from(format!(".vsrun-{}", std::process::id()));
     // Before anything is made: to take it away again must not need a descriptor.
-    let mut new = Made { parent: reopen(parent, OFlag::O_PATH)?, name: beside };
-    mkdirat(parent, new.name.as_os_str(), Mode::from_bits_truncate(first_mode(owner, mode)))?;
+    let mut new = Made { parent: reopen(parent, OFlag::O_PATH)?, name: OsString::new() };
+    try_names(|beside| {
+        new.name = beside.to_owned();
+        mkdirat(parent, beside, Mode::from_bits_truncate(first_mode(owner, mode)))
+    })?;
     let complete = complete(parent, &new.name, owner, mode).and_then(|directory| {
         move_new(parent, &new.name, name)?;
         Ok(directory)
@@ -279,6 +281,19 @@ fn make(
         Err(reason) => {
             remove_made(&[new]);
             Err(reason)
+        }
+    }
+}
+
+/// Makes something under a name that nothing else has: what is there already may be somebody
+/// else's, or left by a vsrun of the same id that was killed.
+pub fn try_names<T>(mut make: impl FnMut(&OsStr) -> Result<T, Errno>) -> Result<T, Errno> {
+    let mut attempt = 0;
+    loop {
+        let name = OsString::from(format!(".vsrun-{}-{attempt}", std::process::id()));
+        match make(&name) {
+            Err(Errno::EEXIST) if attempt < 100 => attempt += 1,
+            made => return made,
         }
     }
 }

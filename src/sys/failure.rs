@@ -23,6 +23,8 @@ pub enum Stage {
     Root,
     /// Changing the working directory.
     WorkDir,
+    /// Leaving the caller's session keyring.
+    Keyring,
     /// Setting the supplementary groups.
     Groups,
     /// Setting the group.
@@ -38,7 +40,7 @@ pub enum Stage {
 }
 
 /// Every stage in its place, and what is being done then, to stand between "cannot" and an object.
-const STAGES: [(Stage, &str); 13] = [
+const STAGES: [(Stage, &str); 14] = [
     (Stage::Channel, "open a channel"),
     (Stage::Fork, "fork"),
     (Stage::Announce, "write pidfile"),
@@ -46,6 +48,7 @@ const STAGES: [(Stage, &str); 13] = [
     (Stage::Streams, "place the standard streams"),
     (Stage::Root, "change root to"),
     (Stage::WorkDir, "change directory to"),
+    (Stage::Keyring, "leave the caller's keyring for user"),
     (Stage::Groups, "set the groups of user"),
     (Stage::Group, "set the group of user"),
     (Stage::User, "change to user"),

@@ -17,7 +17,8 @@ use super::directory;
 /// The size asked for a pipe to logger, in bytes: the default of fs.pipe-max-size (pipe(7)).
 const PIPE_SIZE: i32 = 1 << 20;
 
-/// Closes every descriptor above 2 that was inherited.
+/// Closes every descriptor above 2, whoever owns it: only for the first instruction, when all of
+/// them are inherited.
 pub fn close_inherited() {
     if close_range(0) {
         return;
@@ -26,7 +27,8 @@ pub fn close_inherited() {
     let listed = listed().unwrap_or_default();
     let all = if listed.is_empty() { 3..soft_limit() } else { 0..0 };
     for fd in listed.into_iter().chain(all) {
-        // SAFETY: as above; a number that is not open is refused with EBADF.
+        // SAFETY: nothing has been opened yet that anybody here owns; a number that is not open is
+        // refused with EBADF.
         unsafe { libc::close(fd) };
     }
 }
@@ -51,8 +53,10 @@ pub(super) fn close_all_on_exec() {
 
 /// Deals with every descriptor above 2; whether the kernel can (see close_range(2)).
 fn close_range(flags: libc::c_uint) -> bool {
-    // SAFETY: it is called with 0 only before anything has been opened that anybody here owns.
-    unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, flags) == 0 }
+    // SAFETY: it is called with 0 only before anything has been opened that anybody here owns, and
+    // CLOSE_RANGE_CLOEXEC closes nothing.
+    let closed = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, flags) };
+    closed == 0
 }
 
 /// Opens `/dev/null` for reading and writing: first on each of descriptors 0 to 2 that is closed,
@@ -75,7 +79,8 @@ pub fn errno(error: std::io::Error) -> Errno {
 
 /// Standard error, which is open from start to end.
 pub fn standard_error() -> BorrowedFd<'static> {
-    // SAFETY: descriptor 2 is never closed, only replaced.
+    // SAFETY: descriptor 2 is filled at the first instruction, replaced, and never closed. Without
+    // a null device to fill it, a write to it is refused.
     unsafe { BorrowedFd::borrow_raw(libc::STDERR_FILENO) }
 }
 
@@ -93,10 +98,15 @@ pub fn large_pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
 /// copy.
 pub fn impatient(fd: BorrowedFd<'_>) -> std::io::Result<OwnedFd> {
     let waits = matches!(kind(fd), Some(SFlag::S_IFIFO | SFlag::S_IFCHR));
-    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
-    let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-    let opened = if waits { open(path.as_str(), flags, Mode::empty()).ok() } else { None };
+    let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let opened = if waits { reopen(fd, flags).ok() } else { None };
     opened.map_or_else(|| fd.try_clone_to_owned(), Ok)
+}
+
+/// Opens what `fd` leads to once more, by `/proc`.
+pub fn reopen(fd: BorrowedFd<'_>, flags: OFlag) -> Result<OwnedFd, Errno> {
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    open(path.as_str(), flags | OFlag::O_CLOEXEC, Mode::empty())
 }
 
 /// Writes without waiting, if that is possible; how much was written.

@@ -11,7 +11,7 @@ use super::{fds, signals};
 
 /// Forks. Only for processes with one thread, so that the child may go on like its parent.
 pub fn fork() -> Result<ForkResult, Errno> {
-    // SAFETY: there is one thread, so no lock can be held by another one.
+    // SAFETY: vsrun has one thread wherever it forks; the second one does nothing but execute.
     unsafe { nix::unistd::fork() }
 }
 
@@ -20,7 +20,8 @@ pub fn fork() -> Result<ForkResult, Errno> {
 /// clone(2) on a child without a termination signal; an exec makes it a child like any other). It
 /// may do nothing but make system calls.
 pub(super) fn fork_apart() -> Result<ForkResult, Errno> {
-    // SAFETY: without flags and without a stack clone(2) is fork(2), on every architecture.
+    // SAFETY: this is a copy of the process, as by fork(2). The order of the arguments differs
+    // between architectures, but all are zero. The C library is not told, and not used.
     match Errno::result(unsafe { libc::syscall(libc::SYS_clone, 0, 0, 0, 0, 0) })? {
         0 => Ok(ForkResult::Child),
         child => Ok(ForkResult::Parent { child: Pid::from_raw(child as libc::pid_t) }),

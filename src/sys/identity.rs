@@ -54,9 +54,10 @@ const SAME: libc::c_long = -1;
 /// Async-signal-safe.
 pub(super) fn assume(identity: &Identity) -> Result<(), Refusal> {
     let (uid, gid) = (identity.uid.as_raw(), identity.gid.as_raw());
-    // `Gid` is a transparent wrapper of gid_t.
     let (count, groups) = (identity.groups.len(), identity.groups.as_ptr());
-    // SAFETY: the array has `count` ids and outlives the call.
+    leave_keyring()?;
+    // SAFETY: the array has `count` ids (`Gid` is a transparent wrapper of gid_t) and outlives the
+    // call.
     checked(Stage::Groups, unsafe { libc::syscall(SETGROUPS, count, groups) })?;
     // SAFETY: no memory is passed.
     checked(Stage::Group, unsafe { libc::syscall(SETRESGID, gid, gid, gid) })?;
@@ -71,6 +72,21 @@ pub(super) fn assume(identity: &Identity) -> Result<(), Refusal> {
     // SAFETY: header and data have the layout of version 3 and outlive the call.
     checked(Stage::Capabilities, unsafe { libc::syscall(libc::SYS_capset, header, none) })?;
     prove(uid, gid)
+}
+
+/// Leaves the caller's session keyring for a new one: whoever has inherited one may read its keys,
+/// whoever he is by then (see keyrings(7)).
+fn leave_keyring() -> Result<(), Refusal> {
+    const JOIN_SESSION_KEYRING: libc::c_long = 1;
+    let unnamed = std::ptr::null::<libc::c_char>();
+    // SAFETY: a keyring without a name needs no memory.
+    let joined = unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, unnamed) };
+    match checked(Stage::Keyring, joined) {
+        // A kernel without keys has none to be read; a container that forbids the call forbids
+        // reading them.
+        Err(Refusal { reason: Errno::ENOSYS | Errno::EPERM | Errno::EACCES, .. }) => Ok(()),
+        left => left,
+    }
 }
 
 fn prove(uid: libc::uid_t, gid: libc::gid_t) -> Result<(), Refusal> {
