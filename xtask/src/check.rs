@@ -4,6 +4,7 @@
 use std::process::Stdio;
 
 use crate::completions;
+use crate::faults;
 use crate::fuzz::{self, cargo_for_fuzzing};
 use crate::generated::Mode;
 use crate::man;
@@ -27,6 +28,7 @@ pub fn run() -> Result<(), Failure> {
     note(completions::run(Mode::Check));
     note(soak::run(&soak::Settings::short()));
     note(fuzzing());
+    note(refused_calls());
     note(deny());
     note(advisories());
     if failures.is_empty() {
@@ -42,6 +44,15 @@ fn fuzzing() -> Result<(), Failure> {
     step(cargo("fmt --check").args(["--manifest-path", fuzz::MANIFEST]))?;
     fuzz::run(&fuzz::Job::Runs(fuzz::RUNS), &[])?;
     step(cargo_for_fuzzing("clippy", &fuzz::host()?).args(["--", "-D", "warnings"]))
+}
+
+/// Lets a sample of vsrun's calls fail, or says that none did.
+fn refused_calls() -> Result<(), Failure> {
+    if let Some(why) = faults::hindrance() {
+        println!("xtask: faults: not checked: {why}");
+        return Ok(());
+    }
+    faults::run(&faults::Options::sample())
 }
 
 fn deny() -> Result<(), Failure> {

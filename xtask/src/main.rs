@@ -5,6 +5,7 @@ mod check;
 mod completions;
 mod demo;
 mod document;
+mod faults;
 mod fuzz;
 mod generated;
 mod man;
@@ -57,6 +58,8 @@ enum Verb {
         /// The targets, instead of all
         targets: Vec<String>,
     },
+    /// Let every system call of vsrun fail once, as root
+    Faults(faults::Options),
     /// Make man/vsrun.8 from man/vsrun.8.in and the options' definition
     Man {
         /// Write nothing; fail if the committed page is out of date
@@ -113,6 +116,7 @@ fn main() -> ExitCode {
         Verb::Fuzz { runs, seconds, input, merge, targets } => {
             fuzz::run(&fuzz::Job::of(runs, seconds, input, merge), &targets)
         }
+        Verb::Faults(options) => faults::run(&options),
         Verb::Deb { directory, no_check } => {
             package::deb(directory.as_deref(), Checks::from_no_check(no_check))
         }

@@ -1,0 +1,65 @@
+//! One process under the tracer: what is kept of it, and what is read from it.
+
+use std::collections::HashMap;
+use std::fs;
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::ptrace;
+use nix::unistd::Pid;
+
+/// One of vsrun's own processes, or one of its threads.
+pub struct Tracee {
+    pub process: String,
+    pub forked: u32,
+    pub counts: HashMap<String, u32>,
+    pub counting: bool,
+    /// What the call that is being made is to return.
+    pub pending: Option<Change>,
+}
+
+/// Where the program begins, and what stands there when no breakpoint does.
+pub struct Breakpoint {
+    pub address: u64,
+    pub word: i64,
+}
+
+/// What is changed of a call when it returns.
+pub enum Change {
+    Fail(Errno),
+    /// The first argument, which a call leaves as it is.
+    PutBack(u64),
+}
+
+impl Tracee {
+    pub fn new(process: String, counting: bool) -> Tracee {
+        Tracee { process, forked: 0, counts: HashMap::new(), counting, pending: None }
+    }
+}
+
+impl Breakpoint {
+    /// Puts a breakpoint at the entry point of a program that has just been executed.
+    pub fn set(pid: Pid) -> Option<Breakpoint> {
+        const INT3: i64 = 0xcc;
+        let vector = fs::read(format!("/proc/{pid}/auxv")).ok()?;
+        let number = |bytes: &[u8]| bytes.try_into().ok().map(u64::from_ne_bytes);
+        let mut entries = vector.chunks_exact(16).map(|entry| entry.split_at(8));
+        let (_, address) = entries.find(|(kind, _)| number(kind) == Some(libc::AT_ENTRY))?;
+        let address = number(address)?;
+        let word = ptrace::read(pid, address as *mut _).ok()?;
+        ptrace::write(pid, address as *mut _, word & !0xff | INT3).ok()?;
+        Some(Breakpoint { address, word })
+    }
+}
+
+/// Whether a descriptor is a pipe, a socket or the like: there is no disk that could be lacking.
+pub fn leads_to_memory(pid: Pid, descriptor: u64) -> bool {
+    let link = fs::read_link(format!("/proc/{pid}/fd/{descriptor}"));
+    link.is_ok_and(|link| link.is_relative())
+}
+
+/// What a process was executed with.
+pub fn command_line(pid: Pid) -> String {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&line).replace('\0', " ")
+}
