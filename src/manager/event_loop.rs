@@ -42,8 +42,9 @@ impl Manager<'_> {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let deadlines = [self.machine.deadline(), self.output.deadline(), self.next_review];
-        deadlines.into_iter().flatten().min()
+        let own = [self.untold, self.next_review];
+        let deadlines = [self.machine.deadline(), self.output.deadline()].into_iter().chain(own);
+        deadlines.flatten().min()
     }
 
     /// The one place where a manager waits: for signals, and for children to execute.
@@ -130,8 +131,8 @@ impl Manager<'_> {
 
     fn hear(&mut self, signal: i32) {
         match signal {
-            libc::SIGTERM | libc::SIGINT | libc::SIGQUIT => self.ask(Then::Exit),
-            libc::SIGHUP => self.ask(Then::Restart),
+            libc::SIGTERM | libc::SIGINT | libc::SIGQUIT => self.feed(Event::Asked(Then::Exit)),
+            libc::SIGHUP => self.feed(Event::Asked(Then::Restart)),
             // A process that is not the server yet would die of what the server understands.
             libc::SIGUSR1 | libc::SIGUSR2 | libc::SIGWINCH
                 if self.machine.state() != State::Starting =>
@@ -142,12 +143,13 @@ impl Manager<'_> {
         }
     }
 
-    /// A request; one that is repeated tells the server what it could not be told before.
-    fn ask(&mut self, then: Then) {
-        let again = std::mem::take(&mut self.untold);
-        self.feed(Event::Asked(then));
-        if again && matches!(self.machine.state(), State::Stopping(_)) {
-            self.stop_server();
+    /// Tells the server once more to end, what came of it the first time being told already.
+    fn stop_again(&mut self, now: Instant) {
+        let is_due = self.untold.is_some_and(|due| due <= now);
+        if is_due {
+            let untold = matches!(self.machine.state(), State::Stopping(_))
+                && self.server.signal(libc::SIGTERM).is_err();
+            self.untold = untold.then(|| now + policy::STOP_AGAIN);
         }
     }
 
@@ -156,6 +158,7 @@ impl Manager<'_> {
         if self.machine.deadline().is_some_and(|deadline| deadline <= now) {
             self.feed(Event::TimePassed);
         }
+        self.stop_again(now);
         self.tend_logger(now);
         if self.next_review.is_some_and(|due| due <= now) {
             self.next_review = Some(now + REVIEW);

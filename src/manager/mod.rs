@@ -44,8 +44,8 @@ struct Manager<'a> {
     null: OwnedFd,
     command: OsString,
     next_review: Option<Instant>,
-    /// The server was to be told to end, and could not be.
-    untold: bool,
+    /// The server was to be told to end and could not be: when that is tried again.
+    untold: Option<Instant>,
     /// What is to be called when the server has been executed for the first time.
     up: Option<&'a mut dyn FnMut()>,
 }
@@ -81,7 +81,7 @@ pub fn run<'a>(
         inbox: Inbox::open().map_err(|reason| Error::cannot("open a signalfd", "", reason))?,
         null,
         output,
-        untold: false,
+        untold: None,
         up: Some(up),
     };
     if let Err(failed) = manager.server.start(&manager.null, &manager.output) {
@@ -132,14 +132,14 @@ impl Manager<'_> {
 
     fn stop_server(&mut self) {
         self.messages.say(&"asking the server to end");
-        self.untold = !self.signal_server(libc::SIGTERM);
+        let sent = self.server.signal(libc::SIGTERM);
+        self.untold = sent.err().map(|_| Instant::now() + policy::STOP_AGAIN);
+        self.note("signal the server", "", sent);
     }
 
-    /// Sends the server a signal; whether that could be done.
-    fn signal_server(&mut self, signal: i32) -> bool {
+    fn signal_server(&mut self, signal: i32) {
         let sent = self.server.signal(signal);
         self.note("signal the server", "", sent);
-        sent.is_ok()
     }
 
     /// Lets a process go that is to become the server; what kept it from going.

@@ -13,6 +13,8 @@ use crate::sys::wait::Exit;
 pub const SETTLING: Duration = Duration::from_millis(100);
 /// After so long the manager says that a server ignores SIGTERM.
 pub const STOP_NOTICE: Duration = Duration::from_secs(10);
+/// After so long a SIGTERM that could not be sent is sent again.
+pub const STOP_AGAIN: Duration = Duration::from_secs(1);
 /// After so long the manager says that a handler is still running.
 pub const HANDLER_NOTICE: Duration = Duration::from_secs(60);
 /// After so long a handler that was told to end is killed.

@@ -7,6 +7,7 @@ use crate::completions;
 use crate::faults;
 use crate::fuzz::{self, cargo_for_fuzzing};
 use crate::generated::Mode;
+use crate::guard;
 use crate::man;
 use crate::soak;
 use crate::steps::{Failure, cargo, run as step};
@@ -26,6 +27,7 @@ pub fn run() -> Result<(), Failure> {
     note(step(doc.env("RUSTDOCFLAGS", "-Dwarnings")));
     note(man::run(Mode::Check));
     note(completions::run(Mode::Check));
+    note(guard::run(false));
     note(soak::run(&soak::Settings::short()));
     note(fuzzing());
     note(refused_calls());

@@ -8,6 +8,7 @@ mod document;
 mod faults;
 mod fuzz;
 mod generated;
+mod guard;
 mod man;
 mod package;
 mod soak;
@@ -97,6 +98,12 @@ enum Verb {
     Soak(soak::Settings),
     /// Measure vsrun beside its peers, in one run
     Bench(bench::Settings),
+    /// See that a start and a manager at rest take no more than before
+    Guard {
+        /// Write new ceilings, five percent above what is measured
+        #[arg(long)]
+        write: bool,
+    },
     /// What the managers of `soak` manage
     #[command(hide = true)]
     SoakServer,
@@ -124,6 +131,7 @@ fn main() -> ExitCode {
             package::rpm(directory.as_deref(), Checks::from_no_check(no_check))
         }
         Verb::Dist { destdir, prefix } => package::dist(&destdir, &prefix),
+        Verb::Guard { write } => guard::run(write),
         Verb::Bench(settings) => bench::run(&settings),
         Verb::Soak(settings) => soak::run(&settings),
         Verb::SoakServer => soak::serve(),

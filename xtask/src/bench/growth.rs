@@ -119,7 +119,7 @@ fn managers(vsrun: &Path, scratch: &Path) -> Table {
         "MemAvailable less, KiB for one and its server",
     ];
     let mut table = Table::new("Many managers", &columns);
-    for count in [1, 10, 100, 500, 1000] {
+    for count in [10, 100, 500, 1000] {
         let before = available();
         let managers = Managers::start(vsrun, scratch, count);
         sleep(Duration::from_secs(3));
@@ -162,6 +162,8 @@ fn restarts(vsrun: &Path, scratch: &Path) -> Table {
             }
         }
         let each = begun.elapsed().as_secs_f64();
+        // Until the server has been executed, its pages are the manager's too.
+        sleep(Duration::from_millis(200));
         let dirty = memory(pid).map_or(0, |held| held[0]);
         let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
         let done = (thousand * 1000).to_string();

@@ -22,6 +22,7 @@ use nix::unistd::Pid;
 use crate::steps::{Failure, cargo, cargo_target, root, run as step};
 use figures::Table;
 use peers::Peers;
+pub use residents::memory;
 
 #[derive(Args)]
 pub struct Settings {
@@ -43,10 +44,12 @@ pub struct Settings {
 pub fn run(settings: &Settings) -> Result<(), Failure> {
     step(&mut cargo("build --locked --release --bin vsrun"))?;
     let peers = Peers::provide()?;
-    let scratch = Scratch::new()?;
+    let scratch = Scratch::new("bench")?;
     let vsrun = scratch.0.join("vsrun");
     fs::copy(cargo_target().join("release/vsrun"), &vsrun)
         .map_err(|error| format!("cannot copy vsrun: {error}"))?;
+    // Pages of a file that has just been written would count as dirty.
+    nix::unistd::sync();
     pin();
     let mut report = vec![machine()];
     let (tables, starts) = start::tables(&peers, &vsrun, &scratch.0, settings.rounds);
@@ -115,9 +118,20 @@ fn sizes(peers: &Peers, vsrun: &Path) -> Table {
     table
 }
 
+/// What a program that is counted finds in its environment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Environment {
+    Inherited,
+    Empty,
+}
+
 /// How many instructions callgrind counts.
-pub fn instructions_of(words: &[String], libraries: &str) -> Option<u64> {
+pub fn instructions_of(words: &[String], libraries: &str, environment: Environment) -> Option<u64> {
     let mut valgrind = Command::new("valgrind");
+    if environment == Environment::Empty {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        valgrind.env_clear().env("PATH", path);
+    }
     valgrind.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).args(words);
     valgrind.env("LD_LIBRARY_PATH", libraries).stdin(Stdio::null()).stdout(Stdio::null());
     let said = valgrind.output().ok()?.stderr;
@@ -133,11 +147,12 @@ pub fn write_program(path: &Path, text: &str) -> io::Result<()> {
 }
 
 /// A directory that everybody may enter.
-struct Scratch(PathBuf);
+pub struct Scratch(pub PathBuf);
 
 impl Scratch {
-    fn new() -> Result<Scratch, Failure> {
-        let path = std::env::temp_dir().join(format!("vsrun-bench-{}", std::process::id()));
+    /// Makes one.
+    pub fn new(purpose: &str) -> Result<Scratch, Failure> {
+        let path = std::env::temp_dir().join(format!("vsrun-{purpose}-{}", std::process::id()));
         fs::create_dir(&path)
             .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o755)))
             .map_err(|error| format!("cannot make {}: {error}", path.display()))?;

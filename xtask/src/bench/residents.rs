@@ -49,6 +49,8 @@ pub fn table(
         }
         if pass == 0 {
             sleep(UP);
+            // What the servers' copies have dirtied is not the supervisors'.
+            nix::unistd::sync();
             watch(&residents, rest, &mut results);
         }
         for mut it in residents {

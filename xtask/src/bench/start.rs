@@ -159,6 +159,8 @@ fn instructions(it: &Contender, peers: &Peers, scratch: &Path) -> String {
         _ => word.clone(),
     };
     let words: Vec<String> = it.words.iter().map(replaced).collect();
-    let counted = made.ok().and_then(|()| super::instructions_of(&words, &peers.libraries()));
+    let counted = made.ok().and_then(|()| {
+        super::instructions_of(&words, &peers.libraries(), super::Environment::Inherited)
+    });
     counted.map_or("cannot be had here".into(), |number| number.to_string())
 }

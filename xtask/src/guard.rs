@@ -1,0 +1,114 @@
+//! The figures that must not grow unnoticed: what a start and a manager at rest
+//! take, each beside its ceiling. Only what can be repeated is measured here.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::bench::{Environment, Scratch, instructions_of, memory, write_program};
+use crate::steps::{Failure, cargo, cargo_target, root, run as step};
+
+const CEILINGS: &str = "xtask/ceilings";
+/// The room above a figure when ceilings are written, in percent.
+const ROOM: u64 = 5;
+
+/// Measures, and compares with the ceilings or writes new ones.
+pub fn run(write: bool) -> Result<(), Failure> {
+    step(&mut cargo("build --locked --release --bin vsrun"))?;
+    let scratch = Scratch::new("guard")?;
+    let vsrun = scratch.0.join("vsrun");
+    fs::copy(cargo_target().join("release/vsrun"), &vsrun)
+        .map_err(|error| format!("cannot copy vsrun: {error}"))?;
+    // Pages of a file that has just been written would count as dirty.
+    nix::unistd::sync();
+    let figures = [
+        ("bytes", fs::metadata(&vsrun).ok().map(|about| about.len())),
+        ("instructions-of-a-start", instructions(&vsrun, &scratch.0)),
+        ("system-calls-of-a-start", calls(&vsrun, &scratch.0)),
+        // The stack lies across one page more or less from run to run.
+        ("private-dirty-kib-of-a-manager", (0..5).filter_map(|_| dirty(&vsrun, &scratch.0)).min()),
+    ];
+    if write {
+        let lines = figures.iter().filter_map(|(name, figure)| {
+            Some(format!("{name} {}\n", (*figure)? * (100 + ROOM) / 100))
+        });
+        return fs::write(root().join(CEILINGS), lines.collect::<String>())
+            .map_err(|error| format!("cannot write {CEILINGS}: {error}").into());
+    }
+    compare(&figures)
+}
+
+fn compare(figures: &[(&str, Option<u64>)]) -> Result<(), Failure> {
+    let ceilings = fs::read_to_string(root().join(CEILINGS))
+        .map_err(|error| format!("cannot read {CEILINGS}: {error}"))?;
+    let ceiling = |name: &str| {
+        let line = ceilings.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.and_then(|number| number.parse::<u64>().ok())
+    };
+    let mut above = Vec::new();
+    for (name, figure) in figures {
+        match (figure, ceiling(name)) {
+            (Some(figure), Some(ceiling)) => {
+                println!("xtask: {name}: {figure}, at most {ceiling}");
+                if *figure > ceiling {
+                    above.push(*name);
+                }
+            }
+            (None, _) => println!("xtask: {name}: cannot be measured here"),
+            (_, None) => above.push(*name),
+        }
+    }
+    if above.is_empty() {
+        return Ok(());
+    }
+    let above = above.join(", ");
+    Err(Failure::Told(format!("above its ceiling: {above}; `cargo xtask guard --write` raises it")))
+}
+
+/// The words of a start that ends just after its exec was refused, as valgrind needs it.
+fn start(vsrun: &Path, scratch: &Path) -> Option<Vec<String>> {
+    let text = scratch.join("text");
+    write_program(&text, "no program\n").ok()?;
+    let pidfile = scratch.join("pid");
+    let words = [vsrun, Path::new("-p"), &pidfile, Path::new("--"), &text];
+    Some(words.iter().map(|word| word.display().to_string()).collect())
+}
+
+fn instructions(vsrun: &Path, scratch: &Path) -> Option<u64> {
+    instructions_of(&start(vsrun, scratch)?, "", Environment::Empty)
+}
+
+fn calls(vsrun: &Path, scratch: &Path) -> Option<u64> {
+    let log = scratch.join("calls");
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-o"]).arg(&log).arg("env").arg("-i").args(start(vsrun, scratch)?);
+    strace.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().ok()?;
+    let lines = fs::read_to_string(log).ok()?;
+    // env(1) comes before the second execve.
+    let own = lines.split_once("execve(").and_then(|(_, rest)| rest.split_once("execve("))?.1;
+    Some(own.lines().filter(|line| line.contains('(')).count() as u64)
+}
+
+fn dirty(vsrun: &Path, scratch: &Path) -> Option<u64> {
+    let pidfile = scratch.join("pid");
+    let mut command = Command::new(vsrun);
+    command.arg("-p").arg(&pidfile).arg("-m").arg(scratch.join("manager")).arg("/bin/true");
+    command.args(["--", "/bin/sleep", "100"]).env_clear();
+    let mut manager =
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()?;
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !pidfile.exists() && Instant::now() < deadline {
+        sleep(Duration::from_millis(10));
+    }
+    // Until the server has been executed, its pages are the manager's too.
+    sleep(Duration::from_millis(500));
+    let held = memory(manager.id() as i32);
+    let stopped = kill(Pid::from_raw(manager.id() as i32), Signal::SIGTERM);
+    let _ = stopped.map(|()| manager.wait());
+    held.map(|[dirty, ..]| dirty)
+}
