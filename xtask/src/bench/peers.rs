@@ -32,6 +32,8 @@ pub struct Peers {
     unpacked: PathBuf,
     /// The floor, which is a server too if it is called `run`.
     pub floor: PathBuf,
+    /// A handler that does nothing, so that vsrun's own work is measured.
+    pub handler: PathBuf,
 }
 
 impl Peers {
@@ -50,11 +52,14 @@ impl Peers {
                 let _ = fs::write(done, "");
             }
         }
-        let floor = home.join("floor");
+        let (floor, handler) = (home.join("floor"), home.join("handler"));
+        let sources = root().join("xtask/src/bench");
         let mut cc = Command::new("cc");
-        cc.args(["-O2", "-o"]).arg(&floor).arg(root().join("xtask/src/bench/floor.c"));
+        crate::steps::run(cc.args(["-O2", "-o"]).arg(&floor).arg(sources.join("floor.c")))?;
+        let mut cc = Command::new("cc");
+        cc.args(["-O2", "-static", "-o"]).arg(&handler).arg(sources.join("handler.c"));
         crate::steps::run(&mut cc)?;
-        Ok(Peers { unpacked, floor })
+        Ok(Peers { unpacked, floor, handler })
     }
 
     /// A program by its name: of a peer, or of the system.

@@ -118,7 +118,8 @@ impl Resident {
         match name {
             "C loop" => command.arg("loop").arg(&run),
             "vsrun" => command
-                .args(["-p".into(), path("pid"), "-m".into(), path("manager"), "/bin/true".into()])
+                .args(["-p".into(), path("pid"), "-m".into(), path("manager")])
+                .arg(&peers.handler)
                 .arg("--")
                 .arg(&run),
             "daemon" => command.args(["-f", "-r", "--chdir"]).arg(&directory).arg("--").arg(&run),
