@@ -47,7 +47,8 @@ pub struct Run<'a> {
     done: usize,
     used: usize,
     servers: Vec<Pid>,
-    asked_to_end: Option<Instant>,
+    /// The last request to the manager, and when.
+    asked: Option<(Signal, Instant)>,
 }
 
 impl<'a> Run<'a> {
@@ -67,8 +68,8 @@ impl<'a> Run<'a> {
         let shell = place.shell().map_err(|error| format!("cannot open files: {error}"))?;
         let tracer = Tracer::start(shell, &words, task)?;
         let seen = Seen::default();
-        let (servers, asked_to_end) = (Vec::new(), None);
-        Ok(Run { scenario, place, tracer, bell, seen, done: 0, used: 0, servers, asked_to_end })
+        let (servers, asked) = (Vec::new(), None);
+        Ok(Run { scenario, place, tracer, bell, seen, done: 0, used: 0, servers, asked })
     }
 
     /// Drives it to its end, and ends what is left then.
@@ -157,6 +158,7 @@ impl<'a> Run<'a> {
         let newest = self.seen.lives.last().copied();
         match step {
             Step::Life => {
+                self.ask_again();
                 let is_new = self.seen.lives.len() > self.used;
                 let lives = newest.is_some_and(is_running) || self.scenario.command == "ends";
                 if is_new && lives {
@@ -166,10 +168,7 @@ impl<'a> Run<'a> {
             }
             Step::Crash => newest.is_some_and(|pid| kill(pid, Signal::SIGKILL).is_ok()),
             Step::Hangup => self.ask(Signal::SIGHUP),
-            Step::Term => {
-                self.asked_to_end = Some(Instant::now());
-                self.ask(Signal::SIGTERM)
-            }
+            Step::Term => self.ask(Signal::SIGTERM),
             Step::Exit => {
                 self.ask_again();
                 // A start that is told to have failed is over. Where a process was killed the
@@ -185,18 +184,22 @@ impl<'a> Run<'a> {
     }
 
     /// Signals the manager, whose id its pidfile tells.
-    fn ask(&self, signal: Signal) -> bool {
+    fn ask(&mut self, signal: Signal) -> bool {
         let text = std::fs::read_to_string(self.place.work().join("manager.pid"));
         let manager = text.ok().and_then(|text| text.trim().parse().ok()).map(Pid::from_raw);
         // Only one of vsrun's own may be asked: the file may be one that a dead manager left.
         let manager = manager.filter(|pid| self.tracer.alive().any(|own| own == *pid));
-        manager.is_some_and(|pid| kill(pid, signal).is_ok())
+        let is_asked = manager.is_some_and(|pid| kill(pid, signal).is_ok());
+        self.asked = Some((signal, Instant::now())).filter(|_| is_asked).or(self.asked);
+        is_asked
     }
 
     fn ask_again(&mut self) {
-        if self.asked_to_end.is_some_and(|when| when.elapsed() > AGAIN) {
-            self.asked_to_end = Some(Instant::now());
-            self.ask(Signal::SIGTERM);
+        if let Some((signal, when)) = self.asked {
+            if when.elapsed() > AGAIN {
+                self.asked = Some((signal, Instant::now()));
+                self.ask(signal);
+            }
         }
     }
 
