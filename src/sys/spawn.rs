@@ -56,7 +56,7 @@ pub fn exec_here(spec: &ChildSpec, handles: Handles<'_>) -> Refusal {
     };
     signals::take_back();
     // The refusal is reported by the exit status even if no line can be written.
-    let _ = nix::unistd::dup2_stderr(&errors);
+    while let Err(Errno::EINTR | Errno::EBUSY) = nix::unistd::dup2_stderr(&errors) {}
     refusal
 }
 
