@@ -122,6 +122,14 @@ server_is_not() {
     now=$(server "$2" 2>/dev/null) && [ -n "$now" ] && [ "$now" != "$1" ]
 }
 
+# are_running NUMBER PGREP-OPTION...: so many, no more. A child that has its
+# pidfile but has not executed the server yet still bears the manager's name.
+are_running() {
+    number=$1
+    shift
+    [ "$(inside pgrep -c "$@")" = "$number" ]
+}
+
 # crash [NAME]: kills the server and waits for the next one.
 crash() {
     before=$(server "${1:-foo}")

@@ -67,7 +67,7 @@ a_service_starts_crashes_restarts_reloads_stops_and_boots_again() { # test
     eventually 60 is_up
     eventually 20 server_is_not '' foo
     expect 0 inside rc-service foo status
-    equal 1 "$(inside pgrep -c -x vsrun)"
+    eventually 10 are_running 1 -x vsrun
 }
 
 a_stop_waits_for_the_server_and_a_deaf_one_fails_it() { # test

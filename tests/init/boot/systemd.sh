@@ -97,7 +97,7 @@ drive_template() {
     eventually 60 is_up
     eventually 10 server_is_not '' foo
     state_is vsrun@foo active || fail "not active after the reboot"
-    equal 1 "$(inside pgrep -c -x vsrun)"
+    eventually 10 are_running 1 -x vsrun
 }
 
 a_handler_that_refuses_leaves_the_unit_failed_with_the_servers_status() { # test
@@ -123,7 +123,7 @@ a_manager_that_was_killed_is_started_again_with_one_server() { # test
     inside kill -s KILL "$(manager)"
     eventually 10 server_is_not "$before" foo
     eventually 10 state_is vsrun@foo active
-    equal 1 "$(inside pgrep -c -u daemon -x sleep)"
+    eventually 10 are_running 1 -u daemon -x sleep
 }
 
 an_instance_without_settings_does_not_start() { # test
@@ -350,5 +350,5 @@ the_init_script_works_where_systemd_is_the_init_too() { # test
     shows out 'is up'
     expect 0 inside systemctl stop foo
     expect 3 inside /etc/init.d/foo status
-    equal 0 "$(inside pgrep -c -x vsrun || :)"
+    eventually 10 are_running 0 -x vsrun
 }

@@ -71,7 +71,7 @@ a_copy_starts_crashes_restarts_reloads_stops_and_boots_again() { # test
     eventually 60 is_up
     eventually 20 server_is_not '' foo
     expect 0 inside service foo status
-    equal 1 "$(inside pgrep -c -x vsrun)"
+    eventually 10 are_running 1 -x vsrun
     # The scripts of runlevel 6 stopped it before the system killed all.
     inside grep 'server [0-9]* terminated by signal 15' /var/log/syslog
 }
@@ -91,7 +91,7 @@ copies_and_links_are_services_of_their_own_for_insserv() { # test
     for name in foo bar baz; do
         eventually 20 server_is_not '' "$name"
     done
-    equal 3 "$(inside pgrep -c -x vsrun)"
+    eventually 10 are_running 3 -x vsrun
     expect 0 inside service baz stop
     expect 0 inside service foo status
     expect 0 inside service bar status
@@ -108,5 +108,5 @@ inittab_keeps_a_manager_in_the_foreground() { # test
     before=$(server)
     inside kill -s TERM "$(manager)"
     eventually 20 server_is_not "$before" foo
-    equal 1 "$(inside pgrep -c -x vsrun)"
+    eventually 10 are_running 1 -x vsrun
 }
