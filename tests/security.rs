@@ -110,7 +110,7 @@ fn a_server_between_its_change_of_user_and_its_exec_shows_its_user_nothing() {
     }
     let sandbox = sandbox();
     sandbox.open_dir("out");
-    // With a pidfile the change is that of a thread whose process is root's still.
+    // With a pidfile another thread of the process is root's still.
     for (way, options) in [&["-p", "pid"][..], &["-b"], &[]].into_iter().enumerate() {
         let strace = sandbox.program("/usr/bin/strace").args(["-f", "-qq", "-o", "/dev/null"]);
         let strace = strace.args(["-e", "inject=execve:delay_enter=4000000"]);

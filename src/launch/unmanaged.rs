@@ -2,6 +2,7 @@
 //! it and is gone.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use nix::fcntl::OFlag;
@@ -17,32 +18,40 @@ use crate::sys::fds;
 use crate::sys::fork::aside;
 use crate::sys::spawn::{exec_here, launch};
 
+/// What a start has made. Dropped before it has succeeded, it takes that away again.
+struct Traces {
+    pidfile: Option<Pidfile>,
+    output: Output,
+}
+
 /// Starts the server. Returns 0 when it runs in the background; in the foreground only if it does
 /// not run. Nothing is left of a start that failed.
 pub fn start(plan: &Plan, null: &OwnedFd) -> Result<u8, Error> {
     let path = plan.pidfile.as_ref();
-    let mut pidfile = path.map(|path| Pidfile::open(path, Before::Replaceable)).transpose()?;
-    let mut output = Output::open(plan)?;
+    let pidfile = path.map(|path| Pidfile::open(path, Before::Replaceable)).transpose()?;
+    let mut traces = Traces { pidfile, output: Output::open(plan)? };
     let spec = plan.server();
     let failed = |failure| plan.error(&spec, failure);
+    let Traces { pidfile, output } = &mut traces;
     let mut announce = |pid| pidfile.as_mut().map_or(Ok(()), |pidfile| pidfile.write(pid));
     if plan.ground == Ground::Background {
         let mut server = launch(&spec, output.of_server(null), announce).map_err(failed)?;
         server.settle().map_err(failed)?;
         output.commit();
-        pidfile.into_iter().for_each(Pidfile::leave);
-        say(plan, &output, "started", server.pid());
-        drop(expire(&mut output, null));
+        say(plan, output, "started", server.pid());
+        drop(expire(output, null));
+        traces.pidfile.into_iter().for_each(Pidfile::leave);
         return Ok(0);
     }
     let announced = announce(getpid()).map_err(at(Stage::Announce));
     announced.map_err(|refusal| failed(refusal.into()))?;
-    say(plan, &output, "starting", getpid());
-    let expiry = expire(&mut output, null);
-    let execute = || exec_here(&spec, output.of_server(null));
+    say(plan, output, "starting", getpid());
+    let expiry = expire(output, null);
     // What was made can be removed by whoever made it, and that is who executes without `-u`.
-    let has_traces = pidfile.is_some() || plan.log_dir().is_some();
-    let refusal = if has_traces && spec.identity.is_some() { apart(execute) } else { execute() };
+    let has_traces = traces.pidfile.is_some() || plan.log_dir().is_some();
+    let is_guarded = has_traces && spec.identity.is_some();
+    let execute = |traces: &Traces| exec_here(&spec, traces.output.of_server(null));
+    let refusal = if is_guarded { guarded(traces, execute) } else { execute(&traces) };
     if let Some(expiry) = expiry {
         // Who waits for it deletes nothing then.
         let _ = write(expiry, &[0]);
@@ -76,13 +85,20 @@ fn expire(output: &mut Output, null: &OwnedFd) -> Option<OwnedFd> {
     Some(expiry)
 }
 
-/// Executes in a thread of its own, which gives up the privilege that it takes to remove what was
-/// made: the caller keeps it, should the exec fail. The root is changed for both; what is removed is
-/// reached by descriptors. An exec that succeeds ends the caller, and the thread becomes the process
-/// (execve(2)). Nothing may fork from here on.
-fn apart(execute: impl FnOnce() -> Refusal + Send) -> Refusal {
-    thread::scope(|scope| match thread::Builder::new().spawn_scoped(scope, execute) {
-        Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-        Err(error) => at(Stage::Fork)(fds::errno(error)),
+/// Executes, while a second thread waits for what was made. It keeps the privilege that it takes to
+/// remove that, should the exec fail; this one gives it up. The root is changed for both: what is
+/// removed is reached by descriptors. An exec that succeeds ends the second thread (execve(2)).
+/// Nothing may fork from here on.
+fn guarded(traces: Traces, execute: impl FnOnce(&Traces) -> Refusal) -> Refusal {
+    let traces = Mutex::new(traces);
+    // Nothing panics while it is locked: a panic aborts.
+    let lock = || traces.lock().unwrap_or_else(PoisonError::into_inner);
+    thread::scope(|scope| {
+        let held = lock();
+        let take_back = || *lock() = Traces { pidfile: None, output: Output::Inherited };
+        match thread::Builder::new().spawn_scoped(scope, take_back) {
+            Ok(_) => execute(&held),
+            Err(error) => at(Stage::Fork)(fds::errno(error)),
+        }
     })
 }

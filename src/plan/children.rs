@@ -4,8 +4,8 @@ use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use super::Plan;
 use super::command::{c_string, candidates};
-use super::{Plan, assignment};
 use crate::error::Error;
 use crate::sys::child::{ChildSpec, Parentage, Session};
 use crate::sys::failure::{Failure, Refusal, Stage};
@@ -32,7 +32,7 @@ impl Plan {
                 name: self.command[0].clone(),
                 candidates: candidates(&self.command[0], &self.search, base),
                 arguments: Words::new(&self.command),
-                environment: Words::new(&self.environment),
+                environment: Words::assignments(self.variables()),
             })
         }
     }
@@ -43,13 +43,13 @@ impl Plan {
         handler: &Path,
         constants: impl Iterator<Item = (&'a str, &'a OsStr)>,
     ) -> ChildSpec {
-        let constants = constants.map(|(name, value)| assignment(OsStr::new(name), value));
+        let constants = constants.map(|(name, value)| (OsStr::new(name), value));
         self.child(Program {
             role: "handler",
             name: handler.into(),
             candidates: vec![c_string(handler)],
             arguments: Words::new([handler]),
-            environment: Words::new(self.environment.iter().cloned().chain(constants)),
+            environment: Words::assignments(self.variables().chain(constants)),
         })
     }
 
@@ -72,7 +72,7 @@ impl Plan {
                     self.start_dir.as_deref(),
                 ),
                 arguments: Words::new([OsStr::new("logger"), OsStr::new("-t"), prefix]),
-                environment: Words::new(&self.environment),
+                environment: Words::assignments(self.variables()),
             })
         }
     }
@@ -104,6 +104,10 @@ impl Plan {
             Stage::Channel | Stage::Fork | Stage::Session | Stage::Streams => OsString::new(),
         };
         Error::Cannot { doing: stage.doing(), object, reason }
+    }
+
+    fn variables(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
+        self.environment.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()))
     }
 
     /// A child of the user's, in a session of its own, where vsrun itself is.

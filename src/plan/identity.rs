@@ -97,7 +97,7 @@ impl User {
         // The real and the saved ids too: a server could take them on.
         let is_self = getresuid().is_ok_and(|ids| [ids.real, ids.effective, ids.saved] == [uid; 3])
             && getresgid().is_ok_and(|ids| [ids.real, ids.effective, ids.saved] == [gid; 3]);
-        if is_privileged() && !groups_are_fixed() {
+        if is_privileged() && !(is_self && groups_are_fixed()) {
             Some(self)
         } else {
             is_self.then_some(User { change: None, ..self })

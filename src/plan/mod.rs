@@ -40,7 +40,7 @@ pub struct Plan {
     work_dir: Option<PathBuf>,
     start_dir: Option<PathBuf>,
     search: OsString,
-    environment: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
     umask: Mode,
 }
 
@@ -140,7 +140,7 @@ const LISTEN: [&[u8]; 4] = [b"LISTEN_FDS", b"LISTEN_PID", b"LISTEN_FDNAMES", b"L
 
 /// The caller's environment without what is vsrun's own and without the descriptors that are
 /// closed (see sd_listen_fds(3)), and with the variables that are the user's.
-fn environment(user: Option<&User>) -> Vec<OsString> {
+fn environment(user: Option<&User>) -> Vec<(OsString, OsString)> {
     let own = user.map(User::environment);
     let own = own.as_ref().map_or(&[][..], |own| own);
     let kept = env::vars_os().filter(|(name, _)| {
@@ -149,15 +149,7 @@ fn environment(user: Option<&User>) -> Vec<OsString> {
             && !LISTEN.contains(&bytes)
             && own.iter().all(|(own, _)| name != own)
     });
-    let own = own.iter().map(|(name, value)| assignment(OsStr::new(name), value));
-    kept.map(|(name, value)| assignment(&name, &value)).chain(own).collect()
-}
-
-fn assignment(name: &OsStr, value: &OsStr) -> OsString {
-    let mut text = name.to_owned();
-    text.push("=");
-    text.push(value);
-    text
+    kept.chain(own.iter().map(|(name, value)| (name.into(), value.into()))).collect()
 }
 
 /// A path as seen from the directory that vsrun was started in.

@@ -106,7 +106,7 @@ impl Directory {
         let flags = OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT | OFlag::O_EXCL;
         let file =
             self.open_file(name, flags, Mode::from_bits_truncate(first_mode(owner, mode)))?;
-        match hand_over(&file, owner, mode).and_then(|()| fstat(&file)) {
+        match hand_over(&file, owner, mode) {
             Ok(about) => Ok((file, about)),
             Err(reason) => {
                 // The error is the one to tell; a file that stays is empty.
@@ -336,12 +336,18 @@ fn first_mode(owner: Option<Owner>, mode: u32) -> u32 {
     if owner.is_some() { mode & 0o700 } else { mode }
 }
 
-/// Sets owner and mode, the latter whatever the umask is.
-fn hand_over(made: &OwnedFd, owner: Option<Owner>, mode: u32) -> Result<(), Errno> {
+/// Sets owner and mode, the latter whatever a default access list (acl(5)) or a first mode made of
+/// it.
+fn hand_over(made: &OwnedFd, owner: Option<Owner>, mode: u32) -> Result<FileStat, Errno> {
     if let Some(Owner { uid, gid }) = owner {
         fchown(made, Some(uid), Some(gid))?;
     }
-    fchmod(made, Mode::from_bits_truncate(mode))
+    let about = fstat(made)?;
+    if about.st_mode & 0o7777 == mode {
+        return Ok(about);
+    }
+    fchmod(made, Mode::from_bits_truncate(mode))?;
+    fstat(made)
 }
 
 fn for_each_name(directory: &OwnedFd, mut visit: impl FnMut(&[u8])) -> Result<(), Errno> {

@@ -11,7 +11,7 @@ use super::{fds, signals};
 
 /// Forks. Only for processes with one thread, so that the child may go on like its parent.
 pub fn fork() -> Result<ForkResult, Errno> {
-    // SAFETY: vsrun has one thread wherever it forks; the second one does nothing but execute.
+    // SAFETY: vsrun has one thread wherever it forks; the second one waits for an exec.
     unsafe { nix::unistd::fork() }
 }
 

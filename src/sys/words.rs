@@ -15,17 +15,26 @@ pub struct Words {
     pointers: Vec<*const c_char>,
 }
 
-// SAFETY: the pointers lead into the bytes beside them, which nothing changes through a shared
-// reference.
-unsafe impl Sync for Words {}
+// SAFETY: the pointers lead into the bytes beside them, which stay where they are when this is
+// moved, and nobody else has.
+unsafe impl Send for Words {}
 
 impl Words {
     /// The strings in their order. None may hold a NUL; those from the kernel never do.
     pub fn new<S: AsRef<OsStr>>(strings: impl IntoIterator<Item = S>) -> Words {
+        Words::of(strings, |words, string| words.push(&[string.as_ref().as_bytes()]))
+    }
+
+    /// `NAME=value` for each of them, likewise.
+    pub fn assignments<'a>(variables: impl Iterator<Item = (&'a OsStr, &'a OsStr)>) -> Words {
+        Words::of(variables, |words, (name, value)| {
+            words.push(&[name.as_bytes(), b"=", value.as_bytes()]);
+        })
+    }
+
+    fn of<T>(items: impl IntoIterator<Item = T>, push: impl Fn(&mut Words, T)) -> Words {
         let mut words = Words { bytes: Vec::new(), starts: Vec::new(), pointers: Vec::new() };
-        for string in strings {
-            words.push(string.as_ref().as_bytes());
-        }
+        items.into_iter().for_each(|item| push(&mut words, item));
         words.seal();
         words
     }
@@ -45,9 +54,9 @@ impl Words {
         self.seal();
     }
 
-    fn push(&mut self, string: &[u8]) {
+    fn push(&mut self, parts: &[&[u8]]) {
         self.starts.push(self.bytes.len());
-        self.bytes.extend_from_slice(string);
+        parts.iter().for_each(|part| self.bytes.extend_from_slice(part));
         self.bytes.push(0);
     }
 
