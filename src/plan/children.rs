@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::Plan;
 use super::command::{c_string, candidates};
+use super::identity::User;
 use crate::error::Error;
 use crate::sys::child::{ChildSpec, Parentage, Session};
 use crate::sys::failure::{Failure, Refusal, Stage};
@@ -32,24 +33,23 @@ impl Plan {
                 name: self.command[0].clone(),
                 candidates: candidates(&self.command[0], &self.search, base),
                 arguments: Words::new(&self.command),
-                environment: Words::assignments(self.variables()),
+                environment: self.environment([].into_iter()),
             })
         }
     }
 
     /// The termination handler, with the variables that are the same at every death.
     pub fn handler<'a>(
-        &self,
+        &'a self,
         handler: &Path,
         constants: impl Iterator<Item = (&'a str, &'a OsStr)>,
     ) -> ChildSpec {
-        let constants = constants.map(|(name, value)| (OsStr::new(name), value));
         self.child(Program {
             role: "handler",
             name: handler.into(),
             candidates: vec![c_string(handler)],
             arguments: Words::new([handler]),
-            environment: Words::assignments(self.variables().chain(constants)),
+            environment: self.environment(constants),
         })
     }
 
@@ -72,7 +72,7 @@ impl Plan {
                     self.start_dir.as_deref(),
                 ),
                 arguments: Words::new([OsStr::new("logger"), OsStr::new("-t"), prefix]),
-                environment: Words::assignments(self.variables()),
+                environment: self.environment([].into_iter()),
             })
         }
     }
@@ -106,8 +106,10 @@ impl Plan {
         Error::Cannot { doing: stage.doing(), object, reason }
     }
 
-    fn variables(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
-        self.environment.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()))
+    /// The caller's environment, the user's own variables, and more.
+    fn environment<'a>(&'a self, more: impl Iterator<Item = (&'a str, &'a OsStr)>) -> Words {
+        let own = self.user.iter().flat_map(User::environment);
+        Words::environment(self.inherited.clone(), own.chain(more))
     }
 
     /// A child of the user's, in a session of its own, where vsrun itself is.

@@ -60,7 +60,7 @@ impl User {
     }
 
     /// The variables that are the user's.
-    pub fn environment(&self) -> [(&'static str, &OsStr); 4] {
+    pub fn environment(&self) -> [(&str, &OsStr); 4] {
         let (home, shell) = (self.home.as_os_str(), self.shell.as_os_str());
         [("HOME", home), ("USER", &self.name), ("LOGNAME", &self.name), ("SHELL", shell)]
     }

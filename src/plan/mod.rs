@@ -6,8 +6,7 @@ pub mod command;
 pub mod identity;
 
 use std::env;
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::{CStr, OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use nix::sys::stat::Mode;
@@ -17,6 +16,7 @@ use crate::cli::values::Keep;
 use crate::error::Error;
 use crate::sys::directory::Owner;
 use crate::sys::fds::errno;
+use crate::sys::words;
 use command::shown;
 use identity::User;
 
@@ -40,7 +40,7 @@ pub struct Plan {
     work_dir: Option<PathBuf>,
     start_dir: Option<PathBuf>,
     search: OsString,
-    environment: Vec<(OsString, OsString)>,
+    inherited: Vec<&'static CStr>,
     umask: Mode,
 }
 
@@ -83,7 +83,7 @@ impl Plan {
             dir => dir.map(absolute).transpose()?,
         };
         Ok(Plan {
-            environment: environment(user.as_ref()),
+            inherited: inherited(user.as_ref()),
             search: env::var_os("PATH").unwrap_or_else(|| command::DEFAULT_PATH.into()),
             start_dir: env::current_dir().ok(),
             pidfile: cli.pidfile.as_deref().map(absolute).transpose()?,
@@ -138,18 +138,17 @@ fn duration(typed: &OsStr) -> Result<Keep, Error> {
 /// The variables that speak of descriptors which are closed.
 const LISTEN: [&[u8]; 4] = [b"LISTEN_FDS", b"LISTEN_PID", b"LISTEN_FDNAMES", b"LISTEN_PIDFDID"];
 
-/// The caller's environment without what is vsrun's own and without the descriptors that are
-/// closed (see sd_listen_fds(3)), and with the variables that are the user's.
-fn environment(user: Option<&User>) -> Vec<(OsString, OsString)> {
+/// The caller's environment without what is vsrun's own, without the descriptors that are closed
+/// (see sd_listen_fds(3)), and without the variables that are the user's.
+fn inherited(user: Option<&User>) -> Vec<&'static CStr> {
     let own = user.map(User::environment);
-    let own = own.as_ref().map_or(&[][..], |own| own);
-    let kept = env::vars_os().filter(|(name, _)| {
-        let bytes = name.as_bytes();
-        !bytes.starts_with(b"VSRUN_")
-            && !LISTEN.contains(&bytes)
-            && own.iter().all(|(own, _)| name != own)
-    });
-    kept.chain(own.iter().map(|(name, value)| (name.into(), value.into()))).collect()
+    let is_kept = |string: &&CStr| {
+        let name = string.to_bytes().split(|byte| *byte == b'=').next().unwrap_or_default();
+        !name.starts_with(b"VSRUN_")
+            && !LISTEN.contains(&name)
+            && own.iter().flatten().all(|(own, _)| name != own.as_bytes())
+    };
+    words::inherited().filter(is_kept).collect()
 }
 
 /// A path as seen from the directory that vsrun was started in.

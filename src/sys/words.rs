@@ -1,50 +1,69 @@
 //! Strings as execve(2) takes them.
 
-use std::ffi::OsStr;
+use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt;
-use std::ptr;
+use std::ptr::{self, NonNull};
 
 use nix::libc::c_char;
 
 /// Strings that end in NUL, with the array of pointers that execve(2) wants. The memory is kept
 /// when strings are taken away, so that refilling it to the same size allocates nothing.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Words {
+    /// Strings that come first and are not copied.
+    inherited: Vec<&'static CStr>,
     bytes: Vec<u8>,
     starts: Vec<usize>,
     pointers: Vec<*const c_char>,
 }
 
 // SAFETY: the pointers lead into the bytes beside them, which stay where they are when this is
-// moved, and nobody else has.
+// moved and which nobody else has, and to strings that nothing changes.
 unsafe impl Send for Words {}
+
+/// The strings of the caller's environment, `NAME=value` for the most part.
+pub fn inherited() -> impl Iterator<Item = &'static CStr> {
+    unsafe extern "C" {
+        static environ: *const *const c_char;
+    }
+    // SAFETY: the C library sets it before main, and nothing changes it.
+    let mut rest = unsafe { environ };
+    std::iter::from_fn(move || {
+        // SAFETY: the array ends in a null pointer (environ(7)), and behind that nothing is read.
+        let string = NonNull::new(unsafe { rest.read() }.cast_mut())?;
+        // SAFETY: this was not its end.
+        rest = unsafe { rest.add(1) };
+        // SAFETY: it ends in NUL, and stays where the kernel laid it out: vsrun sets no variable.
+        Some(unsafe { CStr::from_ptr(string.as_ptr()) })
+    })
+}
 
 impl Words {
     /// The strings in their order. None may hold a NUL; those from the kernel never do.
     pub fn new<S: AsRef<OsStr>>(strings: impl IntoIterator<Item = S>) -> Words {
-        Words::of(strings, |words, string| words.push(&[string.as_ref().as_bytes()]))
-    }
-
-    /// `NAME=value` for each of them, likewise.
-    pub fn assignments<'a>(variables: impl Iterator<Item = (&'a OsStr, &'a OsStr)>) -> Words {
-        Words::of(variables, |words, (name, value)| {
-            words.push(&[name.as_bytes(), b"=", value.as_bytes()]);
-        })
-    }
-
-    fn of<T>(items: impl IntoIterator<Item = T>, push: impl Fn(&mut Words, T)) -> Words {
-        let mut words = Words { bytes: Vec::new(), starts: Vec::new(), pointers: Vec::new() };
-        items.into_iter().for_each(|item| push(&mut words, item));
+        let mut words = Words::default();
+        strings.into_iter().for_each(|string| words.push(&[string.as_ref().as_bytes()]));
         words.seal();
         words
     }
 
-    /// The number of strings.
+    /// An environment: these strings as they are, and `NAME=value` for each of the variables.
+    pub fn environment<'a>(
+        inherited: Vec<&'static CStr>,
+        variables: impl Iterator<Item = (&'a str, &'a OsStr)>,
+    ) -> Words {
+        let mut words = Words { inherited, ..Words::default() };
+        variables.for_each(|(name, value)| words.push(&[name.as_bytes(), b"=", value.as_bytes()]));
+        words.seal();
+        words
+    }
+
+    /// The number of strings that are not inherited.
     pub fn count(&self) -> usize {
         self.starts.len()
     }
 
-    /// Keeps the first `kept` strings and lets `fill` write the ones behind them.
+    /// Keeps the first `kept` of them and lets `fill` write the ones behind them.
     pub fn replace_tail(&mut self, kept: usize, fill: impl FnOnce(&mut Tail<'_>)) {
         if let Some(end) = self.starts.get(kept) {
             self.bytes.truncate(*end);
@@ -62,6 +81,7 @@ impl Words {
 
     fn seal(&mut self) {
         self.pointers.clear();
+        self.pointers.extend(self.inherited.iter().map(|string| string.as_ptr()));
         self.pointers.extend(self.starts.iter().map(|start| self.bytes[*start..].as_ptr().cast()));
         self.pointers.push(ptr::null());
     }
