@@ -6,7 +6,7 @@ use std::fmt::{self, Display, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
-use chrono::Local;
+use chrono::{Local, SecondsFormat};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::unistd::dup3;
@@ -62,19 +62,20 @@ pub struct Messages {
     lost: u32,
     /// Whether the last one was cut by a disk that got full.
     cut: bool,
+    line: Line,
 }
 
 impl Messages {
     /// Lines in this style to what `to` leads to.
     pub fn new(to: BorrowedFd<'_>, style: Style) -> Result<Messages, Errno> {
         let to = fds::impatient(to).map_err(fds::errno)?;
-        Ok(Messages { to, style, lost: 0, cut: false })
+        Ok(Messages { to, style, lost: 0, cut: false, line: Line::new() })
     }
 
     /// Sends the lines to come elsewhere, if that can be had.
     pub fn redirect(&mut self, to: BorrowedFd<'_>, style: Style) {
         if let Ok(to) = fds::impatient(to) {
-            *self = Messages { to, style, ..*self };
+            (self.to, self.style) = (to, style);
         }
     }
 
@@ -99,10 +100,10 @@ impl Messages {
     }
 
     fn write(&mut self, text: &dyn Display) -> bool {
-        let line = Line::new(if self.cut { "\n" } else { "" }, self.style, text);
-        let written = fds::write_now(self.to.as_fd(), line.bytes());
+        let line = self.line.of(if self.cut { "\n" } else { "" }, self.style, text);
+        let written = fds::write_now(self.to.as_fd(), line);
         if written > 0 {
-            self.cut = written < line.bytes().len();
+            self.cut = written < line.len();
         }
         written > 0 && !self.cut
     }
@@ -111,44 +112,42 @@ impl Messages {
 /// Writes one plain line to standard error, for errors that end vsrun: the only line that waits
 /// for a slow reader.
 pub fn complain(text: &dyn Display) {
+    let mut line = Line::new();
     // Where standard error cannot be written, nobody is there to be told.
-    let _ = nix::unistd::write(fds::standard_error(), Line::new("", Style::Plain, text).bytes());
+    let _ = nix::unistd::write(fds::standard_error(), line.of("", Style::Plain, text));
 }
 
-/// A line and its end.
-struct Line {
-    bytes: [u8; LINE_MAX],
-    length: usize,
-}
+/// A line and its end, in memory that is kept for the next one.
+#[derive(Debug)]
+struct Line(Vec<u8>);
 
 impl Line {
-    fn new(start: &str, style: Style, text: &dyn Display) -> Line {
-        let mut line = Line { bytes: [0; LINE_MAX], length: 0 };
-        // A line that is too long is cut, which is all that can go wrong here.
-        let _ = match style {
-            Style::Plain => write!(line, "{start}vsrun: {text}"),
-            Style::Stamped => {
-                let now = Local::now().format("%Y-%m-%dT%H:%M:%S%.3f%:z");
-                write!(line, "{start}{now} vsrun[{}]: {text}", std::process::id())
-            }
-        };
-        line.bytes[line.length] = b'\n';
-        line
+    fn new() -> Line {
+        Line(Vec::with_capacity(LINE_MAX))
     }
 
-    fn bytes(&self) -> &[u8] {
-        &self.bytes[..=self.length]
+    fn of(&mut self, start: &str, style: Style, text: &dyn Display) -> &[u8] {
+        self.0.clear();
+        // A line that is too long is cut, which is all that can go wrong here.
+        let _ = match style {
+            Style::Plain => write!(self, "{start}vsrun: {text}"),
+            Style::Stamped => {
+                let now = Local::now().to_rfc3339_opts(SecondsFormat::Millis, false);
+                write!(self, "{start}{now} vsrun[{}]: {text}", std::process::id())
+            }
+        };
+        self.0.push(b'\n');
+        &self.0
     }
 }
 
 impl fmt::Write for Line {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        let room = LINE_MAX - 1 - self.length;
+        let room = LINE_MAX - 1 - self.0.len();
         // No character is cut in two.
         let taken =
             (0..=text.len().min(room)).rfind(|end| text.is_char_boundary(*end)).unwrap_or(0);
-        self.bytes[self.length..self.length + taken].copy_from_slice(&text.as_bytes()[..taken]);
-        self.length += taken;
+        self.0.extend_from_slice(&text.as_bytes()[..taken]);
         if taken < text.len() { Err(fmt::Error) } else { Ok(()) }
     }
 }
@@ -165,16 +164,18 @@ mod tests {
 
     #[test]
     fn a_line_that_is_too_long_is_cut() {
-        let line = Line::new("", Style::Plain, &"x".repeat(LINE_MAX * 2));
-        assert_eq!(line.bytes().len(), LINE_MAX);
-        assert!(line.bytes().ends_with(b"x\n"));
+        let mut line = Line::new();
+        let line = line.of("", Style::Plain, &"x".repeat(LINE_MAX * 2));
+        assert_eq!(line.len(), LINE_MAX);
+        assert!(line.ends_with(b"x\n"));
     }
 
     #[test]
     fn a_line_is_cut_between_characters() {
         for start in ["", "x", "xx"] {
-            let line = Line::new(start, Style::Plain, &"\u{20ac}".repeat(LINE_MAX));
-            assert!(std::str::from_utf8(line.bytes()).is_ok(), "after {start:?}");
+            let mut line = Line::new();
+            let line = line.of(start, Style::Plain, &"\u{20ac}".repeat(LINE_MAX));
+            assert!(std::str::from_utf8(line).is_ok(), "after {start:?}");
         }
     }
 }

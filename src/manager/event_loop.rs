@@ -111,8 +111,9 @@ impl Manager<'_> {
             // It may have been executed since the last look, and done already.
             self.conclude_starts(ended)?;
             let Some(death) = self.server.ended(exit) else { return Ok(()) };
-            let seconds = death.uptime.as_secs_f64();
-            self.messages.say(&format_args!("server {pid} {exit} after {seconds:.1} s"));
+            let tenths = death.uptime.as_millis() / 100;
+            let (seconds, tenth) = (tenths / 10, tenths % 10);
+            self.messages.say(&format_args!("server {pid} {exit} after {seconds}.{tenth} s"));
             if policy::may_have_left(&death) && self.machine.state() == State::Running {
                 self.messages.say(&format_args!(
                     "a server that puts itself into the background looks like this; \
