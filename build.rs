@@ -11,4 +11,7 @@ fn main() {
     println!("cargo::rustc-link-search=native={dir}");
     // Addresses to be relocated as a bitmap (glibc 2.36; a linker without it says so and goes on).
     println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
+    // Relocated constants and data begin with a page of their own each, so that they lie in as few as
+    // can be (lld; others go on without it).
+    println!("cargo::rustc-link-arg-bins=-Wl,-z,separate-loadable-segments");
 }
