@@ -311,8 +311,9 @@ fn a_handler_that_is_killed_while_it_is_being_terminated_changes_nothing() {
     for (request, status) in [(SIGTERM, Some(0)), (SIGHUP, None)] {
         let sandbox = sandbox();
         let told = sandbox.path("told");
-        let deaf = format!("trap ': >\"{}\"' TERM; while :; do sleep 0.02; done", told.display());
-        let handler = sandbox.handler("handler").line(deaf).create();
+        let tell = format!(": >{}", told.display());
+        let handler =
+            sandbox.handler("handler").on_term(tell).line("while :; do sleep 0.02; done").create();
         let server = probe(&sandbox).exit(3).only_first(1);
         let manager = managed(&sandbox, &handler).command(server).spawn();
         let run = handler.wait_for_run(1);

@@ -934,7 +934,7 @@ fn go(sandbox: &Sandbox) -> String {
 
 /// A handler that takes no notice of SIGTERM, nor do its children.
 fn deaf(sandbox: &Sandbox) -> Handler {
-    sandbox.handler("handler").line("trap '' TERM; sleep 1000").create()
+    sandbox.handler("handler").on_term("").line("sleep 1000").create()
 }
 
 #[test]
@@ -966,11 +966,9 @@ fn a_handler_that_ignores_its_termination_is_killed_with_its_group_after_5_s() {
 fn a_handler_that_tidies_up_when_it_is_terminated_has_the_time_for_it() {
     let sandbox = sandbox();
     let tidied = sandbox.path("tidied");
-    let lines = format!(
-        "trap 'sleep 0.3; : >{}; exit 1' TERM; while :; do sleep 0.02; done",
-        tidied.display()
-    );
-    let handler = sandbox.handler("handler").line(lines).create();
+    let tidy = format!("sleep 0.3; : >{}; exit 1", tidied.display());
+    let handler =
+        sandbox.handler("handler").on_term(tidy).line("while :; do sleep 0.02; done").create();
     let manager = managed(&sandbox, &handler).command(probe(&sandbox).exit(3)).spawn();
     handler.wait_for_run(1);
     stop(manager);

@@ -18,8 +18,8 @@ use testkit::signal::{
     SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2, SIGWINCH,
 };
 use testkit::{
-    Invocation, LogDirectory, OnTerm, Probe, Process, Report, Resource, Running, Sandbox, Stat,
-    require_program, require_root, stays, wait_for, wait_for_within,
+    HandlerScript, Invocation, LogDirectory, OnTerm, Probe, Process, Report, Resource, Running,
+    Sandbox, Stat, require_program, require_root, stays, wait_for, wait_for_within,
 };
 
 /// Every signal that asks the manager to stop.
@@ -617,19 +617,17 @@ fn a_hup_while_a_handler_runs_terminates_it_and_restarts_the_server() {
     expect_nothing_left(&sandbox);
 }
 
-/// A line for a handler that notes SIGTERM in the file `told`, and goes on until there is a file
-/// `go`.
-fn deaf(sandbox: &Sandbox) -> String {
-    format!(
-        "trap ': >{0}/told' TERM; until test -e '{0}/go'; do sleep 0.02; done",
-        sandbox.directory().display()
-    )
+/// A handler that notes SIGTERM in the file `told`, and goes on until there is a file `go`.
+fn deaf(sandbox: &Sandbox) -> HandlerScript<'_> {
+    let directory = sandbox.directory().display();
+    let wait = format!("until test -e '{directory}/go'; do sleep 0.02; done");
+    sandbox.handler("handler").on_term(format_args!(": >{directory}/told")).line(wait)
 }
 
 #[test]
 fn a_term_while_a_handler_is_terminated_for_a_restart_turns_that_into_an_exit() {
     let sandbox = sandbox();
-    let handler = sandbox.handler("handler").line(deaf(&sandbox)).create();
+    let handler = deaf(&sandbox).create();
     let manager = managed(&sandbox, &handler).command(probe(&sandbox).exit(3)).spawn();
     handler.wait_for_run(1);
     manager.signal(SIGHUP);
@@ -644,7 +642,7 @@ fn a_term_while_a_handler_is_terminated_for_a_restart_turns_that_into_an_exit() 
 #[test]
 fn a_hup_while_a_handler_is_terminated_for_an_exit_is_ignored() {
     let sandbox = sandbox();
-    let handler = sandbox.handler("handler").line(deaf(&sandbox)).create();
+    let handler = deaf(&sandbox).create();
     let manager = managed(&sandbox, &handler).command(probe(&sandbox).exit(3)).spawn();
     handler.wait_for_run(1);
     manager.signal(SIGTERM);
@@ -659,7 +657,7 @@ fn a_hup_while_a_handler_is_terminated_for_an_exit_is_ignored() {
 #[test]
 fn a_restart_that_was_asked_for_while_a_handler_ran_needs_no_consent_of_the_handler() {
     let sandbox = sandbox();
-    let handler = sandbox.handler("handler").exits(1).line(deaf(&sandbox)).create();
+    let handler = deaf(&sandbox).exits(1).create();
     let manager =
         managed(&sandbox, &handler).command(probe(&sandbox).exit(3).only_first(1)).spawn();
     handler.wait_for_run(1);

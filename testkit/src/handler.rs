@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::fmt::Display;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ pub struct HandlerScript<'a> {
     sandbox: &'a Sandbox,
     name: String,
     status: u8,
+    trap: String,
     lines: Vec<String>,
 }
 
@@ -48,12 +50,24 @@ pub struct HandlerRun {
 
 impl<'a> HandlerScript<'a> {
     pub(crate) fn new(sandbox: &'a Sandbox, name: &str) -> Self {
-        HandlerScript { sandbox, name: name.to_owned(), status: 0, lines: Vec::new() }
+        HandlerScript {
+            sandbox,
+            name: name.to_owned(),
+            status: 0,
+            trap: String::new(),
+            lines: Vec::new(),
+        }
     }
 
     /// Sets the exit status; without this it is 0.
     pub fn exits(mut self, status: u8) -> Self {
         self.status = status;
+        self
+    }
+
+    /// What it does when it gets SIGTERM, as a line of sh, from before the run is recorded.
+    pub fn on_term(mut self, action: impl Display) -> Self {
+        self.trap = format!("trap '{action}' TERM");
         self
     }
 
@@ -68,7 +82,7 @@ impl<'a> HandlerScript<'a> {
         let sandbox = self.sandbox;
         let runs = sandbox.open_dir(format!("{}.runs", self.name));
         let status = sandbox.path(format!("{}.status", self.name));
-        let script = script(&runs, &status, &self.lines);
+        let script = script(&runs, &status, &self.trap, &self.lines);
         let handler = Handler { path: sandbox.executable(&self.name, script), runs, status };
         handler.set_exit(self.status);
         handler
@@ -142,7 +156,7 @@ impl HandlerRun {
 
 /// A POSIX sh script. What /proc tells of the shell is what the handler was started with, as long as
 /// the shell opens nothing: so there is no command substitution and no loop that reads.
-fn script(runs: &Path, status: &Path, lines: &[String]) -> String {
+fn script(runs: &Path, status: &Path, trap: &str, lines: &[String]) -> String {
     let (runs, status, lines) = (quoted(runs), quoted(status), lines.join("\n"));
     format!(
         "#!/bin/sh
@@ -156,6 +170,7 @@ cp -P /proc/$$/cwd /proc/$$/root \"$run/\"
 for file in environ cmdline stat status; do
     cat /proc/$$/$file >\"$run/$file\"
 done
+{trap}
 : >\"$run/recorded\"
 {lines}
 read -r status <{status}
