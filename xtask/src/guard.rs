@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::bench::{Environment, Scratch, instructions_of, memory, write_program};
+use crate::bench::{Scratch, instructions_of, memory, write_program};
 use crate::steps::{Failure, cargo, cargo_target, root, run as step};
 
 const CEILINGS: &str = "xtask/ceilings";
@@ -80,7 +80,9 @@ fn start(vsrun: &Path, scratch: &Path) -> Option<Vec<String>> {
 }
 
 fn instructions(vsrun: &Path, scratch: &Path) -> Option<u64> {
-    instructions_of(&start(vsrun, scratch)?, "", Environment::Empty)
+    let mut valgrind = Command::new("valgrind");
+    valgrind.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    instructions_of(valgrind, &start(vsrun, scratch)?)
 }
 
 fn calls(vsrun: &Path, scratch: &Path) -> Option<u64> {

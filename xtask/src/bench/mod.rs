@@ -35,30 +35,58 @@ pub struct Settings {
     /// For how many seconds the supervisors are watched at rest
     #[arg(long, default_value_t = 60)]
     rest: u64,
+    /// How often a manager is asked to start its server again
+    #[arg(long, default_value_t = 10_000)]
+    restarts: usize,
     /// Keep the report and the plots in docs/bench
     #[arg(long)]
     write: bool,
+    /// Measure here and now
+    #[arg(long, hide = true)]
+    inside: bool,
 }
 
-/// Measures everything.
+/// Where those that are compared run: in memory, and gone with the namespace.
+const ARENA: &str = "/run/bench";
+
+/// Measures everything, among processes and mounts of its own: whatever is started ends with it.
 pub fn run(settings: &Settings) -> Result<(), Failure> {
+    if settings.inside {
+        return measure(settings);
+    }
     step(&mut cargo("build --locked --release --bin vsrun"))?;
-    let peers = Peers::provide()?;
-    let scratch = Scratch::new("bench")?;
-    let vsrun = scratch.0.join("vsrun");
+    Peers::provide()?;
+    let vsrun = Peers::home().join("vsrun");
     fs::copy(cargo_target().join("release/vsrun"), &vsrun)
         .map_err(|error| format!("cannot copy vsrun: {error}"))?;
     // Pages of a file that has just been written would count as dirty.
     nix::unistd::sync();
+    let own = std::env::current_exe().map_err(|error| format!("cannot find xtask: {error}"))?;
+    // Whoever ends this process ends them all.
+    let mut inside = Command::new("setpriv");
+    inside.args(["--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child"]);
+    inside.arg("--mount-proc").arg(own);
+    step(inside.args(std::env::args_os().skip(1)).arg("--inside"))
+}
+
+fn measure(settings: &Settings) -> Result<(), Failure> {
+    step(Command::new("mount").args(["-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run"]))?;
+    let scratch = Path::new(ARENA);
+    // supervise-daemon keeps its state there.
+    for directory in [scratch, Path::new("/run/openrc/daemons"), Path::new("/run/openrc/options")] {
+        fs::create_dir_all(directory)
+            .map_err(|error| format!("cannot make {}: {error}", directory.display()))?;
+    }
     pin();
+    let peers = Peers::provided();
     let mut report = vec![machine()];
-    let (tables, starts) = start::tables(&peers, &vsrun, &scratch.0, settings.rounds);
+    let (tables, starts) = start::tables(&peers, scratch, settings.rounds);
     tell(&mut report, tables);
     let rest = Duration::from_secs(settings.rest);
-    let (tables, returns) = residents::table(&peers, &vsrun, &scratch.0, settings.passes, rest);
+    let (tables, returns) = residents::tables(&peers, scratch, settings.passes, rest);
     tell(&mut report, tables);
-    tell(&mut report, vec![sizes(&peers, &vsrun)]);
-    tell(&mut report, growth::tables(&vsrun, &scratch.0));
+    tell(&mut report, vec![residents::crowds(&peers, scratch), sizes(&peers)]);
+    tell(&mut report, growth::tables(&peers.vsrun(), scratch, settings.restarts));
     if settings.write {
         let directory = root().join("docs/bench");
         fs::create_dir_all(&directory)
@@ -105,35 +133,34 @@ fn machine() -> String {
     )
 }
 
-fn sizes(peers: &Peers, vsrun: &Path) -> Table {
-    let mut table = Table::new("Sizes", &["program", "bytes"]);
-    let names = ["daemon", "runsv", "supervise", "s6-supervise", "supervise-daemon", "tini"];
-    let names = names.into_iter().chain(["start-stop-daemon", "daemonize", "dumb-init"]);
-    let all = [("vsrun", Some(vsrun.to_owned()))].into_iter();
-    for (name, program) in all.chain(names.map(|name| (name, peers.program(name)))) {
-        let size = program.and_then(|program| fs::metadata(program).ok()).map(|about| about.len());
-        table
-            .row(&[name.into(), size.map_or("cannot be had here".into(), |size| size.to_string())]);
+fn sizes(peers: &Peers) -> Table {
+    let mut table = Table::new("Sizes", &["program", "bytes", "bytes of its Debian package"]);
+    let programs = [
+        ("vsrun", "vsrun"),
+        ("daemon", "daemon"),
+        ("runsv", "runit"),
+        ("supervise", "daemontools"),
+        ("s6-supervise", "s6"),
+        ("supervise-daemon", "openrc"),
+        ("daemonize", "daemonize"),
+        ("tini", "tini"),
+        ("dumb-init", "dumb-init"),
+    ];
+    let shown = |path: Option<PathBuf>| {
+        let about = path.and_then(|path| fs::metadata(path).ok());
+        about.map_or("cannot be had here".into(), |about| about.len().to_string())
+    };
+    for (name, package) in programs {
+        let (program, package) = (peers.program(name), peers.package(package));
+        table.row(&[name.into(), shown(program), shown(package)]);
     }
     table
 }
 
-/// What a program that is counted finds in its environment.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Environment {
-    Inherited,
-    Empty,
-}
-
-/// How many instructions callgrind counts.
-pub fn instructions_of(words: &[String], libraries: &str, environment: Environment) -> Option<u64> {
-    let mut valgrind = Command::new("valgrind");
-    if environment == Environment::Empty {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        valgrind.env_clear().env("PATH", path);
-    }
+/// How many instructions callgrind counts, `valgrind` being how it is run.
+pub fn instructions_of(mut valgrind: Command, words: &[String]) -> Option<u64> {
     valgrind.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).args(words);
-    valgrind.env("LD_LIBRARY_PATH", libraries).stdin(Stdio::null()).stdout(Stdio::null());
+    valgrind.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let said = valgrind.output().ok()?.stderr;
     let said = String::from_utf8_lossy(&said).into_owned();
     let line = said.lines().rev().find(|line| line.contains("Collected :"))?;

@@ -1,6 +1,7 @@
 //! What vsrun is measured beside: fetched from Debian and unpacked, never
 //! installed, so that no service starts; and the C floor, compiled here.
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -30,16 +31,26 @@ const PACKAGES: &[&str] = &[
 /// Where everything is.
 pub struct Peers {
     unpacked: PathBuf,
+    debs: PathBuf,
     /// The floor, which is a server too if it is called `run`.
     pub floor: PathBuf,
     /// A handler that does nothing, so that vsrun's own work is measured.
     pub handler: PathBuf,
+    /// The directories of the peers' own libraries.
+    libraries: String,
+    /// The directories of their programs, and the caller's.
+    path: OsString,
 }
 
 impl Peers {
+    /// What stays from one run to the next.
+    pub fn home() -> PathBuf {
+        cargo_target().join("bench")
+    }
+
     /// Fetches what can be had and compiles the floor.
-    pub fn provide() -> Result<Peers, Failure> {
-        let home = cargo_target().join("bench");
+    pub fn provide() -> Result<(), Failure> {
+        let home = Peers::home();
         let (debs, unpacked) = (home.join("debs"), home.join("peers"));
         for directory in [&debs, &unpacked] {
             fs::create_dir_all(directory)
@@ -52,33 +63,78 @@ impl Peers {
                 let _ = fs::write(done, "");
             }
         }
-        let (floor, handler) = (home.join("floor"), home.join("handler"));
         let sources = root().join("xtask/src/bench");
         let mut cc = Command::new("cc");
-        crate::steps::run(cc.args(["-O2", "-o"]).arg(&floor).arg(sources.join("floor.c")))?;
-        let mut cc = Command::new("cc");
-        cc.args(["-O2", "-static", "-o"]).arg(&handler).arg(sources.join("handler.c"));
+        cc.args(["-O2", "-o"]).arg(home.join("floor")).arg(sources.join("floor.c"));
         crate::steps::run(&mut cc)?;
-        Ok(Peers { unpacked, floor, handler })
+        let mut cc = Command::new("cc");
+        cc.args(["-O2", "-static", "-o"]).arg(home.join("handler")).arg(sources.join("handler.c"));
+        crate::steps::run(&mut cc)
     }
 
-    /// A program by its name: of a peer, or of the system.
-    pub fn program(&self, name: &str) -> Option<PathBuf> {
-        let places = ["usr/bin", "bin", "usr/sbin", "sbin"].map(|place| self.unpacked.join(place));
-        let own = places.iter().map(|place| place.join(name)).find(|path| path.is_file());
-        own.or_else(|| find(name))
-    }
-
-    /// Where the peers' libraries are.
-    pub fn libraries(&self) -> String {
-        let places = ["usr/lib", "lib"].into_iter().flat_map(|place| {
-            let inside = fs::read_dir(self.unpacked.join(place)).into_iter().flatten().flatten();
-            [self.unpacked.join(place)].into_iter().chain(inside.map(|entry| entry.path()))
+    /// What has been provided.
+    pub fn provided() -> Peers {
+        let home = Peers::home();
+        let unpacked = home.join("peers");
+        let libraries = ["usr/lib", "lib"].into_iter().flat_map(|place| {
+            let inside = fs::read_dir(unpacked.join(place)).into_iter().flatten().flatten();
+            [unpacked.join(place)].into_iter().chain(inside.map(|entry| entry.path()))
         });
-        let shown = places.map(|place| place.display().to_string());
-        shown.collect::<Vec<_>>().join(":")
+        let libraries = libraries.map(|place| place.display().to_string()).collect::<Vec<_>>();
+        let own = PLACES.map(|place| unpacked.join(place));
+        let caller = std::env::var_os("PATH").unwrap_or_default();
+        let path = own.into_iter().chain(std::env::split_paths(&caller));
+        Peers {
+            libraries: libraries.join(":"),
+            path: std::env::join_paths(path).unwrap_or(caller.clone()),
+            debs: home.join("debs"),
+            floor: home.join("floor"),
+            handler: home.join("handler"),
+            unpacked,
+        }
+    }
+
+    /// The vsrun that is measured.
+    pub fn vsrun(&self) -> PathBuf {
+        Peers::home().join("vsrun")
+    }
+
+    /// A program by its name: vsrun, a peer's, or of the system.
+    pub fn program(&self, name: &str) -> Option<PathBuf> {
+        match name {
+            "vsrun" => return Some(self.vsrun()),
+            "floor" => return Some(self.floor.clone()),
+            _ => {}
+        }
+        let own = PLACES.map(|place| self.unpacked.join(place).join(name));
+        own.into_iter().find(|path| path.is_file()).or_else(|| find(name))
+    }
+
+    /// The Debian package of this name, where it was fetched, or built.
+    pub fn package(&self, name: &str) -> Option<PathBuf> {
+        let built = cargo_target().join("packages/deb");
+        let entries = [&self.debs, &built].into_iter().filter_map(|place| fs::read_dir(place).ok());
+        let mut files = entries.flatten().flatten().map(|entry| entry.path());
+        files.find(|path| {
+            let file = path.file_name().unwrap_or_default().to_string_lossy();
+            file.starts_with(&format!("{name}_")) && file.ends_with(".deb")
+        })
+    }
+
+    /// A command that finds what a peer needs. Only those that need libraries of their own are told
+    /// of them: the search costs time.
+    pub fn command(&self, name: &str, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        if name.starts_with("s6-") || name == "supervise-daemon" {
+            command.env("LD_LIBRARY_PATH", &self.libraries).env("PATH", &self.path);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
     }
 }
+
+/// Where packages have their programs.
+const PLACES: [&str; 4] = ["usr/bin", "bin", "usr/sbin", "sbin"];
 
 /// Whether the package could be had.
 fn unpack(package: &str, debs: &Path, unpacked: &Path) -> bool {

@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 
@@ -19,31 +19,55 @@ use super::peers::Peers;
 const UP: Duration = Duration::from_millis(1300);
 /// daemon(1) waits for minutes after the fifth.
 const DEATHS: usize = 4;
+/// Those that start a server again, the floor first.
+const SUPERVISORS: [&str; 8] = [
+    "C loop",
+    "C loop with a handler",
+    "vsrun",
+    "daemon",
+    "runsv",
+    "supervise",
+    "s6-supervise",
+    "supervise-daemon",
+];
+/// Those that only wait for it.
+const PLAIN: [&str; 2] = ["tini", "dumb-init"];
+/// How many of one kind make a crowd.
+const CROWD: usize = 500;
 
 #[derive(Default)]
 struct Result {
     back: Figures,
+    asked: Figures,
     stopped: Figures,
     memory: Option<[u64; 4]>,
     wakeups: Option<u64>,
 }
 
-/// The table; the second value is what the plot shows.
-pub fn table(
+/// The tables; the second value is what the plot shows.
+pub fn tables(
     peers: &Peers,
-    vsrun: &Path,
     scratch: &Path,
     passes: usize,
     rest: Duration,
 ) -> (Vec<Table>, Vec<(String, f64)>) {
     let mut results: BTreeMap<&'static str, Result> = BTreeMap::new();
     for pass in 0..passes {
-        let mut residents = start_all(peers, vsrun, &scratch.join(format!("pass{pass}")));
+        let scratch = scratch.join(format!("pass{pass}"));
+        let mut residents: Vec<_> = SUPERVISORS
+            .into_iter()
+            .chain(PLAIN)
+            .filter_map(|name| Resident::start(name, peers, scratch.join(name)))
+            .collect();
         for _ in 0..DEATHS {
             sleep(UP);
             for it in &mut residents {
+                let result = results.entry(it.name).or_default();
                 if let Some(back) = it.time_of_return() {
-                    results.entry(it.name).or_default().back.add(back);
+                    result.back.add(back);
+                }
+                if let Some(asked) = it.time_of_restart() {
+                    result.asked.add(asked);
                 }
             }
         }
@@ -59,64 +83,104 @@ pub fn table(
             }
         }
     }
-    let mut table = Table::new(
-        "A death to the new server's first instruction; SIGTERM to the end of both",
-        &["", "back, ms: median (quartiles)", "stopped, ms: median (quartiles)"],
-    );
+    let columns = [
+        "",
+        "back, ms: median (quartiles)",
+        "of the loop",
+        "restarted on request, ms",
+        "stopped, ms: median (quartiles)",
+    ];
+    let mut table = Table::new("A death to the new server's first instruction; requests", &columns);
     let title = format!("At rest, over {} s", rest.as_secs());
     let columns =
         ["", "private dirty, KiB", "PSS, KiB", "RSS, KiB", "code in memory, KiB", "wake-ups"];
     let mut resting = Table::new(&title, &columns);
-    for (name, result) in &results {
-        table.row(&[(*name).into(), result.back.to_string(), result.stopped.to_string()]);
+    let floor = results.get("C loop").and_then(|result| result.back.median());
+    let mut shown = Vec::new();
+    for name in SUPERVISORS.into_iter().chain(PLAIN) {
+        let result = results.remove(name).unwrap_or_default();
+        let back = result.back.median();
+        let ratio = back.zip(floor).map(|(own, floor)| format!("{:.2}", own / floor));
+        table.row(&[
+            name.into(),
+            result.back.to_string(),
+            ratio.unwrap_or_default(),
+            result.asked.to_string(),
+            result.stopped.to_string(),
+        ]);
         if let (Some(memory), Some(wakeups)) = (result.memory, result.wakeups) {
             let [dirty, pss, rss, code] = memory.map(|kib| kib.to_string());
-            resting.row(&[(*name).into(), dirty, pss, rss, code, wakeups.to_string()]);
+            resting.row(&[name.into(), dirty, pss, rss, code, wakeups.to_string()]);
         }
+        shown.extend(back.map(|back| (name.to_owned(), back)));
     }
-    let shown = results.iter().filter_map(|(name, it)| Some(((*name).into(), it.back.median()?)));
-    let shown = shown.collect();
     (vec![table, resting], shown)
 }
 
+/// Hundreds of each kind, each with a server of its own.
+pub fn crowds(peers: &Peers, scratch: &Path) -> Table {
+    let title = format!("{CROWD} of a kind, each with its server");
+    let columns = ["", "private dirty of one, KiB", "PSS of one, KiB", "MemAvailable less, KiB"];
+    let mut table = Table::new(&title, &columns);
+    for name in SUPERVISORS.into_iter().chain(PLAIN) {
+        // supervise-daemon keeps one state for each name.
+        if name == "supervise-daemon" {
+            continue;
+        }
+        let before = available();
+        let place = |number: usize| scratch.join(format!("crowd-{name}-{number}"));
+        let crowd: Vec<_> =
+            (0..CROWD).filter_map(|n| Resident::start(name, peers, place(n))).collect();
+        sleep(UP);
+        let less = before.saturating_sub(available()) / crowd.len().max(1) as u64;
+        let held: Vec<_> = crowd.iter().filter_map(|it| memory(it.pid)).collect();
+        let mean = |place: usize| {
+            let sum: u64 = held.iter().map(|it| it[place]).sum();
+            let mean = sum.checked_div(held.len() as u64);
+            mean.map_or("cannot be had here".into(), |mean| mean.to_string())
+        };
+        table.row(&[name.into(), mean(0), mean(1), less.to_string()]);
+    }
+    table
+}
+
+/// MemAvailable, in KiB (proc_meminfo(5)).
+pub fn available() -> u64 {
+    let told = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = told.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+}
+
 fn watch(residents: &[Resident], rest: Duration, results: &mut BTreeMap<&'static str, Result>) {
-    let switches: Vec<Option<u64>> = residents.iter().map(|it| switches(it.pid())).collect();
+    let switches: Vec<Option<u64>> = residents.iter().map(|it| switches(it.pid)).collect();
     sleep(rest);
     for (it, before) in residents.iter().zip(switches) {
         let result = results.entry(it.name).or_default();
-        result.wakeups = self::switches(it.pid()).zip(before).map(|(now, then)| now - then);
-        result.memory = memory(it.pid());
+        result.wakeups = self::switches(it.pid).zip(before).map(|(now, then)| now - then);
+        result.memory = memory(it.pid);
     }
 }
 
 struct Resident {
     name: &'static str,
-    process: Child,
+    pid: i32,
     directory: PathBuf,
 }
 
-fn start_all(peers: &Peers, vsrun: &Path, scratch: &Path) -> Vec<Resident> {
-    let plain = ["tini", "dumb-init"];
-    let names = ["C loop", "vsrun", "daemon", "runsv", "supervise", "s6-supervise"];
-    let names = names.into_iter().chain(["supervise-daemon"]).chain(plain);
-    names.filter_map(|name| Resident::start(name, peers, vsrun, scratch)).collect()
-}
-
 impl Resident {
-    fn start(name: &'static str, peers: &Peers, vsrun: &Path, scratch: &Path) -> Option<Resident> {
-        let directory = scratch.join(name.replace(' ', "-"));
+    fn start(name: &'static str, peers: &Peers, directory: PathBuf) -> Option<Resident> {
         fs::create_dir_all(&directory).ok()?;
         let run = directory.join("run");
         fs::copy(&peers.floor, &run).ok()?;
         let path = |file: &str| directory.join(file).into_os_string();
         let program = match name {
-            "C loop" => peers.floor.clone(),
-            "vsrun" => vsrun.to_owned(),
+            "C loop" | "C loop with a handler" => peers.floor.clone(),
             _ => peers.program(name)?,
         };
-        let mut command = Command::new(program);
+        let mut command = peers.command(name, program);
         match name {
             "C loop" => command.arg("loop").arg(&run),
+            "C loop with a handler" => command.arg("handled").arg(&peers.handler).arg(&run),
             "vsrun" => command
                 .args(["-p".into(), path("pid"), "-m".into(), path("manager")])
                 .arg(&peers.handler)
@@ -124,7 +188,7 @@ impl Resident {
                 .arg(&run),
             "daemon" => command.args(["-f", "-r", "--chdir"]).arg(&directory).arg("--").arg(&run),
             "supervise-daemon" => command
-                .args(["bench", "--start", "--foreground", "--chdir"])
+                .args(["bench", "--start", "--chdir"])
                 .arg(&directory)
                 .arg("--pidfile")
                 .arg(path("pid"))
@@ -132,21 +196,29 @@ impl Resident {
             "tini" | "dumb-init" => command.arg(&run),
             _ => command.arg(&directory),
         };
-        command.current_dir(&directory).env("LD_LIBRARY_PATH", peers.libraries());
-        command.env("RC_SVCNAME", "bench");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let process = command.spawn().ok()?;
-        let resident = Resident { name, process, directory };
+        command.current_dir(&directory).env("RC_SVCNAME", "bench");
+        let mut process = command.spawn().ok()?;
+        let pid = match name {
+            // It goes into the background, and to this process as the first of the namespace.
+            "supervise-daemon" => {
+                process.wait().ok()?;
+                let told = || fs::read_to_string(path("pid")).ok()?.trim().parse().ok();
+                (0..100).find_map(|_| {
+                    told().or_else(|| {
+                        sleep(Duration::from_millis(10));
+                        None
+                    })
+                })?
+            }
+            _ => process.id() as i32,
+        };
+        let resident = Resident { name, pid, directory };
         let deadline = Instant::now() + Duration::from_secs(3);
         while resident.stamps().is_empty() && Instant::now() < deadline {
-            sleep(Duration::from_millis(10));
+            sleep(Duration::from_millis(2));
         }
         // One that cannot run a server here is dropped, and ended by that.
         if resident.stamps().is_empty() { None } else { Some(resident) }
-    }
-
-    fn pid(&self) -> i32 {
-        self.process.id() as i32
     }
 
     /// What its servers have told: who they are, and when they first ran.
@@ -161,61 +233,77 @@ impl Resident {
 
     /// Kills the server; after how many milliseconds the next one ran.
     fn time_of_return(&mut self) -> Option<f64> {
-        if ["tini", "dumb-init"].contains(&self.name) {
+        if PLAIN.contains(&self.name) {
             return None;
         }
-        let before = self.stamps();
-        let (server, _) = *before.last()?;
-        let killed = now();
-        kill(Pid::from_raw(server), Signal::SIGKILL).ok()?;
+        let (server, _) = *self.stamps().last()?;
+        self.time_of_next(server, Signal::SIGKILL)
+    }
+
+    /// Asks for a restart, which also lets the next death be the first again; after how many
+    /// milliseconds the next server ran.
+    fn time_of_restart(&mut self) -> Option<f64> {
+        if self.name == "vsrun" { self.time_of_next(self.pid, Signal::SIGHUP) } else { None }
+    }
+
+    fn time_of_next(&self, pid: i32, signal: Signal) -> Option<f64> {
+        let before = self.stamps().len();
+        let sent = now();
+        kill(Pid::from_raw(pid), signal).ok()?;
         let deadline = Instant::now() + Duration::from_secs(3);
-        loop {
-            let after = self.stamps();
-            if after.len() > before.len() {
-                if self.name == "vsrun" {
-                    // A request lets the next death be the first again.
-                    let _ = kill(Pid::from_raw(self.pid()), Signal::SIGHUP);
-                }
-                return Some(after[before.len()].1 - killed);
-            }
-            if Instant::now() > deadline {
-                return None;
+        while Instant::now() < deadline {
+            if let Some((_, when)) = self.stamps().get(before) {
+                return Some(when - sent);
             }
             sleep(Duration::from_millis(1));
         }
+        None
     }
 
     /// Asks it to end; after how many milliseconds it had.
     fn time_of_stop(&mut self) -> Option<f64> {
         let asked = Instant::now();
-        kill(Pid::from_raw(self.pid()), Signal::SIGTERM).ok()?;
+        kill(Pid::from_raw(self.pid), Signal::SIGTERM).ok()?;
         let deadline = asked + Duration::from_secs(5);
         while Instant::now() < deadline {
-            if self.process.try_wait().ok()?.is_some() {
+            if self.is_gone() {
                 let took = asked.elapsed().as_secs_f64() * 1e3;
                 // supervise leaves its server alone; that is no stop.
                 let (server, _) = *self.stamps().last()?;
-                return kill(Pid::from_raw(server), None).is_err().then_some(took);
+                return (!is_alive(server)).then_some(took);
             }
             sleep(Duration::from_micros(200));
         }
         None
     }
+
+    fn is_gone(&self) -> bool {
+        let ended = waitpid(Pid::from_raw(self.pid), Some(WaitPidFlag::WNOHANG));
+        !matches!(ended, Ok(WaitStatus::StillAlive))
+    }
 }
 
 impl Drop for Resident {
     fn drop(&mut self) {
-        if matches!(self.process.try_wait(), Ok(None)) {
-            let _ = self.process.kill();
-            let _ = self.process.wait();
+        if !self.is_gone() {
+            // It is this process's child, or was given to it; so the id is its own.
+            let _ = kill(Pid::from_raw(self.pid), Signal::SIGKILL);
+            let _ = waitpid(Pid::from_raw(self.pid), None);
         }
         if let Some((server, _)) = self.stamps().last() {
             let exe = fs::read_link(format!("/proc/{server}/exe")).unwrap_or_default();
             if exe.starts_with(&self.directory) {
                 let _ = kill(Pid::from_raw(*server), Signal::SIGKILL);
+                let _ = waitpid(Pid::from_raw(*server), None);
             }
         }
     }
+}
+
+/// Whether a process does something still: one that has ended may wait to be reaped.
+fn is_alive(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
 }
 
 fn now() -> f64 {

@@ -2,9 +2,12 @@
 //! back at the prompt for those that stay in the background.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
 use std::time::Instant;
+
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::wait;
+use nix::unistd::Pid;
 
 use super::figures::{Figures, Table};
 use super::peers::Peers;
@@ -12,137 +15,144 @@ use super::peers::Peers;
 struct Contender {
     name: &'static str,
     does: &'static str,
+    program: &'static str,
     words: Vec<String>,
     figures: Figures,
 }
 
 /// Both tables; the second value is what the plot shows.
-pub fn tables(
-    peers: &Peers,
-    vsrun: &Path,
-    scratch: &Path,
-    rounds: usize,
-) -> (Vec<Table>, Vec<(String, f64)>) {
+pub fn tables(peers: &Peers, scratch: &Path, rounds: usize) -> (Vec<Table>, Vec<(String, f64)>) {
     let pidfile = scratch.join("pid").display().to_string();
-    let mut foreground = in_the_foreground(peers, vsrun, &pidfile);
+    let mut foreground = in_the_foreground(peers, &pidfile);
     race(&mut foreground, peers, rounds, &pidfile);
     let mut table = Table::new(
         "Start: `-u nobody -p FILE -- true`",
         &["", "does", "ms: median (quartiles)", "of the floor", "system calls", "instructions"],
     );
-    let floor = foreground.first().and_then(|it| it.figures.median());
+    let of_floor = ratios(&foreground);
     for it in &foreground {
-        let ratio =
-            it.figures.median().zip(floor).map(|(own, floor)| format!("{:.2}", own / floor));
         table.row(&[
             it.name.into(),
             it.does.into(),
             it.figures.to_string(),
-            ratio.unwrap_or_default(),
+            of_floor(it),
             calls(it, peers, scratch),
             instructions(it, peers, scratch),
         ]);
     }
     let shown = foreground.iter().filter_map(|it| Some((it.name.to_owned(), it.figures.median()?)));
     let shown = shown.collect();
-    let mut background = in_the_background(peers, vsrun, &pidfile);
+    let mut background = in_the_background(peers, &pidfile);
     race(&mut background, peers, rounds, &pidfile);
     let mut prompt = Table::new(
         "Back at the prompt: `-b -p FILE -- true`",
-        &["", "does", "ms: median (quartiles)"],
+        &["", "does", "ms: median (quartiles)", "of the floor"],
     );
+    let of_floor = ratios(&background);
     for it in &background {
-        prompt.row(&[it.name.into(), it.does.into(), it.figures.to_string()]);
+        prompt.row(&[it.name.into(), it.does.into(), it.figures.to_string(), of_floor(it)]);
     }
     (vec![table, prompt], shown)
 }
 
-fn in_the_foreground(peers: &Peers, vsrun: &Path, pidfile: &str) -> Vec<Contender> {
-    let all = "user, groups, pidfile";
-    let user = "user, groups";
-    [
-        ("floor in C", all, Some(peers.floor.clone()), vec!["start", "nobody", pidfile, TRUE]),
-        ("vsrun", all, Some(vsrun.into()), vec!["-u", "nobody", "-p", pidfile, "--", TRUE]),
-        (
-            "start-stop-daemon",
-            all,
-            peers.program("start-stop-daemon"),
-            vec!["--start", "-q", "-c", "nobody", "-m", "-p", pidfile, "--startas", TRUE],
-        ),
-        (
-            "setpriv",
-            user,
-            peers.program("setpriv"),
-            vec!["--reuid", "nobody", "--regid", "nogroup", "--init-groups", TRUE],
-        ),
-        ("chpst", "user, one group", peers.program("chpst"), vec!["-u", "nobody", TRUE]),
-        ("setuidgid", "user, one group", peers.program("setuidgid"), vec!["nobody", TRUE]),
-        ("s6-setuidgid", user, peers.program("s6-setuidgid"), vec!["nobody", TRUE]),
-        ("vsrun -u alone", user, Some(vsrun.into()), vec!["-u", "nobody", "--", TRUE]),
-    ]
-    .into_iter()
-    .filter_map(contender)
-    .collect()
+/// Each one's median beside the first one's.
+fn ratios(contenders: &[Contender]) -> impl Fn(&Contender) -> String {
+    let floor = contenders.first().and_then(|it| it.figures.median());
+    move |it| {
+        let ratio = it.figures.median().zip(floor).map(|(own, floor)| own / floor);
+        ratio.map_or(String::new(), |ratio| format!("{ratio:.2}"))
+    }
 }
 
-fn in_the_background(peers: &Peers, vsrun: &Path, pidfile: &str) -> Vec<Contender> {
-    [
-        ("vsrun", "confirms the exec", Some(vsrun.into()), vec!["-b", "-p", pidfile, "--", TRUE]),
-        ("daemonize", "confirms nothing", peers.program("daemonize"), vec!["-p", pidfile, TRUE]),
-        (
-            "start-stop-daemon",
-            "confirms nothing",
-            peers.program("start-stop-daemon"),
-            vec!["--start", "-q", "-b", "-m", "-p", pidfile, "--startas", TRUE],
-        ),
-        ("daemon", "confirms nothing", peers.program("daemon"), vec!["--", TRUE]),
-    ]
-    .into_iter()
-    .filter_map(contender)
-    .collect()
+fn in_the_foreground(peers: &Peers, pidfile: &str) -> Vec<Contender> {
+    let all = "user, groups, pidfile";
+    let user = "user, groups";
+    let one = "user, one group";
+    let ids = ["--reuid", "nobody", "--regid", "nogroup", "--init-groups", TRUE];
+    let ssd = ["--start", "-q", "-c", "nobody", "-m", "-p", pidfile, "--startas", TRUE];
+    let contender =
+        |name, does, program, words: &[&str]| Contender::new(peers, (name, does), program, words);
+    let contenders = [
+        contender("floor in C", all, "floor", &["start", "nobody", pidfile, TRUE]),
+        contender("vsrun", all, "vsrun", &["-u", "nobody", "-p", pidfile, "--", TRUE]),
+        contender("start-stop-daemon", all, "start-stop-daemon", &ssd),
+        contender("setpriv", user, "setpriv", &ids),
+        contender("vsrun -u alone", user, "vsrun", &["-u", "nobody", "--", TRUE]),
+        contender("s6-setuidgid", user, "s6-setuidgid", &["nobody", TRUE]),
+        contender("chpst", one, "chpst", &["-u", "nobody", TRUE]),
+        contender("setuidgid", one, "setuidgid", &["nobody", TRUE]),
+    ];
+    contenders.into_iter().flatten().collect()
+}
+
+fn in_the_background(peers: &Peers, pidfile: &str) -> Vec<Contender> {
+    let (confirms, not) = ("confirms the exec", "confirms nothing");
+    let ssd = ["--start", "-q", "-b", "-m", "-p", pidfile, "--startas", TRUE];
+    let supervised = ["bench", "--start", "--pidfile", pidfile, TRUE];
+    let contender =
+        |name, does, program, words: &[&str]| Contender::new(peers, (name, does), program, words);
+    let contenders = [
+        contender("floor in C", confirms, "floor", &["background", pidfile, TRUE]),
+        contender("vsrun", confirms, "vsrun", &["-b", "-p", pidfile, "--", TRUE]),
+        contender("daemonize", not, "daemonize", &["-p", pidfile, TRUE]),
+        contender("start-stop-daemon", not, "start-stop-daemon", &ssd),
+        contender("daemon", not, "daemon", &["--", TRUE]),
+        contender("supervise-daemon", "stays, confirms nothing", "supervise-daemon", &supervised),
+    ];
+    contenders.into_iter().flatten().collect()
 }
 
 const TRUE: &str = "/bin/true";
 
-fn contender(
-    (name, does, program, words): (&'static str, &'static str, Option<PathBuf>, Vec<&str>),
-) -> Option<Contender> {
-    let program = program?.display().to_string();
-    let words = [program].into_iter().chain(words.into_iter().map(str::to_owned)).collect();
-    Some(Contender { name, does, words, figures: Figures::default() })
+impl Contender {
+    fn new(
+        peers: &Peers,
+        (name, does): (&'static str, &'static str),
+        program: &'static str,
+        words: &[&str],
+    ) -> Option<Contender> {
+        let path = peers.program(program)?.display().to_string();
+        let words = [path].into_iter().chain(words.iter().map(|word| (*word).to_owned())).collect();
+        Some(Contender { name, does, program, words, figures: Figures::default() })
+    }
 }
 
 /// All of them in turn, round by round.
 fn race(contenders: &mut [Contender], peers: &Peers, rounds: usize, pidfile: &str) {
     for _ in 0..rounds {
         for it in contenders.iter_mut() {
-            let mut command = command(&it.words, peers);
+            let mut command = peers.command(it.program, &it.words[0]);
+            command.args(&it.words[1..]).env("RC_SVCNAME", "bench");
             let begun = Instant::now();
             let good = command.status().is_ok_and(|status| status.success());
+            let took = begun.elapsed().as_secs_f64() * 1e3;
             if good {
-                it.figures.add(begun.elapsed().as_secs_f64() * 1e3);
+                it.figures.add(took);
             }
-            // The next one finds the same directory.
-            let _ = fs::remove_file(pidfile);
+            clear(it, pidfile);
         }
     }
 }
 
-fn command(words: &[String], peers: &Peers) -> Command {
-    let mut command = Command::new(&words[0]);
-    command.args(&words[1..]).env("LD_LIBRARY_PATH", peers.libraries());
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command
+/// The next one finds the same directory, and nobody else at work: what was left running is this
+/// process's child, it being the first of its namespace.
+fn clear(it: &Contender, pidfile: &str) {
+    if it.program == "supervise-daemon" {
+        let id = fs::read_to_string(pidfile).ok().and_then(|text| text.trim().parse().ok());
+        if let Some(id) = id {
+            let _ = kill(Pid::from_raw(id), Signal::SIGTERM);
+        }
+    }
+    while wait().is_ok() {}
+    let _ = fs::remove_file(pidfile);
 }
 
 /// What strace(1) counts, those of `true` left out.
 fn calls(it: &Contender, peers: &Peers, scratch: &Path) -> String {
     let counted = |words: &[String]| {
         let log = scratch.join("calls");
-        let mut strace = Command::new("strace");
-        strace.args(["-f", "-qq", "-o"]).arg(&log).args(words);
-        strace.env("LD_LIBRARY_PATH", peers.libraries());
-        strace.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().ok()?;
+        let mut strace = peers.command(it.program, "strace");
+        strace.args(["-f", "-qq", "-o"]).arg(&log).args(words).status().ok()?;
         let lines = fs::read_to_string(log).ok()?;
         Some(lines.lines().filter(|line| line.contains('(') && !line.contains("resumed>")).count())
     };
@@ -159,8 +169,7 @@ fn instructions(it: &Contender, peers: &Peers, scratch: &Path) -> String {
         _ => word.clone(),
     };
     let words: Vec<String> = it.words.iter().map(replaced).collect();
-    let counted = made.ok().and_then(|()| {
-        super::instructions_of(&words, &peers.libraries(), super::Environment::Inherited)
-    });
+    let valgrind = peers.command(it.program, "valgrind");
+    let counted = made.ok().and_then(|()| super::instructions_of(valgrind, &words));
     counted.map_or("cannot be had here".into(), |number| number.to_string())
 }
