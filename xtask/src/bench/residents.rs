@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -61,6 +62,8 @@ pub fn tables(
             .collect();
         for _ in 0..DEATHS {
             sleep(UP);
+            // Each time another one is the first after the rest.
+            residents.rotate_left(1);
             for it in &mut residents {
                 let result = results.entry(it.name).or_default();
                 if let Some(back) = it.time_of_return() {
@@ -122,30 +125,34 @@ pub fn crowds(peers: &Peers, scratch: &Path) -> Table {
     let title = format!("{CROWD} of a kind, each with its server");
     let columns = ["", "private dirty of one, KiB", "PSS of one, KiB", "MemAvailable less, KiB"];
     let mut table = Table::new(&title, &columns);
+    // The first crowd also costs what the kernel keeps for those to come.
+    let _ = crowd("C loop", peers, &scratch.join("first"));
     for name in SUPERVISORS.into_iter().chain(PLAIN) {
         // supervise-daemon keeps one state for each name.
-        if name == "supervise-daemon" {
-            continue;
+        if name != "supervise-daemon" {
+            table.row(&crowd(name, peers, &scratch.join(name)));
         }
-        let before = available();
-        let place = |number: usize| scratch.join(format!("crowd-{name}-{number}"));
-        let crowd: Vec<_> =
-            (0..CROWD).filter_map(|n| Resident::start(name, peers, place(n))).collect();
-        sleep(UP);
-        let less = before.saturating_sub(available()) / crowd.len().max(1) as u64;
-        let held: Vec<_> = crowd.iter().filter_map(|it| memory(it.pid)).collect();
-        let mean = |place: usize| {
-            let sum: u64 = held.iter().map(|it| it[place]).sum();
-            let mean = sum.checked_div(held.len() as u64);
-            mean.map_or("cannot be had here".into(), |mean| mean.to_string())
-        };
-        table.row(&[name.into(), mean(0), mean(1), less.to_string()]);
     }
     table
 }
 
+fn crowd(name: &'static str, peers: &Peers, place: &Path) -> [String; 4] {
+    let before = available();
+    let place = |number: usize| place.join(number.to_string());
+    let crowd: Vec<_> = (0..CROWD).map_while(|n| Resident::start(name, peers, place(n))).collect();
+    sleep(UP);
+    let less = before.saturating_sub(available());
+    let held: Vec<_> = crowd.iter().filter_map(|it| memory(it.pid)).collect();
+    let mean = |sum: u64| {
+        let mean = sum.checked_div(held.len() as u64);
+        mean.map_or("cannot be had here".into(), |mean| mean.to_string())
+    };
+    let sum = |place: usize| held.iter().map(|it| it[place]).sum();
+    [name.into(), mean(sum(0)), mean(sum(1)), mean(less)]
+}
+
 /// MemAvailable, in KiB (proc_meminfo(5)).
-pub fn available() -> u64 {
+fn available() -> u64 {
     let told = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let line = told.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
     line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
@@ -171,7 +178,7 @@ impl Resident {
     fn start(name: &'static str, peers: &Peers, directory: PathBuf) -> Option<Resident> {
         fs::create_dir_all(&directory).ok()?;
         let run = directory.join("run");
-        fs::copy(&peers.floor, &run).ok()?;
+        symlink(super::SERVER, &run).ok()?;
         let path = |file: &str| directory.join(file).into_os_string();
         let program = match name {
             "C loop" | "C loop with a handler" => peers.floor.clone(),
@@ -292,7 +299,7 @@ impl Drop for Resident {
         }
         if let Some((server, _)) = self.stamps().last() {
             let exe = fs::read_link(format!("/proc/{server}/exe")).unwrap_or_default();
-            if exe.starts_with(&self.directory) {
+            if exe == Path::new(super::SERVER) {
                 let _ = kill(Pid::from_raw(*server), Signal::SIGKILL);
                 let _ = waitpid(Pid::from_raw(*server), None);
             }

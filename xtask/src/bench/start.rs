@@ -117,9 +117,10 @@ impl Contender {
     }
 }
 
-/// All of them in turn, round by round.
+/// All of them in turn, round by round, each time with another first.
 fn race(contenders: &mut [Contender], peers: &Peers, rounds: usize, pidfile: &str) {
     for _ in 0..rounds {
+        contenders.rotate_left(1);
         for it in contenders.iter_mut() {
             let mut command = peers.command(it.program, &it.words[0]);
             command.args(&it.words[1..]).env("RC_SVCNAME", "bench");
@@ -132,6 +133,7 @@ fn race(contenders: &mut [Contender], peers: &Peers, rounds: usize, pidfile: &st
             clear(it, pidfile);
         }
     }
+    contenders.rotate_right(rounds % contenders.len().max(1));
 }
 
 /// The next one finds the same directory, and nobody else at work: what was left running is this
@@ -160,10 +162,11 @@ fn calls(it: &Contender, peers: &Peers, scratch: &Path) -> String {
     all.map_or("cannot be had here".into(), |(all, own)| all.saturating_sub(own).to_string())
 }
 
-/// What callgrind counts up to an exec that the kernel refuses: a file that is no program.
+/// What callgrind counts up to an exec that the kernel refuses: that of a file which nobody may
+/// execute.
 fn instructions(it: &Contender, peers: &Peers, scratch: &Path) -> String {
     let text = scratch.join("text");
-    let made = super::write_program(&text, "no program\n");
+    let made = fs::write(&text, "no program\n");
     let replaced = |word: &String| match word.as_str() {
         TRUE => text.display().to_string(),
         _ => word.clone(),
