@@ -136,7 +136,12 @@ fn restarts(vsrun: &Path, scratch: &Path, many: usize) -> Table {
     let managers = Managers::start(vsrun, scratch, 2);
     let Some(manager) = managers.0.first() else { return table };
     let (pid, pidfile) = (manager.id() as i32, scratch.join("2-0.pid"));
-    let server = || fs::read_to_string(&pidfile).unwrap_or_default();
+    // The id is in the pidfile before the server is.
+    let server = || {
+        let id = fs::read_to_string(&pidfile).ok()?;
+        let name = fs::read_to_string(format!("/proc/{}/comm", id.trim())).ok()?;
+        (name == "sleep\n").then_some(id)
+    };
     sleep(Duration::from_millis(500));
     for tenth in 1..=10 {
         let begun = Instant::now();
@@ -144,7 +149,7 @@ fn restarts(vsrun: &Path, scratch: &Path, many: usize) -> Table {
             let old = server();
             let _ = kill(Pid::from_raw(pid), Signal::SIGHUP);
             let deadline = Instant::now() + Duration::from_secs(5);
-            while (server() == old || server().is_empty()) && Instant::now() < deadline {
+            while server().is_none_or(|now| Some(now) == old) && Instant::now() < deadline {
                 sleep(Duration::from_micros(100));
             }
         }

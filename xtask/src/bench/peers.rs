@@ -112,7 +112,7 @@ impl Peers {
 
     /// The Debian package of this name, where it was fetched, or built.
     pub fn package(&self, name: &str) -> Option<PathBuf> {
-        let built = cargo_target().join("packages/deb");
+        let built = cargo_target().join("deb");
         let entries = [&self.debs, &built].into_iter().filter_map(|place| fs::read_dir(place).ok());
         let mut files = entries.flatten().flatten().map(|entry| entry.path());
         files.find(|path| {
