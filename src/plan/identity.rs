@@ -10,7 +10,7 @@ use nix::unistd::{self, Gid, Group, Uid, getegid, geteuid, getgrouplist, getresg
 
 use crate::error::Error;
 use crate::sys::directory::Owner;
-use crate::sys::identity::{Identity, is_privileged};
+use crate::sys::identity::{Identity, groups_are_fixed, is_privileged};
 
 /// The user of `-u`.
 #[derive(Debug)]
@@ -97,17 +97,12 @@ impl User {
         // The real and the saved ids too: a server could take them on.
         let is_self = getresuid().is_ok_and(|ids| [ids.real, ids.effective, ids.saved] == [uid; 3])
             && getresgid().is_ok_and(|ids| [ids.real, ids.effective, ids.saved] == [gid; 3]);
-        if is_privileged() && !(is_self && groups_are_fixed()) {
+        if is_privileged() && !groups_are_fixed() {
             Some(self)
         } else {
             is_self.then_some(User { change: None, ..self })
         }
     }
-}
-
-/// Whether this user namespace denies setgroups(2) (see user_namespaces(7)).
-fn groups_are_fixed() -> bool {
-    std::fs::read("/proc/self/setgroups").is_ok_and(|answer| answer.starts_with(b"deny"))
 }
 
 fn by_name(name: &OsStr) -> Result<Option<unistd::User>, Error> {

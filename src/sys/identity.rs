@@ -2,7 +2,7 @@
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::unistd::{Gid, Uid};
+use nix::unistd::{Gid, Uid, getgroups, setgroups};
 
 use super::failure::{Refusal, Stage, at, checked};
 
@@ -35,6 +35,13 @@ pub fn is_privileged() -> bool {
     let read = unsafe { libc::syscall(libc::SYS_capget, &raw const header, held.as_mut_ptr()) };
     let [effective, ..] = held;
     read == 0 && effective & CAP_SETGID_AND_SETUID == CAP_SETGID_AND_SETUID
+}
+
+/// Whether this process may not even set the groups that it has: a user namespace can deny
+/// setgroups(2) to all in it (user_namespaces(7)). `/proc/self/setgroups` says so too, but whoever
+/// opens something there is slow to end.
+pub fn groups_are_fixed() -> bool {
+    getgroups().and_then(|groups| setgroups(&groups)) == Err(Errno::EPERM)
 }
 
 /// Version 3 of the header and data of capset(2).
