@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::figures::{Figures, Table};
-use super::residents::memory;
+use super::resident::memory;
 use super::write_program;
 
 const FLOOD: &str = "dd if=/dev/zero bs=65536 count=4096 2>/dev/null";

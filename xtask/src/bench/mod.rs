@@ -5,6 +5,7 @@ mod figures;
 mod growth;
 mod peers;
 mod plot;
+mod resident;
 mod residents;
 mod start;
 
@@ -22,7 +23,7 @@ use nix::unistd::Pid;
 use crate::steps::{Failure, cargo, cargo_target, root, run as step};
 use figures::Table;
 use peers::Peers;
-pub use residents::memory;
+pub use resident::memory;
 
 #[derive(Args)]
 pub struct Settings {
