@@ -29,13 +29,10 @@ use processes::Bell;
 use run::{Run, Seen};
 use scenarios::{SCENARIOS, Scenario};
 use tracer::{Task, Tracer};
-use verdict::{Before, Judged, Outcome, Removal, judge};
+use verdict::{Before, Judged, Outcome, judge};
 
 /// How many runs `--sample` makes when it is given no number.
 const SAMPLE: &str = "800";
-
-/// How often a scenario is traced to learn what a call is for.
-const TRACES: usize = 5;
 
 #[derive(Args)]
 pub struct Options {
@@ -145,13 +142,7 @@ fn points(scenario: &Scenario, program: &Path) -> Result<Vec<Point>, String> {
 fn once(scenario: &Scenario, program: &Path, fault: &Fault) -> Result<Outcome, String> {
     let mut stage = Stage::set(scenario)?;
     let (seen, _) = stage.start(program, Task::Strike(fault.clone()))?;
-    let judged = match stage.judge(Some(fault), &seen) {
-        Err(_) if was_removal(scenario, program, fault)? => {
-            stage.judge_with(Some(fault), Removal::Failed, &seen)
-        }
-        judged => judged,
-    };
-    match judged {
+    match stage.judge(Some(fault), &seen) {
         Err(wrong) => Ok(Outcome::Violation(wrong.join("; "))),
         Ok(_) if !seen.struck => Ok(Outcome::NotReached),
         Ok(Some(outcome)) if fault.kind != Kind::Kill => Ok(outcome),
@@ -166,26 +157,6 @@ fn once(scenario: &Scenario, program: &Path, fault: &Fault) -> Result<Outcome, S
             })
         }
     }
-}
-
-/// Whether a fault hit the removal of something, or a look at it without which it is not removed:
-/// a call that is followed by the removal when nothing fails, descriptors and looks aside.
-fn was_removal(scenario: &Scenario, program: &Path, fault: &Fault) -> Result<bool, String> {
-    let removes = |call: &str| matches!(call, "unlink" | "unlinkat" | "rmdir");
-    let looks = |call: &str| matches!(call, "newfstatat" | "fstat" | "lstat" | "statx");
-    if removes(&fault.point.call) || !looks(&fault.point.call) {
-        return Ok(removes(&fault.point.call));
-    }
-    // A process that wakes up once more makes its last calls under other numbers.
-    for _ in 0..TRACES {
-        let points = points(scenario, program)?;
-        let own = points.iter().filter(|point| point.process == fault.point.process);
-        let mut after = own.skip_while(|point| **point != fault.point);
-        if after.find(|point| !looks(&point.call)).is_some_and(|point| removes(&point.call)) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 /// A place and what it held before vsrun was started there.
@@ -214,12 +185,8 @@ impl Stage<'_> {
     }
 
     fn judge(&self, fault: Option<&Fault>, seen: &Seen) -> Judged {
-        self.judge_with(fault, Removal::Untouched, seen)
-    }
-
-    fn judge_with(&self, fault: Option<&Fault>, removal: Removal, seen: &Seen) -> Judged {
         let before = Before { tree: &self.before, strays: &self.strays };
-        judge(self.scenario, &self.place, before, fault, removal, seen)
+        judge(self.scenario, &self.place, before, fault, seen)
     }
 
     /// Whether the place is as it was; a pidfile that nobody removes aside.

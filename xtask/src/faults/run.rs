@@ -34,6 +34,8 @@ pub struct Seen {
     pub wrong: Vec<String>,
     /// Whether the fault's point was reached.
     pub struck: bool,
+    /// The name of what the call that failed was to look at.
+    pub looked_at: Option<String>,
 }
 
 /// One run.
@@ -95,6 +97,7 @@ impl<'a> Run<'a> {
         }
         self.wind_up();
         self.seen.struck = self.tracer.struck;
+        self.seen.looked_at = self.tracer.looked_at.take();
         (self.seen, self.tracer)
     }
 

@@ -1,10 +1,14 @@
 //! One process under the tracer: what is kept of it, and what is read from it.
 
 use std::collections::HashMap;
-use std::fs;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 
 use nix::errno::Errno;
-use nix::libc;
+use nix::libc::{self, user_regs_struct};
 use nix::sys::ptrace;
 use nix::unistd::Pid;
 
@@ -56,6 +60,25 @@ impl Breakpoint {
 pub fn leads_to_memory(pid: Pid, descriptor: u64) -> bool {
     let link = fs::read_link(format!("/proc/{pid}/fd/{descriptor}"));
     link.is_ok_and(|link| link.is_relative())
+}
+
+/// The last name of what a process asks about, by a descriptor or by a path.
+pub fn looked_at(pid: Pid, call: &str, registers: &user_regs_struct) -> Option<String> {
+    let path = |address: u64| {
+        let mut bytes = [0; 4096];
+        let memory = File::open(format!("/proc/{pid}/mem")).ok()?;
+        let read = memory.read_at(&mut bytes, address).ok()?;
+        let path = bytes[..read].split(|byte| *byte == 0).next()?;
+        (!path.is_empty()).then(|| PathBuf::from(OsStr::from_bytes(path)))
+    };
+    let opened = || fs::read_link(format!("/proc/{pid}/fd/{}", registers.rdi)).ok();
+    let path = match call {
+        "fstat" => opened(),
+        "newfstatat" | "statx" => path(registers.rsi).or_else(opened),
+        "stat" | "lstat" => path(registers.rdi),
+        _ => None,
+    };
+    Some(path?.file_name()?.to_string_lossy().into_owned())
 }
 
 /// What a process was executed with.

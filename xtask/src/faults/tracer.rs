@@ -21,7 +21,7 @@ use nix::unistd::Pid;
 use super::calls;
 use super::fault::{Fault, Kind, Point};
 use super::processes::parent;
-use super::tracee::{Breakpoint, Change, Tracee, command_line, leads_to_memory};
+use super::tracee::{Breakpoint, Change, Tracee, command_line, leads_to_memory, looked_at};
 
 /// How a process ended: its status, or the signal's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +65,8 @@ pub struct Tracer {
     pub points: Vec<Point>,
     /// Whether the fault's point was reached.
     pub struck: bool,
+    /// The name of what the call there was to look at.
+    pub looked_at: Option<String>,
 }
 
 /// Holds the process until it is traced, and then becomes vsrun.
@@ -95,6 +97,7 @@ impl Tracer {
             early: HashSet::new(),
             points: Vec::new(),
             struck: false,
+            looked_at: None,
         };
         tracer.tracees.insert(initial, Tracee::new("1".to_owned(), false));
         Ok(tracer)
@@ -246,6 +249,7 @@ impl Tracer {
             Task::List => self.points.push(point),
             Task::Strike(fault) if fault.point == point && !self.struck => {
                 self.struck = true;
+                self.looked_at = looked_at(pid, &point.call, &registers);
                 match fault.kind {
                     Kind::Kill => {
                         // It is there: it is stopped.

@@ -53,13 +53,6 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Whether the call that failed was to remove something, or to look whether it may be removed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Removal {
-    Failed,
-    Untouched,
-}
-
 /// `Err` holds what was wrong; `Ok(None)` is a run that was cut short by a kill, and is to be
 /// followed by a fresh start.
 pub type Judged = Result<Option<Outcome>, Vec<String>>;
@@ -78,7 +71,6 @@ pub fn judge(
     place: &Place,
     before: Before<'_>,
     fault: Option<&Fault>,
-    removal: Removal,
     seen: &Seen,
 ) -> Judged {
     let (errors, messages) = (place.errors(), place.messages());
@@ -116,9 +108,16 @@ pub fn judge(
     match (wrong.is_empty(), left.is_empty()) {
         (true, true) => Ok(outcome),
         // What cannot be removed stays, and what cannot be seen to be vsrun's own is not removed.
-        (true, false) if removal == Removal::Failed => Ok(Some(Outcome::Kept)),
+        (true, false) if was_removal(fault, seen, &left) => Ok(Some(Outcome::Kept)),
         _ => Err(wrong.into_iter().chain(left).collect()),
     }
+}
+
+/// Whether the call that failed was to remove something, or to look at what was left behind.
+fn was_removal(fault: Option<&Fault>, seen: &Seen, left: &[String]) -> bool {
+    let looked_at = seen.looked_at.as_ref().map(|name| format!("{name}' is "));
+    fault.is_some_and(|fault| matches!(fault.point.call.as_str(), "unlink" | "unlinkat" | "rmdir"))
+        || looked_at.is_some_and(|it| left.iter().any(|left| left.contains(&it)))
 }
 
 /// What is wrong with how a start was refused: the status, or how often that was said.
