@@ -150,6 +150,7 @@ fn sizes(peers: &Peers) -> Table {
         ("supervise", "daemontools"),
         ("s6-supervise", "s6"),
         ("supervise-daemon", "openrc"),
+        ("supervisord", "supervisor"),
         ("daemonize", "daemonize"),
         ("tini", "tini"),
         ("dumb-init", "dumb-init"),

@@ -16,6 +16,20 @@ use super::peers::Peers;
 /// Those that only wait for their server.
 pub const PLAIN: [&str; 2] = ["tini", "dumb-init"];
 
+/// What supervisord reads; its directory is the current one.
+const SUPERVISORD: &str = "\
+[supervisord]
+nodaemon=true
+pidfile=pid
+logfile=/dev/null
+logfile_maxbytes=0
+
+[program:server]
+command=./run
+stdout_logfile=NONE
+stderr_logfile=NONE
+";
+
 /// One that stays, and its server.
 pub struct Resident {
     /// What it is called in the tables.
@@ -33,6 +47,7 @@ impl Resident {
         let path = |file: &str| directory.join(file).into_os_string();
         let program = match name {
             "C loop" | "C loop with a handler" => peers.floor.clone(),
+            "supervisord" => peers.program("python3")?,
             _ => peers.program(name)?,
         };
         let mut command = peers.command(name, program);
@@ -51,6 +66,11 @@ impl Resident {
                 .arg("--pidfile")
                 .arg(path("pid"))
                 .arg(&run),
+            "supervisord" => {
+                let settings = directory.join("settings");
+                fs::write(&settings, SUPERVISORD).ok()?;
+                command.arg(peers.program(name)?).arg("--configuration").arg(settings)
+            }
             "tini" | "dumb-init" => command.arg(&run),
             _ => command.arg(&directory),
         };

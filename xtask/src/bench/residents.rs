@@ -16,7 +16,7 @@ const UP: Duration = Duration::from_millis(1300);
 /// daemon(1) waits for minutes after the fifth.
 const DEATHS: usize = 4;
 /// Those that start a server again, the floor first.
-const SUPERVISORS: [&str; 8] = [
+const SUPERVISORS: [&str; 9] = [
     "C loop",
     "C loop with a handler",
     "vsrun",
@@ -25,6 +25,7 @@ const SUPERVISORS: [&str; 8] = [
     "supervise",
     "s6-supervise",
     "supervise-daemon",
+    "supervisord",
 ];
 /// How many of one kind make a crowd.
 const CROWD: usize = 500;
@@ -129,8 +130,8 @@ pub fn crowds(peers: &Peers, scratch: &Path) -> Table {
     // The first crowd also costs what the kernel keeps for those to come.
     let _ = crowd("C loop", peers, &scratch.join("first"));
     for name in SUPERVISORS.into_iter().chain(PLAIN) {
-        // supervise-daemon keeps one state for each name.
-        if name != "supervise-daemon" {
+        // supervise-daemon keeps one state for each name, supervisord has many servers.
+        if !matches!(name, "supervise-daemon" | "supervisord") {
             table.row(&crowd(name, peers, &scratch.join(name)));
         }
     }
