@@ -402,6 +402,26 @@ fn the_directory_of_the_start_may_be_one_that_the_user_cannot_enter() {
     }
 }
 
+#[test]
+fn the_directory_of_the_start_may_be_one_that_the_caller_cannot_enter() {
+    if !require_root() {
+        return;
+    }
+    let sandbox = sandbox();
+    let closed = sandbox.dir("closed");
+    fs::set_permissions(&closed, std::os::unix::fs::PermissionsExt::from_mode(0o700))
+        .expect("a mode");
+    let (out, handler) = (sandbox.open_dir("out"), sandbox.handler("handler").create());
+    for managed in [false, true] {
+        let report = out.join(format!("report-{managed}"));
+        let start = sandbox.vsrun().run_as(NOBODY, NOBODY, &[]).current_dir(&closed);
+        let start = if managed { start.manager(out.join("manager"), &handler) } else { start };
+        start.command(sandbox.probe().report(&report).exit(0)).run().expect_code(0);
+        let place = if managed { Path::new("/") } else { &closed };
+        assert_eq!(Report::wait(report).cwd.as_deref(), Some(place));
+    }
+}
+
 /// Expects the same line from the server's start in each of the four ways, and no server.
 fn stage_fails(line: &str, with: impl Fn(Invocation<'_>) -> Invocation<'_>) {
     let sandbox = sandbox();

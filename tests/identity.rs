@@ -3,12 +3,17 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use testkit::signal::{SIGHUP, SIGTERM};
-use testkit::{Ids, Invocation, Report, Sandbox, require_program, require_root, wait_for};
+use testkit::{
+    Ids, Invocation, Report, Resource, Sandbox, require_program, require_root, wait_for,
+};
 
 const NOBODY: u32 = 65534;
 
@@ -285,6 +290,27 @@ fn what_is_neither_a_group_nor_a_whole_number_never_runs_a_server() {
     for user in strings {
         is_refused(&sandbox, sandbox.vsrun().user(user));
     }
+}
+
+#[test]
+fn a_child_that_may_not_be_killed_any_more_is_not_waited_for_in_vain() {
+    if !require_root() || !require_program("setpriv") {
+        return;
+    }
+    let sandbox = sandbox();
+    let pidfile = sandbox.dir("run").join("pid");
+    let errors = UnixStream::pair().expect("a socket");
+    // Files can take no line, so that its id cannot be made known.
+    let start = sandbox.program("/usr/bin/setpriv").limit(Resource::RLIMIT_FSIZE, 0, 0);
+    let start = start.args(["--bounding-set", "-kill", "--inh-caps", "-kill", "--"]);
+    let start = start.arg(env!("CARGO_BIN_EXE_vsrun")).background().user("nobody");
+    let start = start.pidfile(&pidfile).stderr(OwnedFd::from(errors.0));
+    start.command(forbidden(&sandbox)).run().expect_code(125);
+    let mut line = String::new();
+    (&errors.1).read_to_string(&mut line).expect("text");
+    let path = pidfile.display();
+    assert_eq!(line, format!("vsrun: cannot write pidfile '{path}': File too large\n"));
+    assert!(!pidfile.exists());
 }
 
 #[test]

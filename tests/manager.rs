@@ -1096,19 +1096,111 @@ fn a_child_that_cannot_be_told_to_go_on_for_want_of_memory_is_replaced_by_anothe
     if !require_root() || !require_program("strace") {
         return;
     }
+    for error in ["ENOMEM", "ENOBUFS"] {
+        let sandbox = sandbox();
+        let manager = managed(&sandbox, REFUSAL).command(probe(&sandbox)).spawn();
+        started(&sandbox, 1);
+        let tracer = refusing(&sandbox, manager.process(), "sendto,sendmsg", error, "1+");
+        manager.signal(SIGHUP);
+        wait_for("another try", || {
+            let text = sandbox.lines("trace").join("\n");
+            if text.matches(error).count() >= 3 { Ok(()) } else { Err(text) }
+        });
+        assert_eq!(starts(&sandbox), 1);
+        released(tracer);
+        let second = started(&sandbox, 2);
+        assert_eq!(manager.process().children(), [second]);
+        stop(manager);
+        expect_nothing_left(&sandbox);
+    }
+}
+
+#[test]
+fn a_log_directory_that_cannot_be_listed_costs_no_descriptor() {
+    if !require_root() || !require_program("strace") {
+        return;
+    }
     let sandbox = sandbox();
-    let manager = managed(&sandbox, REFUSAL).command(probe(&sandbox)).spawn();
+    let start = managed(&sandbox, REFUSAL).logdir("logs", "1d");
+    let manager = start.command(probe(&sandbox)).spawn();
     started(&sandbox, 1);
-    let tracer = refusing(&sandbox, manager.process(), "sendto,sendmsg", "ENOMEM", "1+");
-    manager.signal(SIGHUP);
-    wait_for("another try", || {
-        let text = sandbox.lines("trace").join("\n");
-        if text.matches("ENOMEM").count() >= 3 { Ok(()) } else { Err(text) }
-    });
-    assert_eq!(starts(&sandbox), 1);
+    let before = manager.process().open_files().map(|files| files.len());
+    // fdopendir(3) asks whether the descriptor can be read from.
+    let tracer = refusing(&sandbox, manager.process(), "fcntl", "ENOMEM", "1+");
+    for count in 2..5 {
+        manager.signal(SIGHUP);
+        started(&sandbox, count);
+    }
+    let trace = sandbox.lines("trace").join("\n");
+    assert!(trace.matches("F_GETFL)").count() >= 3, "{trace}");
     released(tracer);
-    let second = started(&sandbox, 2);
-    assert_eq!(manager.process().children(), [second]);
+    assert_eq!(manager.process().open_files().map(|files| files.len()), before);
+    stop(manager);
+}
+
+#[test]
+fn a_keyring_over_the_quota_is_tried_again() {
+    if !require_root() || !require_program("strace") {
+        return;
+    }
+    let sandbox = sandbox();
+    let starts = sandbox.open_dir("out").join("starts");
+    let server = sandbox.probe().append(&starts);
+    let manager = managed(&sandbox, REFUSAL).user("nobody").command(server).spawn();
+    let started = |count| {
+        wait_for(&format!("start {count}"), || {
+            let starts = sandbox.lines("out/starts");
+            if starts.len() == count { Ok(()) } else { Err(starts) }
+        });
+    };
+    started(1);
+    let quota = ["-f", "-e", "trace=keyctl", "-e", "inject=keyctl:error=EDQUOT"];
+    let tracer = traced(&sandbox, manager.process(), &quota);
+    manager.signal(SIGHUP);
+    said(&manager, "trying again in 200ms");
+    assert_eq!(sandbox.lines("out/starts").len(), 1);
+    released(tracer);
+    started(2);
+    stop(manager);
+    expect_nothing_left(&sandbox);
+}
+
+#[test]
+fn a_server_that_cannot_find_back_starts_at_the_root_and_that_is_said() {
+    let sandbox = sandbox();
+    let here = sandbox.dir("here");
+    let manager = managed(&sandbox, REFUSAL).current_dir(&here).command(probe(&sandbox)).spawn();
+    assert_eq!(started(&sandbox, 1).cwd().as_ref(), Some(&here));
+    fs::rename(&here, sandbox.path("moved")).expect("it can be moved");
+    manager.signal(SIGHUP);
+    assert_eq!(started(&sandbox, 2).cwd().as_deref(), Some(Path::new("/")));
+    let (path, reason) = (here.display(), "No such file or directory");
+    said(
+        &manager,
+        &format!("cannot change directory to '{path}': {reason}; the server works in '/'"),
+    );
+    fs::create_dir(&here).expect("a directory");
+    manager.signal(SIGHUP);
+    assert_eq!(started(&sandbox, 3).cwd().as_ref(), Some(&here));
+    stop(manager);
+    expect_nothing_left(&sandbox);
+}
+
+#[test]
+fn a_way_back_that_takes_a_descriptor_too_many_is_tried_again() {
+    if !require_root() || !require_program("strace") {
+        return;
+    }
+    let sandbox = sandbox();
+    let here = sandbox.dir("here");
+    let start = managed(&sandbox, REFUSAL).current_dir(&here);
+    let manager = start.command(probe(&sandbox)).spawn();
+    started(&sandbox, 1);
+    let tracer = refusing(&sandbox, manager.process(), "openat2,openat", "EMFILE", "1+");
+    manager.signal(SIGHUP);
+    said(&manager, "trying again in 200ms");
+    released(tracer);
+    assert_eq!(started(&sandbox, 2).cwd().as_ref(), Some(&here));
     stop(manager);
     expect_nothing_left(&sandbox);
 }

@@ -356,6 +356,28 @@ fn a_link_in_the_place_of_a_work_dir_or_root_is_followed_with_roots_permissions(
 }
 
 #[test]
+fn a_link_in_the_place_of_the_callers_directory_is_not_followed() {
+    if !require_root() {
+        return;
+    }
+    let sandbox = sandbox();
+    let open = closed(&sandbox);
+    sandbox.dir_of("home", NOBODY, NOBODY);
+    let work = sandbox.dir_of("home/work", NOBODY, NOBODY);
+    let starts = sandbox.open_dir("out").join("starts");
+    let start = sandbox.vsrun().user("nobody").manager(sandbox.path("manager"), CONSENT);
+    let server = sandbox.probe().append(&starts);
+    let manager = start.current_dir(&work).command(server).spawn();
+    assert_eq!(started(&sandbox, 1).cwd().as_ref(), Some(&work));
+    fs::rename(&work, sandbox.path("home/moved")).expect("its owner may move it");
+    let link = sandbox.link("home/work", &open);
+    lchown(&link, Some(NOBODY), Some(NOBODY)).expect("root may give a link away");
+    manager.signal(SIGHUP);
+    assert_eq!(started(&sandbox, 2).cwd().as_deref(), Some(Path::new("/")));
+    stop(manager);
+}
+
+#[test]
 fn a_root_confines_no_server_of_roots() {
     if !require_root() || !require_program("python3") {
         return;

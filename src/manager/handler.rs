@@ -2,8 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::unistd::Pid;
@@ -29,9 +28,9 @@ pub struct Handler {
 
 impl Handler {
     /// A handler that is told of this server.
-    pub fn new(plan: &Plan, path: &Path, server: &ChildSpec) -> Handler {
+    pub fn new(plan: &Plan, path: &Path) -> Handler {
         let user = plan.user.as_ref().map(|user| user.name.as_os_str());
-        let (log_dir, work_dir) = (plan.log_dir(), server_dir(plan, server));
+        let (log_dir, work_dir) = (plan.log_dir(), plan.server_dir());
         let manager = std::process::id().to_string();
         let command = plan.command_line();
         let constants = [
@@ -99,16 +98,5 @@ impl Handler {
     pub fn ended(&mut self, pid: Pid, exit: Exit) -> Option<Verdict> {
         self.running.take_if(|running| running.pid() == pid)?;
         Some(if exit == Exit::Status(0) { Verdict::Restart } else { Verdict::Refuse })
-    }
-}
-
-/// Where the server works, as it is seen from outside its root.
-fn server_dir(plan: &Plan, server: &ChildSpec) -> Option<PathBuf> {
-    let work_dir = server.work_dir.as_ref().map(|dir| Path::new(OsStr::from_bytes(dir.to_bytes())));
-    match (plan.root.as_deref(), work_dir, plan.log_dir()) {
-        (Some(root), Some(dir), _) => Some(root.join(dir.strip_prefix("/").unwrap_or(dir))),
-        (Some(root), None, Some(dir)) if dir.starts_with(root) => Some(dir.to_owned()),
-        (Some(root), None, _) => Some(root.to_owned()),
-        (None, dir, log_dir) => dir.or(log_dir).map(Path::to_owned),
     }
 }

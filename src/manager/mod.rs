@@ -24,12 +24,13 @@ use crate::message::{Messages, escaped};
 use crate::pidfile::Pidfile;
 use crate::pidfile::claim::Claim;
 use crate::plan::{Management, Plan};
-use crate::sys::failure::Failure;
+use crate::sys::directory::Directory;
+use crate::sys::failure::{Failure, Stage, at};
 use crate::sys::fds;
 use crate::sys::signals::Inbox;
 use handler::Handler;
 use machine::{Action, Event, Machine, Verdict};
-use policy::is_lacking;
+use policy::{is_lacking, is_shortage};
 use report::Death;
 use server::{FailedStart, Server};
 
@@ -69,12 +70,11 @@ pub fn run<'a>(
     let own_output = output.of_vsrun().unwrap_or(fds::standard_error());
     let messages = Messages::new(own_output, output.style())
         .map_err(|reason| Error::cannot("place the standard streams", "", reason))?;
-    let spec = plan.server();
     let mut manager = Manager {
         plan,
         machine: Machine::default(),
-        handler: Handler::new(plan, &management.handler, &spec),
-        server: Server::new(spec, pidfile),
+        handler: Handler::new(plan, &management.handler),
+        server: Server::new(plan.server(), pidfile),
         next_review: plan.log_dir().is_some().then(|| Instant::now() + event_loop::REVIEW),
         command: plan.command_line(),
         messages,
@@ -84,7 +84,7 @@ pub fn run<'a>(
         untold: None,
         up: Some(up),
     };
-    if let Err(failed) = manager.server.start(&manager.null, &manager.output) {
+    if let Err(failed) = manager.let_server_go() {
         return Err(manager.server_error(failed.failure));
     }
     let status = manager.live()?;
@@ -145,7 +145,7 @@ impl Manager<'_> {
     /// Lets a process go that is to become the server; what kept it from going.
     fn start_server(&mut self) -> Option<Event> {
         self.renew_logs();
-        match self.server.start(&self.null, &self.output) {
+        match self.let_server_go() {
             Ok(written) => {
                 let pidfile = self.plan.pidfile.as_deref().unwrap_or(Path::new(""));
                 self.note("write pidfile", pidfile, written);
@@ -153,6 +153,24 @@ impl Manager<'_> {
             }
             Err(failed) => Some(self.not_started(&failed)),
         }
+    }
+
+    /// Likewise, where it is to work; what came of writing its pidfile.
+    fn let_server_go(&mut self) -> Result<Result<(), Errno>, FailedStart> {
+        let caller_dir = self.plan.caller_dir();
+        let work_dir = match caller_dir.map(Directory::open).transpose() {
+            Ok(found) => found,
+            Err(reason) if is_shortage(reason) => {
+                return Err(FailedStart::without_process(at(Stage::WorkDir)(reason)));
+            }
+            Err(reason) => {
+                let dir = caller_dir.unwrap_or(Path::new(""));
+                let cannot = Error::cannot("change directory to", dir, reason);
+                self.messages.say(&format_args!("{cannot}; the server works in '/'"));
+                None
+            }
+        };
+        self.server.start(&self.null, &self.output, work_dir.as_ref())
     }
 
     /// The server has been executed.

@@ -6,7 +6,7 @@ use nix::errno::Errno;
 use nix::libc;
 
 use super::report::{Cause, Death};
-use crate::sys::failure::{Failure, Refusal};
+use crate::sys::failure::{Failure, Refusal, Stage};
 use crate::sys::wait::Exit;
 
 /// How long a death that looks like a requested one waits for the request.
@@ -20,15 +20,21 @@ pub const HANDLER_NOTICE: Duration = Duration::from_secs(60);
 /// After so long a handler that was told to end is killed.
 pub const HANDLER_GRACE: Duration = Duration::from_secs(5);
 
-/// Whether the system lacks something that it may have again in a moment: processes, memory,
-/// descriptors.
+/// Whether the system lacks something that it may have again in a moment: processes, memory (for a
+/// socket that is ENOBUFS), descriptors.
 pub fn is_shortage(reason: Errno) -> bool {
-    matches!(reason, Errno::EAGAIN | Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE)
+    use Errno::{EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM};
+    matches!(reason, EAGAIN | ENOMEM | ENOBUFS | EMFILE | ENFILE)
 }
 
-/// Whether it was for such a lack that there is no child.
+/// Whether it was for such a lack that there is no child. Keys have a quota of their own, which the
+/// end of other processes gives back (keyrings(7)).
 pub fn is_lacking(failure: &Failure) -> bool {
-    matches!(failure, Failure::Refused(Refusal { reason, .. }) if is_shortage(*reason))
+    match failure {
+        Failure::Refused(Refusal { stage: Stage::Keyring, reason: Errno::EDQUOT }) => true,
+        Failure::Refused(Refusal { reason, .. }) => is_shortage(*reason),
+        Failure::Died(_) => false,
+    }
 }
 
 /// Whether the server meant to end: with exit status 0.

@@ -11,8 +11,9 @@ use super::policy::is_shortage;
 use super::report::{Cause, Death};
 use crate::logs::Output;
 use crate::pidfile::Pidfile;
-use crate::sys::child::ChildSpec;
-use crate::sys::failure::Failure;
+use crate::sys::child::{ChildSpec, Handles};
+use crate::sys::directory::Directory;
+use crate::sys::failure::{Failure, Refusal};
 use crate::sys::signals;
 use crate::sys::spawn::{Child, launch};
 use crate::sys::wait::Exit;
@@ -64,6 +65,7 @@ impl Server {
         &mut self,
         null: &impl AsFd,
         output: &Output,
+        work_dir: Option<&Directory>,
     ) -> Result<Result<(), Errno>, FailedStart> {
         let (first, pidfile) = (self.starts == 0, &mut self.pidfile);
         let (mut pid, mut written) = (Pid::from_raw(0), Ok(()));
@@ -73,7 +75,9 @@ impl Server {
             written.or_else(|reason| if first || is_shortage(reason) { written } else { Ok(()) })
         };
         let since = since_boot();
-        match launch(&self.spec, output.of_server(null), announce) {
+        let handles = output.of_server(null);
+        let work_dir = handles.work_dir.or(work_dir.map(AsFd::as_fd));
+        match launch(&self.spec, Handles { work_dir, ..handles }, announce) {
             Ok(child) => {
                 self.life = Some(Life { child, since });
                 Ok(written)
@@ -140,6 +144,11 @@ impl Server {
 }
 
 impl FailedStart {
+    /// One that did not come to a process.
+    pub fn without_process(refusal: Refusal) -> FailedStart {
+        FailedStart { pid: Pid::from_raw(0), failure: refusal.into() }
+    }
+
     /// The death of a server that never lived.
     pub fn death(&self) -> Death {
         Death { pid: self.pid, cause: self.failure.into(), uptime: Duration::ZERO }

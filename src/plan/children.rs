@@ -2,7 +2,7 @@
 
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Plan;
 use super::command::{c_string, candidates};
@@ -16,9 +16,6 @@ use crate::sys::words::Words;
 impl Plan {
     /// The server. Without `-w` it works in the log directory, if there is one.
     pub fn server(&self) -> ChildSpec {
-        // A manager works elsewhere, so its server must find back.
-        let returns = self.manager.is_some() && self.root.is_none() && self.log_dir().is_none();
-        let caller_dir = self.start_dir.as_ref().filter(|_| returns);
         let base = match &self.root {
             Some(_) => Some(Path::new("/")),
             None => self.start_dir.as_deref(),
@@ -27,7 +24,7 @@ impl Plan {
         ChildSpec {
             session,
             root: self.root.clone().map(c_string),
-            work_dir: self.work_dir.as_ref().or(caller_dir).map(c_string),
+            work_dir: self.work_dir.as_ref().map(c_string),
             ..self.child(Program {
                 role: "command",
                 name: self.command[0].clone(),
@@ -35,6 +32,23 @@ impl Plan {
                 arguments: Words::new(&self.command),
                 environment: self.environment([].into_iter()),
             })
+        }
+    }
+
+    /// Where the server works if no option says where. A manager works elsewhere, so its server
+    /// must find back.
+    pub fn caller_dir(&self) -> Option<&Path> {
+        let named = self.root.is_some() || self.work_dir.is_some() || self.log_dir().is_some();
+        self.start_dir.as_deref().filter(|_| !named)
+    }
+
+    /// Where the server works, as it is seen from outside its root.
+    pub fn server_dir(&self) -> Option<PathBuf> {
+        match (self.root.as_deref(), self.work_dir.as_deref(), self.log_dir()) {
+            (Some(root), Some(dir), _) => Some(root.join(dir.strip_prefix("/").unwrap_or(dir))),
+            (Some(root), None, Some(dir)) if dir.starts_with(root) => Some(dir.to_owned()),
+            (Some(root), None, _) => Some(root.to_owned()),
+            (None, dir, log_dir) => dir.or(log_dir).or(self.caller_dir()).map(Path::to_owned),
         }
     }
 
@@ -90,8 +104,8 @@ impl Plan {
         let object = match stage {
             Stage::Execute => return Error::CannotExecute { what, object: name(), reason },
             Stage::Root => path(&spec.root),
-            Stage::WorkDir => match self.log_dir() {
-                Some(log_dir) if spec.work_dir.is_none() => log_dir.into(),
+            Stage::WorkDir => match self.log_dir().or(self.caller_dir()) {
+                Some(dir) if spec.work_dir.is_none() => dir.into(),
                 _ => path(&spec.work_dir),
             },
             Stage::Announce => self.pidfile.clone().unwrap_or_default().into(),

@@ -183,13 +183,22 @@ mod tests {
 
     #[test]
     fn the_working_directory_is_the_first_that_is_named() {
-        let here = env::current_dir().expect("a directory").to_str().map(str::to_owned);
-        assert_eq!(work_dir(&["--", "x"]), None);
-        assert_eq!(work_dir(&["-m", "/m", "/h", "--", "x"]), here);
+        assert_eq!(work_dir(&["-m", "/m", "/h", "--", "x"]), None);
         assert_eq!(work_dir(&["-m", "/m", "/h", "-d", "/log", "1", "--", "x"]), None);
         assert_eq!(work_dir(&["-w", "/usr", "-d", "/log", "1", "--", "x"]), Some("/usr".into()));
         assert_eq!(work_dir(&["-r", "/usr", "-w", "bin", "--", "x"]), Some("/bin".into()));
         assert_eq!(work_dir(&["-m", "/m", "/h", "-r", "/usr", "--", "x"]), None);
+    }
+
+    #[test]
+    fn a_managers_server_finds_back_unless_a_directory_is_named() {
+        let here = env::current_dir().expect("a directory");
+        let caller_dir =
+            |line: &[&str]| plan(line).expect("a plan").caller_dir().map(Path::to_owned);
+        assert_eq!(caller_dir(&["-m", "/m", "/h", "--", "x"]), Some(here));
+        assert_eq!(caller_dir(&["-m", "/m", "/h", "-d", "/log", "1", "--", "x"]), None);
+        assert_eq!(caller_dir(&["-m", "/m", "/h", "-r", "/usr", "--", "x"]), None);
+        assert_eq!(caller_dir(&["-m", "/m", "/h", "-w", "/usr", "--", "x"]), None);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path};
 
 use nix::dir::Dir;
@@ -15,7 +15,7 @@ use nix::fcntl::{
 };
 use nix::libc;
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat};
-use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, geteuid, linkat, symlinkat, unlinkat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, close, fchown, geteuid, linkat, symlinkat, unlinkat};
 
 /// How many symbolic links a path may lead through, as in the kernel (see path_resolution(7)).
 const LINKS_MAX: usize = 40;
@@ -351,7 +351,12 @@ fn hand_over(made: &OwnedFd, owner: Option<Owner>, mode: u32) -> Result<FileStat
 }
 
 fn for_each_name(directory: &OwnedFd, mut visit: impl FnMut(&[u8])) -> Result<(), Errno> {
-    let mut listing = Dir::from_fd(reopen(directory.as_fd(), OFlag::O_RDONLY)?)?;
+    let listed = reopen(directory.as_fd(), OFlag::O_RDONLY)?;
+    let number = listed.as_raw_fd();
+    let mut listing = Dir::from_fd(listed).inspect_err(|_| {
+        // It has given up the descriptor, and fdopendir(3) has not taken it.
+        let _ = close(number);
+    })?;
     for entry in listing.iter() {
         visit(entry?.file_name().to_bytes());
     }

@@ -89,7 +89,7 @@ fn start(
     drop(theirs);
     let go_on = || let_go(&ours).map_err(at(Stage::Channel));
     let announced = announce(pid).map_err(at(Stage::Announce)).and_then(|()| go_on());
-    let child = Child { pid, channel: Some(ours) };
+    let mut child = Child { pid, channel: Some(ours) };
     match announced {
         Ok(()) => Ok(child),
         Err(refusal) => Err(child.end(refusal)),
@@ -164,9 +164,11 @@ impl Child {
     }
 
     /// Ends a child that will not execute its program, whoever may have stopped it.
-    fn end(&self, refusal: Refusal) -> Failure {
-        // It has not been reaped, so that the id is its own.
+    fn end(&mut self, refusal: Refusal) -> Failure {
+        // It has not been reaped, so that the id is its own. One that may not be killed, being its
+        // user's already, ends by itself at the end of the channel (CAP_KILL in capabilities(7)).
         let _ = signals::send(self.pid, libc::SIGKILL);
+        self.channel = None;
         // Nobody else waits for it.
         let _ = wait_for(self.pid);
         Failure::Refused(refusal)
