@@ -155,22 +155,26 @@ impl Manager<'_> {
         }
     }
 
-    /// Likewise, where it is to work; what came of writing its pidfile.
+    /// Likewise, from where it is to work; what came of writing its pidfile.
     fn let_server_go(&mut self) -> Result<Result<(), Errno>, FailedStart> {
         let caller_dir = self.plan.caller_dir();
-        let work_dir = match caller_dir.map(Directory::open).transpose() {
-            Ok(found) => found,
-            Err(reason) if is_shortage(reason) => {
+        // The manager goes there itself and comes back: a directory that is held for the child
+        // would cost a restart one more descriptor.
+        let entered = caller_dir.map_or(Ok(()), |dir| Directory::open(dir)?.enter());
+        if let Err(reason) = entered {
+            if is_shortage(reason) {
                 return Err(FailedStart::without_process(at(Stage::WorkDir)(reason)));
             }
-            Err(reason) => {
-                let dir = caller_dir.unwrap_or(Path::new(""));
-                let cannot = Error::cannot("change directory to", dir, reason);
-                self.messages.say(&format_args!("{cannot}; the server works in '/'"));
-                None
-            }
-        };
-        self.server.start(&self.null, &self.output, work_dir.as_ref())
+            let dir = caller_dir.unwrap_or(Path::new(""));
+            let cannot = Error::cannot("change directory to", dir, reason);
+            self.messages.say(&format_args!("{cannot}; the server works in '/'"));
+        }
+        let started = self.server.start(&self.null, &self.output);
+        if caller_dir.is_some() {
+            let returned = chdir("/");
+            self.note("change directory to", "/", returned);
+        }
+        started
     }
 
     /// The server has been executed.

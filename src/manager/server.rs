@@ -11,8 +11,7 @@ use super::policy::is_shortage;
 use super::report::{Cause, Death};
 use crate::logs::Output;
 use crate::pidfile::Pidfile;
-use crate::sys::child::{ChildSpec, Handles};
-use crate::sys::directory::Directory;
+use crate::sys::child::ChildSpec;
 use crate::sys::failure::{Failure, Refusal};
 use crate::sys::signals;
 use crate::sys::spawn::{Child, launch};
@@ -65,7 +64,6 @@ impl Server {
         &mut self,
         null: &impl AsFd,
         output: &Output,
-        work_dir: Option<&Directory>,
     ) -> Result<Result<(), Errno>, FailedStart> {
         let (first, pidfile) = (self.starts == 0, &mut self.pidfile);
         let (mut pid, mut written) = (Pid::from_raw(0), Ok(()));
@@ -75,9 +73,7 @@ impl Server {
             written.or_else(|reason| if first || is_shortage(reason) { written } else { Ok(()) })
         };
         let since = since_boot();
-        let handles = output.of_server(null);
-        let work_dir = handles.work_dir.or(work_dir.map(AsFd::as_fd));
-        match launch(&self.spec, Handles { work_dir, ..handles }, announce) {
+        match launch(&self.spec, output.of_server(null), announce) {
             Ok(child) => {
                 self.life = Some(Life { child, since });
                 Ok(written)
