@@ -4,7 +4,6 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,8 +11,8 @@ use std::time::{Duration, Instant};
 use nix::libc;
 use testkit::signal::{SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGSTOP, SIGTERM};
 use testkit::{
-    Invocation, LogDirectory, OnTerm, Process, Running, Sandbox, require_program, require_root,
-    wait_for,
+    Clock, Invocation, LogDirectory, OnTerm, Process, Running, Sandbox, require_program,
+    require_root, wait_for,
 };
 
 const CONSENT: &str = "/bin/true";
@@ -385,35 +384,22 @@ fn managers_that_share_a_directory_lose_no_line_however_often_they_restart() {
 
 #[test]
 fn a_clock_set_forward_expires_old_logs_and_one_set_back_none() {
-    if !require_program("faketime") {
-        return;
-    }
-    let listed = Command::new("faketime").args(["-f", "+0d", "printenv", "LD_PRELOAD"]).output();
-    let library = listed.expect("faketime runs").stdout;
     let sandbox = sandbox();
     let logs = LogDirectory::at(sandbox.path("logs"));
-    let clock = |offset: &str| {
-        // As a whole: it is read at every look at the clock.
-        let beside = sandbox.file("clock.new", format!("{offset}\n"));
-        fs::rename(beside, sandbox.path("clock")).expect("the sandbox can be written");
+    let Some(clock) = Clock::new(&sandbox, "-365d") else {
+        return;
     };
-    clock("-365d");
-    let vsrun = sandbox
-        .vsrun()
-        .env("LD_PRELOAD", String::from_utf8_lossy(&library).trim_end())
-        .env("FAKETIME_TIMESTAMP_FILE", sandbox.path("clock"))
-        .env("FAKETIME_NO_CACHE", "1")
-        .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    let vsrun = sandbox.vsrun().clock(&clock).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
     let manager = logging(&sandbox, &logs, vsrun).spawn();
     started(&sandbox, 1);
     for (offset, count) in [("+0d", 2), ("-365d", 3)] {
-        clock(offset);
+        clock.set(offset);
         manager.signal(SIGHUP);
         started(&sandbox, count);
         wait_for_hello(&logs);
     }
     assert_eq!(logs.names(), ["logfile", "logfile.1", "logfile.2", "vsrun.log"]);
-    clock("+365d");
+    clock.set("+365d");
     manager.signal(SIGHUP);
     started(&sandbox, 4);
     // What has just been put aside is a year old by this clock; what is in use is never deleted.

@@ -3,9 +3,7 @@
 //! subject prove already are not repeated.
 
 use std::ffi::OsStr;
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -14,7 +12,7 @@ use testkit::signal::{
     SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGRTMAX, SIGRTMIN, SIGSTOP, SIGTERM, SIGUSR1,
 };
 use testkit::{
-    Invocation, LogDirectory, Probe, Process, Resource, Running, Sandbox, require_program,
+    Clock, Invocation, LogDirectory, Probe, Process, Resource, Running, Sandbox, require_program,
     require_root, stays, wait_for,
 };
 
@@ -80,15 +78,14 @@ fn traced<'a>(sandbox: &'a Sandbox, process: Process, options: &[&str]) -> Runni
 
 #[test]
 fn a_server_that_is_killed_twenty_times_comes_back_twenty_times() {
-    let Some(library) = faketime_library() else {
+    let sandbox = sandbox();
+    // A hundred seconds in one: the later delays are half a minute each.
+    let Some(clock) = Clock::new(&sandbox, "+0 x100") else {
         return;
     };
-    let sandbox = sandbox();
     let handler = sandbox.handler("handler").create();
-    // A hundred seconds in one: the later delays are half a minute each.
     let manager = managed(&sandbox, &handler)
-        .env("LD_PRELOAD", library)
-        .env("FAKETIME", "+0 x100")
+        .clock(&clock)
         .command(probe(&sandbox).kill(SIGKILL).only_first(20))
         .spawn();
     let last = started(&sandbox, 21);
@@ -269,34 +266,16 @@ fn signals_that_fill_the_queue_hide_no_death_and_no_request() {
 
 // Clocks.
 
-/// Makes clocks differ from the kernel's.
-fn faketime_library() -> Option<PathBuf> {
-    if !require_program("faketime") {
-        return None;
-    }
-    let listed = Command::new("faketime").args(["-f", "+0d", "printenv", "LD_PRELOAD"]).output();
-    let listed = listed.expect("faketime runs").stdout;
-    Some(PathBuf::from(String::from_utf8_lossy(&listed).trim_end()))
-}
-
 #[test]
 fn a_clock_that_jumps_by_a_year_changes_no_delay_no_uptime_and_no_life() {
-    let Some(library) = faketime_library() else {
-        return;
-    };
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").create();
     let logs = LogDirectory::at(sandbox.path("logs"));
-    let clock = |offset: &str| {
-        // As a whole: it is read at every look at the clock.
-        let beside = sandbox.file("clock.new", format!("{offset}\n"));
-        fs::rename(beside, sandbox.path("clock")).expect("the sandbox can be written");
+    let Some(clock) = Clock::new(&sandbox, "+0d") else {
+        return;
     };
-    clock("+0d");
     let manager = managed(&sandbox, &handler)
-        .env("LD_PRELOAD", library)
-        .env("FAKETIME_TIMESTAMP_FILE", sandbox.path("clock"))
-        .env("FAKETIME_NO_CACHE", "1")
+        .clock(&clock)
         // The kernel sets CLOCK_REALTIME only.
         .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
         .logdir(&logs, "1d")
@@ -304,16 +283,16 @@ fn a_clock_that_jumps_by_a_year_changes_no_delay_no_uptime_and_no_life() {
         .spawn();
     for (offset, delay) in [("-365d", "in 100ms"), ("+365d", "in 400ms"), ("+0d", "in 800ms")] {
         wait_for("a delay", || logs.vsrun().contains(delay));
-        clock(offset);
+        clock.set(offset);
     }
     let last = started(&sandbox, 7);
     assert_eq!(handler.runs().len(), 6);
     // In mid-life too, before a death and before a request.
-    clock("+365d");
+    clock.set("+365d");
     sandbox.signal(last, SIGKILL);
     for (offset, count) in [("-365d", 8), ("+365d", 9)] {
         started(&sandbox, count);
-        clock(offset);
+        clock.set(offset);
         manager.signal(SIGHUP);
     }
     started(&sandbox, 10);

@@ -4,13 +4,11 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 use testkit::signal::{SIGCONT, SIGHUP, SIGKILL, SIGSTOP, SIGTERM, SIGUSR1};
 use testkit::{
-    Invocation, OnTerm, Probe, Process, Report, Running, Sandbox, require_program, stays, wait_for,
+    Clock, Invocation, OnTerm, Probe, Process, Report, Running, Sandbox, stays, wait_for,
 };
 
 const CONSENT: &str = "/bin/true";
@@ -206,46 +204,26 @@ fn a_stop_request_while_the_server_cannot_be_executed_is_obeyed_though_it_could_
 
 // Handlers.
 
-/// Makes a running clock jump.
-fn faketime_library() -> Option<PathBuf> {
-    if !require_program("faketime") {
-        return None;
-    }
-    let listed = Command::new("faketime").args(["-f", "+0d", "printenv", "LD_PRELOAD"]).output();
-    let listed = listed.expect("faketime runs").stdout;
-    Some(PathBuf::from(String::from_utf8_lossy(&listed).trim_end()))
-}
-
 #[test]
 fn a_handler_that_hangs_is_waited_for_and_that_is_said_once_after_60_s() {
-    let Some(library) = faketime_library() else {
-        return;
-    };
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").line("sleep 1000").create();
-    let clock = |offset: &str| {
-        // As a whole: it is read at every look at the clock.
-        let beside = sandbox.file("clock.new", format!("{offset}\n"));
-        fs::rename(beside, sandbox.path("clock")).expect("the sandbox can be written");
+    let Some(clock) = Clock::new(&sandbox, "+0") else {
+        return;
     };
-    clock("+0");
-    let manager = managed(&sandbox, &handler)
-        .env("LD_PRELOAD", library)
-        .env("FAKETIME_TIMESTAMP_FILE", sandbox.path("clock"))
-        .env("FAKETIME_NO_CACHE", "1")
-        .command(probe(&sandbox).exit(3))
-        .spawn();
+    let manager =
+        managed(&sandbox, &handler).clock(&clock).command(probe(&sandbox).exit(3)).spawn();
     handler.wait_for_run(1);
     let remark = "the handler is still running";
     let remarks = || manager.stderr().matches(remark).count();
     // A signal that nobody is there for makes the manager look at the clock.
-    clock("+50");
+    clock.set("+50");
     manager.signal(SIGUSR1);
     stays("too early for a remark", Duration::from_millis(200), || remarks() == 0);
-    clock("+70");
+    clock.set("+70");
     manager.signal(SIGUSR1);
     wait_for("the remark", || remarks() == 1);
-    clock("+1000");
+    clock.set("+1000");
     manager.signal(SIGUSR1);
     stays("said once", Duration::from_millis(200), || remarks() == 1 && manager.process().exists());
     stop(manager);

@@ -18,8 +18,8 @@ use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::{getegid, geteuid, mkfifo};
 use testkit::signal::{SIGHUP, SIGKILL, SIGTERM, SIGUSR1};
 use testkit::{
-    Handler, Invocation, LogDirectory, OnTerm, Outcome, Probe, Process, Report, Running, Sandbox,
-    require_program, require_root, stays, wait_for,
+    Clock, Handler, Invocation, LogDirectory, OnTerm, Outcome, Probe, Process, Report, Running,
+    Sandbox, require_program, require_root, stays, wait_for,
 };
 
 const NOBODY: u32 = 65534;
@@ -946,17 +946,12 @@ fn old_files_are_deleted_at_every_restart() {
 
 #[test]
 fn old_files_are_deleted_once_a_day_while_a_manager_lives() {
-    let Some(library) = faketime_library() else {
+    let sandbox = sandbox();
+    let Some(clock) = Clock::new(&sandbox, "+0d") else {
         return;
     };
-    let sandbox = sandbox();
     let logs = users_dir(&sandbox, "logs");
-    let clock = sandbox.file("clock", "+0d\n");
-    let vsrun = as_user(sandbox.vsrun())
-        .env("LD_PRELOAD", library)
-        .env("FAKETIME_TIMESTAMP_FILE", &clock)
-        .env("FAKETIME_NO_CACHE", "1")
-        .logdir(&logs, "2d");
+    let vsrun = as_user(sandbox.vsrun()).clock(&clock).logdir(&logs, "2d");
     let signals = sandbox.open_dir("signals").join("log");
     let managed = Managed::new(&sandbox, vsrun, sandbox.probe().log_signals(&signals));
     users_file(logs.join("logfile.1"), "x");
@@ -964,50 +959,39 @@ fn old_files_are_deleted_once_a_day_while_a_manager_lives() {
         managed.vsrun.signal(SIGUSR1);
         wait_for("the signal to be passed on", || sandbox.lines(&signals).len() == number + 1);
     };
-    sandbox.file("clock", "+25h\n");
+    clock.set("+25h");
     wake(1);
-    sandbox.file("clock", "+47h\n");
+    clock.set("+47h");
     wake(2);
     assert!(logs.join("logfile.1").exists());
-    sandbox.file("clock", "+50h\n");
+    clock.set("+50h");
     wake(3);
     wait_for("the old file to go", || !logs.join("logfile.1").exists());
-    sandbox.file("clock", "+0d\n");
+    clock.set("+0d");
     managed.stop().expect_code(0);
 }
 
 #[test]
 fn old_files_are_deleted_also_where_the_cutoff_is_an_hour_that_the_clocks_skip_or_repeat() {
-    let Some(library) = faketime_library() else {
-        return;
-    };
     // The clocks go forward on 29 March 2026 at 2 and back on 25 October at 3.
     let moments = ["2026-04-28 02:30:00 29d", "2026-04-28 02:30:00 30d", "2026-11-04 02:30:00 10d"];
     for moment in moments {
         let (now, keep) = moment.rsplit_once(' ').expect("a time and a duration");
         let sandbox = sandbox();
+        let Some(clock) = Clock::new(&sandbox, &format!("@{now}")) else {
+            return;
+        };
         let logs = users_dir(&sandbox, "logs");
         users_file(logs.join("logfile.1"), "x");
         age(logs.join("logfile.1"), "2020-01-01");
         let vsrun = as_user(sandbox.vsrun())
-            .env("LD_PRELOAD", &library)
+            .clock(&clock)
             .env("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
-            .env("FAKETIME", format!("@{now}"))
             .logdir(&logs, keep);
         vsrun.command(sandbox.probe().out("hello").exit(0)).run().expect_code(0);
         settle(&sandbox);
         assert!(!logs.join("logfile.1").exists(), "{keep} before {now}");
     }
-}
-
-/// Makes a running clock jump.
-fn faketime_library() -> Option<PathBuf> {
-    if !require_program("faketime") {
-        return None;
-    }
-    let listed = Command::new("faketime").args(["-f", "+0d", "printenv", "LD_PRELOAD"]).output();
-    let listed = listed.expect("faketime runs").stdout;
-    Some(PathBuf::from(OsStr::from_bytes(listed.trim_ascii_end())))
 }
 
 #[test]

@@ -17,6 +17,7 @@
 //! ```
 
 mod census;
+mod clock;
 mod handler;
 mod invocation;
 mod log_directory;
@@ -35,6 +36,7 @@ mod surroundings;
 mod terminal;
 mod wait;
 
+pub use clock::Clock;
 pub use handler::{Handler, HandlerRun, HandlerScript};
 pub use invocation::Invocation;
 pub use log_directory::LogDirectory;

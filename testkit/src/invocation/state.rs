@@ -10,6 +10,7 @@ use nix::libc::c_int;
 use nix::sys::resource::Resource;
 
 use crate::census::MARKER;
+use crate::clock::Clock;
 use crate::invocation::{Invocation, c_path};
 use crate::surroundings::{Identity, Mount, c_string};
 
@@ -31,6 +32,15 @@ impl<'a> Invocation<'a> {
     pub fn env_clear(mut self) -> Self {
         self.env.retain(|name, _| name == MARKER);
         self
+    }
+
+    /// Starts it with this clock instead of the machine's.
+    pub fn clock(self, clock: &Clock<'_>) -> Self {
+        self.env("LD_PRELOAD", "/usr/$LIB/faketime/libfaketime.so.1")
+            .env("FAKETIME_TIMESTAMP_FILE", clock.file())
+            .env("FAKETIME_NO_CACHE", "1")
+            // The library fails where an earlier process of the same id has left its files there.
+            .tmpfs("/dev/shm", "mode=1777")
     }
 
     /// Starts it in another directory than the sandbox's.
