@@ -1,6 +1,5 @@
-//! vsrun: start a server process properly and keep it running. The modules in
-//! the order in which a start goes through them; docs/architecture.md is the
-//! plan of the house.
+//! vsrun: start a server process properly and keep it running.
+//! docs/architecture.md is the plan of the house.
 
 pub mod cli;
 pub mod launch;

@@ -53,7 +53,7 @@ pub enum Style {
     Stamped,
 }
 
-/// Where a manager's lines go. None of them waits for a reader.
+/// Where the lines of a process that stays go. None of them waits for a reader.
 #[derive(Debug)]
 pub struct Messages {
     to: OwnedFd,
@@ -73,9 +73,9 @@ impl Messages {
     }
 
     /// Sends the lines to come elsewhere, if that can be had.
-    pub fn redirect(&mut self, to: BorrowedFd<'_>, style: Style) {
+    pub fn redirect(&mut self, to: BorrowedFd<'_>) {
         if let Ok(to) = fds::impatient(to) {
-            (self.to, self.style) = (to, style);
+            self.to = to;
         }
     }
 

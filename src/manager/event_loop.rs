@@ -2,7 +2,7 @@
 //! nothing.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -13,9 +13,6 @@ use super::{Manager, policy};
 use crate::error::Error;
 use crate::logs::syslog;
 use crate::sys::wait::{Exit, reap};
-
-/// How often old log files are looked over while a manager lives.
-pub const REVIEW: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What has ended since the machine was told last.
 #[derive(Debug, Default)]
@@ -162,7 +159,7 @@ impl Manager<'_> {
         self.stop_again(now);
         self.tend_logger(now);
         if self.next_review.is_some_and(|due| due <= now) {
-            self.next_review = Some(now + REVIEW);
+            self.next_review = Some(now + policy::REVIEW);
             if let Some(files) = self.output.files() {
                 // A directory that cannot be read now is read again tomorrow.
                 let _ = files.directory.list();

@@ -75,7 +75,7 @@ pub fn run<'a>(
         machine: Machine::default(),
         handler: Handler::new(plan, &management.handler),
         server: Server::new(plan.server(), pidfile),
-        next_review: plan.log_dir().is_some().then(|| Instant::now() + event_loop::REVIEW),
+        next_review: plan.log_dir().is_some().then(|| Instant::now() + policy::REVIEW),
         command: plan.command_line(),
         messages,
         inbox: Inbox::open().map_err(|reason| Error::cannot("open a signalfd", "", reason))?,
@@ -202,7 +202,7 @@ impl Manager<'_> {
         let renewed = files.renew();
         if restored == Ok(true) {
             self.redirect_own(self.output.of_vsrun());
-            self.messages.redirect(fds::standard_error(), self.output.style());
+            self.messages.redirect(fds::standard_error());
         }
         let log_dir = self.plan.log_dir().unwrap_or(Path::new(""));
         self.note("renew the log files in", log_dir, restored.and(renewed));

@@ -19,6 +19,8 @@ pub const STOP_AGAIN: Duration = Duration::from_secs(1);
 pub const HANDLER_NOTICE: Duration = Duration::from_secs(60);
 /// After so long a handler that was told to end is killed.
 pub const HANDLER_GRACE: Duration = Duration::from_secs(5);
+/// How often old log files are looked over while a manager lives.
+pub const REVIEW: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Whether the system lacks something that it may have again in a moment: processes, memory (for a
 /// socket that is ENOBUFS), descriptors.

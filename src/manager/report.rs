@@ -111,16 +111,6 @@ impl fmt::Display for Cause {
     }
 }
 
-impl fmt::Display for Exit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Exit::Status(status) => write!(f, "exited with status {status}"),
-            Exit::Signal { number, core: true } => write!(f, "dumped core with signal {number}"),
-            Exit::Signal { number, core: false } => write!(f, "terminated by signal {number}"),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use nix::errno::Errno;

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
@@ -115,8 +115,10 @@ impl Place {
     }
 
     fn replace(&self, bytes: &[u8], owner: Option<Owner>, mode: u32) -> Result<FileStat, Errno> {
-        let (beside, file) = self.create_beside(owner, mode)?;
-        let mut file = File::from(file);
+        let (beside, mut file) = try_names(|name| {
+            let (file, _) = self.directory.create(name, owner, mode)?;
+            Ok((name.to_owned(), File::from(file)))
+        })?;
         let written = file.write_all(bytes).map_err(fds::errno).and_then(|()| fstat(&file));
         let renamed = written.and_then(|about| {
             self.directory.rename(&beside, &self.name)?;
@@ -137,12 +139,5 @@ impl Place {
         let mut file = File::from(self.directory.open_file(&self.name, flags, Mode::empty())?);
         file.write_all(bytes).map_err(fds::errno)?;
         fstat(&file)
-    }
-
-    fn create_beside(&self, owner: Option<Owner>, mode: u32) -> Result<(OsString, OwnedFd), Errno> {
-        try_names(|name| {
-            let (file, _) = self.directory.create(name, owner, mode)?;
-            Ok((name.to_owned(), file))
-        })
     }
 }

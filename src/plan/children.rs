@@ -67,8 +67,8 @@ impl Plan {
         })
     }
 
-    /// The logger that takes output under this prefix: a manager's child, and nobody's where
-    /// vsrun becomes the server.
+    /// The logger that takes output under this prefix: a manager's child, and nobody's where there
+    /// is no manager.
     pub fn logger(&self, prefix: &OsStr) -> ChildSpec {
         let parentage = match self.manager {
             Some(_) => Parentage::Ours,

@@ -1,4 +1,4 @@
-//! Why there is no child, as data that fits through a pipe. The words for it
+//! Why there is no child, as data that fits through a channel. The words for it
 //! are found when it is told.
 
 use nix::errno::{Errno, ErrnoSentinel};

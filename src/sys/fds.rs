@@ -1,5 +1,5 @@
-//! Descriptors: the ones vsrun starts with, pipes, `/dev/null`. Every one that
-//! is opened here closes on exec.
+//! Descriptors: the ones vsrun starts with, pipes, `/dev/null`. Every one above
+//! 2 that is opened here closes on exec.
 
 use std::fs;
 use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};

@@ -1,5 +1,5 @@
-//! The kernel's side: every fork, exec, signal and change of identity, and the
-//! only unsafe code. Knows nothing of servers and managers.
+//! The kernel's side: every fork, exec, signal and change of identity, and all
+//! unsafe code but the name of main. Knows nothing of servers and managers.
 #![allow(unsafe_code)]
 
 pub mod child;

@@ -30,7 +30,7 @@ pub fn reset() {
     set_mask(NONE);
 }
 
-/// Blocks every signal: from here on what was begun is brought to an end.
+/// Blocks the signals that are not ignored: from here on what was begun is brought to an end.
 pub fn hold() {
     set_mask(HELD);
 }
@@ -71,12 +71,12 @@ fn set_mask(mask: Set) {
     unsafe { libc::syscall(libc::SYS_rt_sigprocmask, how, &raw const mask, none, SET_SIZE) };
 }
 
-/// Every signal that comes in, as something to be read (see signalfd(2)).
+/// The signals that come in, the ignored ones excepted, as something to be read (see signalfd(2)).
 #[derive(Debug)]
 pub struct Inbox(OwnedFd);
 
 impl Inbox {
-    /// Blocks every signal and opens the inbox. What is pending already is in it.
+    /// Blocks them and opens the inbox. What is pending already is in it.
     pub fn open() -> Result<Inbox, Errno> {
         let mask = HELD;
         // The C library unblocks its own two when it restores a mask, in the name service say.

@@ -1,6 +1,8 @@
 //! Deaths of children. Raw, because nix loses the status of a death by a
 //! real-time signal.
 
+use std::fmt;
+
 use nix::errno::Errno;
 use nix::libc;
 use nix::unistd::Pid;
@@ -17,6 +19,16 @@ pub enum Exit {
         /// Whether it left a core dump.
         core: bool,
     },
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Exit::Status(status) => write!(f, "exited with status {status}"),
+            Exit::Signal { number, core: true } => write!(f, "dumped core with signal {number}"),
+            Exit::Signal { number, core: false } => write!(f, "terminated by signal {number}"),
+        }
+    }
 }
 
 /// Takes the next dead child, if there is one; never one that has not executed anything yet. To be
