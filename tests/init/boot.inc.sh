@@ -59,7 +59,7 @@ boot() {
 
 # Sets leader to the machine's first process.
 find_leader() {
-    eventually 60 is_booting
+    eventually is_booting
     echo "the machine's first process is $leader"
 }
 
@@ -85,7 +85,7 @@ is_gone() {
 # reboot COMMAND...: runs it and boots again when the machine has asked for it.
 reboot() {
     inside "$@" || :
-    eventually 60 is_gone "$nspawn"
+    eventually is_gone "$nspawn"
     status=0
     wait "$nspawn" || status=$?
     # See systemd-nspawn(1).
@@ -118,12 +118,14 @@ manager() {
     inside cat "/run/${1:-foo}-manager.pid"
 }
 
+# server_is_not PID NAME: it is another, which has been executed. A child that has its pidfile
+# before that still bears the manager's name.
 server_is_not() {
-    now=$(server "$2" 2>/dev/null) && [ -n "$now" ] && [ "$now" != "$1" ]
+    now=$(server "$2" 2>/dev/null) && [ -n "$now" ] && [ "$now" != "$1" ] &&
+        now=$(inside cat "/proc/$now/comm" 2>/dev/null) && [ "$now" != vsrun ]
 }
 
-# are_running NUMBER PGREP-OPTION...: so many, no more. A child that has its
-# pidfile but has not executed the server yet still bears the manager's name.
+# are_running NUMBER PGREP-OPTION...: so many, no more.
 are_running() {
     number=$1
     shift
@@ -134,11 +136,23 @@ are_running() {
 crash() {
     before=$(server "${1:-foo}")
     inside kill -s SEGV "$before"
-    eventually 15 server_is_not "$before" "${1:-foo}"
+    eventually server_is_not "$before" "${1:-foo}"
 }
 
 mailed() {
     inside grep -q -e "$1" /var/mail/root 2>/dev/null
+}
+
+# logged TEXT FILE: the text is in that log.
+logged() {
+    inside grep -q -e "$1" "$2" 2>/dev/null
+}
+
+# journaled TEXT JOURNALCTL-OPTION...: the text is in the journal.
+journaled() {
+    text=$1
+    shift
+    inside journalctl --no-pager -o cat "$@" | grep -q -F -e "$text"
 }
 
 user_of() {

@@ -21,7 +21,7 @@ is_up() {
 
 boot_openrc() {
     boot
-    eventually 60 is_up
+    eventually is_up
 }
 
 # configure NAME: by the sample, with two lines edited.
@@ -44,14 +44,14 @@ a_service_starts_crashes_restarts_reloads_stops_and_boots_again() { # test
     expect 0 inside rc-service foo start
 
     crash
-    eventually 10 mailed '^Subject: \[vsrun\] .*: fooserver terminated by signal 11'
-    eventually 10 inside grep -q 'foo.*fooserver a b c is up' /var/log/syslog
+    eventually mailed '^Subject: \[vsrun\] .*: fooserver terminated by signal 11'
+    eventually logged 'foo.*fooserver a b c is up' /var/log/syslog
     expect 0 inside rc-service foo status
 
     before=$(server)
     manager=$(manager)
     expect 0 inside rc-service foo reload
-    eventually 10 server_is_not "$before" foo
+    eventually server_is_not "$before" foo
     equal "$manager" "$(manager)"
     expect 0 inside rc-service foo restart
     [ "$(manager)" != "$manager" ] || fail "the same manager"
@@ -64,26 +64,26 @@ a_service_starts_crashes_restarts_reloads_stops_and_boots_again() { # test
     expect 0 inside rc-service foo start
 
     reboot reboot
-    eventually 60 is_up
-    eventually 20 server_is_not '' foo
+    eventually is_up
+    eventually server_is_not '' foo
     expect 0 inside rc-service foo status
-    eventually 10 are_running 1 -x vsrun
+    eventually are_running 1 -x vsrun
 }
 
 a_stop_waits_for_the_server_and_a_deaf_one_fails_it() { # test
     openrc_machine
     configure foo
-    printf '#!/bin/sh\ntrap "sleep 2; exit 0" TERM\nwhile :; do sleep 0.1; done\n' >"$M/usr/local/sbin/fooserver"
+    printf '#!/bin/sh\ntrap "sleep 2; exit 0" TERM\n: >/tmp/slow\nwhile :; do sleep 0.1; done\n' >"$M/usr/local/sbin/fooserver"
     boot_openrc
     expect 0 inside rc-service foo start
-    sleep 0.5
+    eventually inside test -e /tmp/slow
     old=$(server)
     expect 0 inside rc-service foo stop
     inside test ! -e "/proc/$old"
-    printf '#!/bin/sh\ntrap "" TERM\nwhile :; do sleep 0.1; done\n' >"$M/usr/local/sbin/fooserver"
+    printf '#!/bin/sh\ntrap "" TERM\n: >/tmp/deaf\nwhile :; do sleep 0.1; done\n' >"$M/usr/local/sbin/fooserver"
     echo VSRUN_STOP_TIMEOUT=1 >>"$M/etc/conf.d/foo"
     expect 0 inside rc-service foo start
-    sleep 0.5
+    eventually inside test -e /tmp/deaf
     old=$(server)
     status_of inside rc-service foo stop
     [ "$status" -ne 0 ] || fail "it said that it stopped"
@@ -116,7 +116,7 @@ two_names_are_two_services_and_options_choose_the_output() { # test
     for name in foo bar baz; do
         expect 0 inside rc-service "$name" start
     done
-    inside grep -q 'is up' /var/log/bar/logfile
+    eventually logged 'is up' /var/log/bar/logfile
     expect 0 inside rc-service bar stop
     expect 0 inside rc-service foo status
     expect 0 inside rc-service baz status

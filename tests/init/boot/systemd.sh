@@ -23,7 +23,7 @@ is_up() {
 
 boot_systemd() {
     boot
-    eventually 60 is_up
+    eventually is_up
 }
 
 property() {
@@ -65,15 +65,14 @@ drive_template() {
     configure
     boot_systemd
     expect 0 inside systemctl enable --now vsrun@foo
-    eventually 10 server_is_not '' foo
+    eventually server_is_not '' foo
     equal "$(manager)" "$(property vsrun@foo MainPID)"
     equal daemon "$(user_of "$(server)")"
     equal root "$(user_of "$(manager)")"
-    expect 0 inside journalctl -u vsrun@foo --no-pager -o cat
-    shows out 'fooserver a  b c is up'
+    eventually journaled 'fooserver a  b c is up' -u vsrun@foo
 
     crash
-    eventually 10 mailed '^Subject: \[vsrun\] .*: fooserver terminated by signal 11'
+    eventually mailed '^Subject: \[vsrun\] .*: fooserver terminated by signal 11'
     expect 0 inside cat /var/mail/root
     shows out 'Command:   /usr/local/sbin/fooserver'
     shows out 'User:      daemon'
@@ -83,7 +82,7 @@ drive_template() {
     before=$(server)
     manager=$(manager)
     expect 0 inside systemctl reload vsrun@foo
-    eventually 10 server_is_not "$before" foo
+    eventually server_is_not "$before" foo
     equal "$manager" "$(manager)"
     expect 0 inside systemctl status vsrun@foo
 
@@ -94,10 +93,10 @@ drive_template() {
     expect 3 inside systemctl status vsrun@foo
 
     reboot systemctl reboot
-    eventually 60 is_up
-    eventually 10 server_is_not '' foo
+    eventually is_up
+    eventually server_is_not '' foo
     state_is vsrun@foo active || fail "not active after the reboot"
-    eventually 10 are_running 1 -x vsrun
+    eventually are_running 1 -x vsrun
 }
 
 a_handler_that_refuses_leaves_the_unit_failed_with_the_servers_status() { # test
@@ -106,9 +105,9 @@ a_handler_that_refuses_leaves_the_unit_failed_with_the_servers_status() { # test
     echo VSRUN_HANDLER=/bin/false >>"$M/etc/vsrun/foo.conf"
     boot_systemd
     inside systemctl start vsrun@foo
-    eventually 10 server_is_not '' foo
+    eventually server_is_not '' foo
     inside kill -s SEGV "$(server)"
-    eventually 10 state_is vsrun@foo failed
+    eventually state_is vsrun@foo failed
     equal exit-code "$(property vsrun@foo Result)"
     equal 139 "$(property vsrun@foo ExecMainStatus)"
 }
@@ -118,12 +117,12 @@ a_manager_that_was_killed_is_started_again_with_one_server() { # test
     configure
     boot_systemd
     inside systemctl start vsrun@foo
-    eventually 10 server_is_not '' foo
+    eventually server_is_not '' foo
     before=$(server)
     inside kill -s KILL "$(manager)"
-    eventually 10 server_is_not "$before" foo
-    eventually 10 state_is vsrun@foo active
-    eventually 10 are_running 1 -u daemon -x sleep
+    eventually server_is_not "$before" foo
+    eventually state_is vsrun@foo active
+    eventually are_running 1 -u daemon -x sleep
 }
 
 an_instance_without_settings_does_not_start() { # test
@@ -140,8 +139,8 @@ two_instances_are_two_services() { # test
     cp "$M/etc/vsrun/foo.conf" "$M/etc/vsrun/bar.conf"
     boot_systemd
     expect 0 inside systemctl start vsrun@foo vsrun@bar
-    eventually 10 server_is_not '' foo
-    eventually 10 server_is_not '' bar
+    eventually server_is_not '' foo
+    eventually server_is_not '' bar
     expect 0 inside systemctl stop vsrun@bar
     state_is vsrun@foo active || fail "the other one stopped"
 }
@@ -151,12 +150,12 @@ the_exec_example_is_driven() { # test
     unit vsrun-exec.service
     boot_systemd
     expect 0 inside systemctl start foo
-    eventually 10 server_is_not '' foo
+    eventually server_is_not '' foo
     equal nobody "$(user_of "$(server)")"
     crash
     before=$(server)
     inside systemctl reload foo
-    eventually 10 server_is_not "$before" foo
+    eventually server_is_not "$before" foo
     inside systemctl stop foo
     equal success "$(property foo Result)"
 }
@@ -172,9 +171,9 @@ the_forking_example_is_driven() { # test
     crash
     before=$(server)
     inside systemctl reload foo
-    eventually 10 server_is_not "$before" foo
-    inside grep -q 'is up' /var/log/foo/logfile
-    inside grep -q 'mail-admin: restart: ' /var/log/foo/vsrun.log
+    eventually server_is_not "$before" foo
+    eventually logged 'is up' /var/log/foo/logfile
+    eventually logged 'mail-admin: restart: ' /var/log/foo/vsrun.log
     inside systemctl stop foo
     equal success "$(property foo Result)"
     equal inactive "$(property foo ActiveState)"
@@ -188,9 +187,8 @@ the_forking_example_fails_at_once_where_the_server_is_missing() { # test
     status_of inside systemctl start foo
     [ "$status" -ne 0 ] || fail "it started"
     equal failed "$(property foo ActiveState)"
-    expect 0 inside journalctl -u foo --no-pager -o cat
-    shows out 'status=127'
-    shows out "cannot execute command '/usr/local/sbin/fooserver': No such file or directory"
+    eventually journaled 'status=127' -u foo
+    eventually journaled "cannot execute command '/usr/local/sbin/fooserver': No such file or directory" -u foo
 }
 
 the_hardened_example_is_driven_and_its_mail_fails_as_it_says() { # test
@@ -199,16 +197,14 @@ the_hardened_example_is_driven_and_its_mail_fails_as_it_says() { # test
     unit_setting 'Environment="CHAIN_HANDLERS=normal-signals uptime-threshold mail-admin"'
     boot_systemd
     expect 0 inside systemctl start foo
-    eventually 10 inside test -s /run/vsrun/foo-server.pid
-    server=$(inside cat /run/vsrun/foo-server.pid)
+    eventually server_is_not '' vsrun/foo-server
+    server=$(server vsrun/foo-server)
     equal nobody "$(user_of "$server")"
-    inside kill -s SEGV "$server"
-    eventually 15 inside sh -c "read -r now </run/vsrun/foo-server.pid && [ \"\$now\" != $server ]"
-    expect 0 inside journalctl -u foo --no-pager -o cat
-    shows out 'mail-admin: restart: no mail to root: the mailer ended with status'
-    shows out 'uptime-threshold: restart: it lived for'
-    shows out 'short life 1 in'
-    hides out 'cannot keep count'
+    crash vsrun/foo-server
+    eventually journaled 'mail-admin: restart: no mail to root: the mailer ended with status' -u foo
+    eventually journaled 'uptime-threshold: restart: it lived for' -u foo
+    eventually journaled 'short life 1 in' -u foo
+    ! journaled 'cannot keep count' -u foo || fail "it does not keep count"
     inside systemctl reload foo
     inside systemctl stop foo
     equal success "$(property foo Result)"
@@ -222,13 +218,12 @@ the_hardened_example_with_the_mail_drop_in_mails() { # test
     cp "$M$examples/systemd/mail-handler.conf" "$M/etc/systemd/system/foo.service.d"
     boot_systemd
     expect 0 inside systemctl start foo
-    eventually 10 inside test -s /run/vsrun/foo-server.pid
-    server=$(inside cat /run/vsrun/foo-server.pid)
+    eventually server_is_not '' vsrun/foo-server
+    server=$(server vsrun/foo-server)
     grep '^NoNewPrivs' "/proc/$leader/root/proc/$server/status"
     equal 0 "$(inside sed -n 's/^NoNewPrivs:.//p' "/proc/$server/status")"
-    inside kill -s SEGV "$server"
-    eventually 15 mailed '^Subject: \[vsrun\] .*: fooserver terminated by signal 11'
-    eventually 15 inside sh -c "read -r now </run/vsrun/foo-server.pid && [ \"\$now\" != $server ]"
+    crash vsrun/foo-server
+    eventually mailed '^Subject: \[vsrun\] .*: fooserver terminated by signal 11'
 }
 
 the_hardened_example_allows_another_root() { # test
@@ -239,12 +234,11 @@ the_hardened_example_allows_another_root() { # test
     unit_setting ExecStart= 'ExecStart=/usr/sbin/vsrun -u nobody -r /srv/jail -p /run/vsrun/foo-server.pid -m /run/vsrun/foo.pid /bin/true -- /bin/sleep 100000'
     boot_systemd
     expect 0 inside systemctl start foo
-    eventually 10 inside test -s /run/vsrun/foo-server.pid
-    server=$(inside cat /run/vsrun/foo-server.pid)
+    eventually server_is_not '' vsrun/foo-server
+    server=$(server vsrun/foo-server)
     equal /srv/jail "$(inside readlink "/proc/$server/root")"
     equal nobody "$(user_of "$server")"
-    inside kill -s SEGV "$server"
-    eventually 15 inside sh -c "read -r now </run/vsrun/foo-server.pid && [ \"\$now\" != $server ]"
+    crash vsrun/foo-server
     inside systemctl stop foo
     equal success "$(property foo Result)"
 }
@@ -270,7 +264,7 @@ set -eu
 user=$1
 setpriv --reuid="$user" --regid="$user" --clear-groups sleep 1000 >/dev/null &
 pid=$!
-sleep 0.3
+until [ "$(cat "/proc/$pid/comm")" = sleep ]; do sleep 0.1; done
 uid=$(id -u "$user")
 /lib/systemd/systemd-coredump "$pid" "$uid" "$(id -g "$user")" 11 "$(date +%s)" 18446744073709551615 here 1 </root/core
 echo "$pid"
@@ -280,7 +274,7 @@ EOT
         cd "$T"
         cp /bin/sleep crasher
         ./crasher 100 &
-        sleep 0.2
+        eventually grep -q crasher "/proc/$!/comm"
         kill -SEGV $!
         wait $! || :
     )
@@ -292,7 +286,7 @@ EOT
     echo 'person:x:1234:' >>"$M/etc/group"
     for user in root person; do
         pid=$(inside sh /root/feed "$user")
-        eventually 15 inside sh -c "ls /var/lib/systemd/coredump | grep -q '\.$pid\.'"
+        eventually inside sh -c "ls /var/lib/systemd/coredump | grep -q '\.$pid\.'"
         expect 0 archive_as "$user" "$pid"
         shows err 'archive-core: restart: kept the core as '
         inside sh -c 'for f in /srv/kept/core.sleep.*; do case $f in *.zst) zstd -q -d -c "$f" ;; *) cat "$f" ;; esac | cmp - /root/core && rm "$f"; done'
@@ -305,7 +299,7 @@ EOT
     inside sh -c 'zstd -q -d -c /srv/kept/core.sleep.* | cmp - /root/core'
     inside rm /etc/systemd/coredump.conf
     pid=$(inside sh /root/feed daemon)
-    eventually 15 inside sh -c "ls /var/lib/systemd/coredump | grep -q '\.$pid\.'"
+    eventually inside sh -c "ls /var/lib/systemd/coredump | grep -q '\.$pid\.'"
     expect 0 archive_as daemon "$pid"
     shows err 'archive-core: restart: left with systemd-coredump, I may not read /var/lib/systemd/coredump/core.'
 }
@@ -324,7 +318,7 @@ exec setpriv --reuid=nobody --regid=nogroup --clear-groups env -i VSRUN_LOGDIR=/
 EOT
     expect 0 inside sh /root/mail
     shows err 'mail-admin: restart: mail to root handed over'
-    eventually 10 mailed '^Subject: '
+    eventually mailed '^Subject: '
     expect 0 inside cat /var/mail/root
     equal 1 "$(grep -c '^From ' out)"
     equal 1 "$(grep -c '^Subject: ' out)"
@@ -345,10 +339,9 @@ the_init_script_works_where_systemd_is_the_init_too() { # test
     crash
     before=$(server)
     expect 0 inside systemctl reload foo
-    eventually 10 server_is_not "$before" foo
-    expect 0 inside journalctl -t foo --no-pager -o cat
-    shows out 'is up'
+    eventually server_is_not "$before" foo
+    eventually journaled 'is up' -t foo
     expect 0 inside systemctl stop foo
     expect 3 inside /etc/init.d/foo status
-    eventually 10 are_running 0 -x vsrun
+    eventually are_running 0 -x vsrun
 }

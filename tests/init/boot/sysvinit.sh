@@ -21,7 +21,7 @@ is_up() {
 
 boot_sysvinit() {
     boot
-    eventually 60 is_up
+    eventually is_up
 }
 
 # configure NAME: by the sample, with two lines edited.
@@ -45,14 +45,14 @@ a_copy_starts_crashes_restarts_reloads_stops_and_boots_again() { # test
     expect 0 inside service foo start
 
     crash
-    eventually 10 mailed '^Subject: \[vsrun\] .*: fooserver terminated by signal 11'
-    eventually 10 inside grep -q 'foo.*fooserver a  b c is up' /var/log/syslog
-    eventually 10 inside grep -q 'foo.*mail-admin: restart: mail to root handed over' /var/log/syslog
+    eventually mailed '^Subject: \[vsrun\] .*: fooserver terminated by signal 11'
+    eventually logged 'foo.*fooserver a  b c is up' /var/log/syslog
+    eventually logged 'foo.*mail-admin: restart: mail to root handed over' /var/log/syslog
 
     before=$(server)
     manager=$(manager)
     expect 0 inside service foo reload
-    eventually 10 server_is_not "$before" foo
+    eventually server_is_not "$before" foo
     equal "$manager" "$(manager)"
     expect 0 inside service foo restart
     [ "$(manager)" != "$manager" ] || fail "the same manager"
@@ -68,10 +68,10 @@ a_copy_starts_crashes_restarts_reloads_stops_and_boots_again() { # test
     expect 0 inside service foo start
 
     reboot reboot
-    eventually 60 is_up
-    eventually 20 server_is_not '' foo
+    eventually is_up
+    eventually server_is_not '' foo
     expect 0 inside service foo status
-    eventually 10 are_running 1 -x vsrun
+    eventually are_running 1 -x vsrun
     # The scripts of runlevel 6 stopped it before the system killed all.
     inside grep 'server [0-9]* terminated by signal 15' /var/log/syslog
 }
@@ -89,9 +89,9 @@ copies_and_links_are_services_of_their_own_for_insserv() { # test
     done
     boot_sysvinit
     for name in foo bar baz; do
-        eventually 20 server_is_not '' "$name"
+        eventually server_is_not '' "$name"
     done
-    eventually 10 are_running 3 -x vsrun
+    eventually are_running 3 -x vsrun
     expect 0 inside service baz stop
     expect 0 inside service foo status
     expect 0 inside service bar status
@@ -103,10 +103,10 @@ inittab_keeps_a_manager_in_the_foreground() { # test
     sysvinit_machine
     echo 'fo:2345:respawn:/usr/sbin/vsrun -u daemon -p /run/foo.pid -m /run/foo-manager.pid /bin/true -s foo -- /usr/local/sbin/fooserver' >>"$M/etc/inittab"
     boot_sysvinit
-    eventually 10 server_is_not '' foo
+    eventually server_is_not '' foo
     crash
     before=$(server)
     inside kill -s TERM "$(manager)"
-    eventually 20 server_is_not "$before" foo
-    eventually 10 are_running 1 -x vsrun
+    eventually server_is_not "$before" foo
+    eventually are_running 1 -x vsrun
 }

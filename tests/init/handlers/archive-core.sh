@@ -302,11 +302,11 @@ compression_has_a_time_limit() { # test
     pattern core
     make_core core
     mkdir slow
-    printf '#!/bin/sh\n[ -n "$(head -c 1)" ] || exit 0\nexec sleep 60\n' >slow/zstd
+    printf '#!/bin/sh\n[ -n "$(head -c 1)" ] || exit 0\nexec sleep 1000\n' >slow/zstd
     chmod 755 slow/zstd
     before=$(date +%s)
     expect 0 archive "PATH=$T/slow:$PATH" ARCHIVE_CORE_COMPRESS=zstd ARCHIVE_CORE_TIMEOUT=1
-    [ $(($(date +%s) - before)) -lt 10 ] || fail "it took too long"
+    [ $(($(date +%s) - before)) -lt 60 ] || fail "it took too long"
     says archive-core 'it took more than 1 s'
     [ -f core ] || fail "the core is gone"
     equal '' "$(ls -A kept)"
@@ -316,19 +316,19 @@ a_handler_that_is_terminated_leaves_nothing_half_written() { # test
     pattern core
     make_core core
     mkdir slow
-    printf '#!/bin/sh\n[ -n "$(head -c 1)" ] || exit 0\necho half\necho $$ >%s/compressor\nexec sleep 60\n' "$T" >slow/zstd
+    printf '#!/bin/sh\n[ -n "$(head -c 1)" ] || exit 0\necho half\necho $$ >%s/compressor\nexec sleep 1000\n' "$T" >slow/zstd
     chmod 755 slow/zstd
     # As vsrun does: a session of its own, and the signal to the whole group.
     setsid sh -c 'echo $$ >group; exec "$@"' sh env -i "PATH=$T/slow:$PATH" "ARCHIVE_CORE_DIR=$T/kept" \
         VSRUN_SERVER_COREDUMP=1 "VSRUN_SERVER_PID=$crashed" "VSRUN_SERVER_WORKDIR=$T" \
         ARCHIVE_CORE_COMPRESS=zstd "$HANDLERS/archive-core" 2>err &
-    eventually 10 sh -c 'find kept -name ".core.*" -size +0 2>/dev/null | grep -q .'
+    eventually sh -c 'find kept -name ".core.*" -size +0 2>/dev/null | grep -q .'
     kill -TERM "-$(cat group)"
     status=0
     wait $! || status=$?
-    eventually 10 sh -c '[ -z "$(ls -A kept)" ]'
+    eventually sh -c '[ -z "$(ls -A kept)" ]'
     [ "$status" -ne 0 ] || fail "it said restart"
-    eventually 3 test ! -e "/proc/$(cat compressor)"
+    eventually test ! -e "/proc/$(cat compressor)"
     [ -f core ] || fail "the core is gone"
 }
 

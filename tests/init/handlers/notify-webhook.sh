@@ -31,7 +31,7 @@ EOT
     python3 server.py "$1" "$T" &
     server=$!
     trap 'kill "$server"' EXIT
-    eventually 10 test -f port
+    eventually test -f port
     url=http://127.0.0.1:$(cat port)/hook
 }
 
@@ -104,7 +104,7 @@ the_header_is_sent_and_neither_it_nor_the_address_is_an_argument() { # test
     serve slow
     handler notify-webhook "NOTIFY_WEBHOOK_URL=$url?token=s3cret" NOTIFY_WEBHOOK_TIMEOUT=5 \
         'NOTIFY_WEBHOOK_HEADER=X-Token: "q\uote" s3cret' 2>err &
-    eventually 10 test -s request
+    eventually test -s request
     for process in /proc/[0-9]*; do
         tr '\0' '\n' <"$process/cmdline" >arguments 2>/dev/null || continue
         # This test's own handler has them in its environment.

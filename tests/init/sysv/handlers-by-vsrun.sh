@@ -32,7 +32,7 @@ a_crash_goes_through_the_whole_chain_and_the_server_is_restarted() { # test
     manage -- "$T/crasher" 1000
     server=$(cat server.pid)
     kill -s SEGV "$server"
-    eventually 15 server_is_not "$server"
+    eventually server_is_not "$server"
     cat log/vsrun.log
     shows log/vsrun.log 'normal-signals: restart: dumped core with signal 11'
     shows log/vsrun.log 'uptime-threshold: restart: it lived for '
@@ -51,7 +51,7 @@ a_kill_by_hand_keeps_the_server_down_and_is_mailed() { # test
     manage -- "$T/crasher" 1000
     manager=$(cat manager.pid)
     kill -s TERM "$(cat server.pid)"
-    eventually 15 test ! -e "/proc/$manager"
+    eventually test ! -e "/proc/$manager"
     cat log/vsrun.log
     shows log/vsrun.log 'normal-signals: stay down: terminated by signal 15'
     shows log/mail 'Decision:  it stays down: normal-signals refused the restart'
@@ -62,7 +62,7 @@ a_server_that_dies_at_once_is_given_up_after_the_burst() { # test
     printf 'CHAIN_HANDLERS="uptime-threshold mail-admin"\nUPTIME_THRESHOLD_BURST=2\n' >conf
     manage -- /bin/sh -c 'sleep 0.2; echo "the last words" >&2; exit 3'
     manager=$(cat manager.pid)
-    eventually 30 test ! -e "/proc/$manager"
+    eventually test ! -e "/proc/$manager"
     cat log/vsrun.log
     equal 2 "$(grep -c 'uptime-threshold: restart: ' log/vsrun.log)"
     equal 1 "$(grep -c 'uptime-threshold: stay down: .*short life 3 in' log/vsrun.log)"

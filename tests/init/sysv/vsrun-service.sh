@@ -64,12 +64,12 @@ a_start_of_a_running_service_is_done_and_changes_nothing() { # test
 
 a_stop_ends_both_and_waits_for_them() { # test
     configure foo "VSRUN_COMMAND=$T/slow"
-    printf '#!/bin/sh\ntrap "sleep 1; exit 0" TERM\nwhile :; do sleep 0.1; done\n' >slow
+    printf '#!/bin/sh\ntrap "sleep 1; exit 0" TERM\n: >"%s"\nwhile :; do sleep 0.1; done\n' "$T/ready" >slow
     chmod 755 slow
     expect 0 ./foo start
     manager=$(manager foo)
     server=$(server foo)
-    sleep 0.3
+    eventually test -e ready
     expect 0 ./foo stop
     gone "$manager" || fail "the manager lives"
     gone "$server" || fail "the server lives"
@@ -86,10 +86,10 @@ a_stop_of_a_stopped_service_is_done() { # test
 
 a_stop_that_takes_too_long_fails_and_the_server_goes_on() { # test
     configure foo "VSRUN_COMMAND=$T/deaf" VSRUN_STOP_TIMEOUT=1
-    printf '#!/bin/sh\ntrap "" TERM\nwhile :; do sleep 0.1; done\n' >deaf
+    printf '#!/bin/sh\ntrap "" TERM\n: >"%s"\nwhile :; do sleep 0.1; done\n' "$T/ready" >deaf
     chmod 755 deaf
     expect 0 ./foo start
-    sleep 0.3
+    eventually test -e ready
     expect 1 ./foo stop
     shows err 'still runs after 1 s'
     alive "$(server foo)" || fail "the server is gone"
@@ -134,7 +134,7 @@ a_reload_lets_the_manager_restart_the_server() { # test
     for action in reload force-reload; do
         server=$(server foo)
         expect 0 ./foo "$action"
-        eventually 10 server_is_not "$server" foo
+        eventually server_is_not "$server" foo
         equal "$manager" "$(manager foo)"
     done
 }
@@ -144,7 +144,7 @@ a_crashed_server_is_restarted_and_the_service_goes_on_running() { # test
     expect 0 ./foo start
     server=$(server foo)
     kill -s SEGV "$server"
-    eventually 10 server_is_not "$server" foo
+    eventually server_is_not "$server" foo
     expect 0 ./foo status
 }
 
@@ -198,7 +198,7 @@ a_server_that_lost_its_manager_is_reported_and_stopped() { # test
     expect 0 ./foo start
     server=$(server foo)
     kill -s KILL "$(manager foo)"
-    eventually 5 gone "$(manager foo)"
+    eventually gone "$(manager foo)"
     expect 1 ./foo status
     shows err "its server $server still runs"
     expect 0 ./foo stop
@@ -336,7 +336,7 @@ words_are_grouped_by_quotes_and_never_expanded() { # test
     configure foo "VSRUN_COMMAND='$T/show \"a  b\" c\\ d * \$HOME \$(touch broken) ; & -- -x'" \
         "VSRUN_OPTIONS='-d \"$T/log dir\" 1d'"
     expect 0 ./foo start
-    eventually 5 test -s words
+    eventually test -s words
     equal '[a  b][c d][*][$HOME][$(touch][broken)][;][&][--][-x]' "$(cat words)"
     [ -d "log dir" ] || fail "$(ls)"
     [ ! -e broken ] || fail "it was executed"
@@ -365,7 +365,7 @@ what_the_settings_set_reaches_server_and_handler_but_for_vsruns_own() { # test
     shows server.env 'FOO_SETTING=a b'
     hides server.env VSRUN_
     kill -s SEGV "$(server foo)"
-    eventually 10 test -s handler.env
+    eventually test -s handler.env
     shows handler.env MAIL_ADMIN_TO=ops
     hides handler.env VSRUN_COMMAND=
 }
@@ -380,7 +380,7 @@ the_sample_settings_start_after_two_edits() { # test
     equal 65534 "$(stat -c %u "/proc/$(server foo)")"
     server=$(server foo)
     kill -s SEGV "$server"
-    eventually 15 server_is_not "$server" foo
+    eventually server_is_not "$server" foo
     grep 'mail-admin: restart: ' log/vsrun.log
 }
 
