@@ -62,11 +62,10 @@ pub fn run<'a>(
     mut output: Output,
     up: &'a mut dyn FnMut(),
 ) -> Result<u8, Error> {
-    // A manager stays where it keeps nothing busy, or in its log directory.
-    let own_dir = plan.log_dir().unwrap_or(Path::new("/"));
-    let logs = output.files().map(|files| files.directory.directory());
-    let entered = logs.map_or_else(|| chdir(own_dir), |logs| logs.enter());
-    entered.map_err(|reason| Error::cannot("change directory to", own_dir, reason))?;
+    if let (Some(files), Some(dir)) = (output.files(), plan.log_dir()) {
+        let entered = files.directory.directory().enter();
+        entered.map_err(|reason| Error::cannot("change directory to", dir, reason))?;
+    }
     let own_output = output.of_vsrun().unwrap_or(fds::standard_error());
     let messages = Messages::new(own_output, output.style())
         .map_err(|reason| Error::cannot("place the standard streams", "", reason))?;
@@ -157,22 +156,24 @@ impl Manager<'_> {
 
     /// Likewise, from where it is to work; what came of writing its pidfile.
     fn let_server_go(&mut self) -> Result<Result<(), Errno>, FailedStart> {
-        let caller_dir = self.plan.caller_dir();
-        // The manager goes there itself and comes back: a directory that is held for the child
-        // would cost a restart one more descriptor.
-        let entered = caller_dir.map_or(Ok(()), |dir| Directory::open(dir)?.enter());
-        if let Err(reason) = entered {
-            if is_shortage(reason) {
-                return Err(FailedStart::without_process(at(Stage::WorkDir)(reason)));
+        // The first one starts where the caller stood. For a later one the manager goes there and
+        // comes back: a directory held for the child would cost a restart one more descriptor.
+        if let Some(dir) = self.plan.caller_dir().filter(|_| self.up.is_none()) {
+            match Directory::open(dir).and_then(|dir| dir.enter()) {
+                Ok(()) => {}
+                Err(reason) if is_shortage(reason) => {
+                    return Err(FailedStart::without_process(at(Stage::WorkDir)(reason)));
+                }
+                Err(reason) => {
+                    let cannot = Error::cannot("change directory to", dir, reason);
+                    self.messages.say(&format_args!("{cannot}; the server works in '/'"));
+                }
             }
-            let dir = caller_dir.unwrap_or(Path::new(""));
-            let cannot = Error::cannot("change directory to", dir, reason);
-            self.messages.say(&format_args!("{cannot}; the server works in '/'"));
         }
         let started = self.server.start(&self.null, &self.output);
-        if caller_dir.is_some() {
-            let returned = chdir("/");
-            self.note("change directory to", "/", returned);
+        if self.plan.log_dir().is_none() {
+            // A manager keeps nothing busy, if it can help it.
+            let _ = chdir("/");
         }
         started
     }
