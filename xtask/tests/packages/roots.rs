@@ -80,8 +80,9 @@ fn made(name: &str, release: &str, variant: &str, packages: &str) -> PathBuf {
     for old in [&root, &unfinished] {
         succeed(Command::new("rm").args(["-rf", "--one-file-system"]).arg(old));
     }
-    let mut mmdebstrap = Command::new("mmdebstrap");
-    mmdebstrap.arg("--quiet").arg(format!("--variant={variant}"));
+    // In a namespace: a run that is killed leaves nothing mounted.
+    let mut mmdebstrap = Command::new("unshare");
+    mmdebstrap.args(["--mount", "mmdebstrap", "--quiet"]).arg(format!("--variant={variant}"));
     if !packages.is_empty() {
         mmdebstrap.arg(format!("--include={packages}"));
     }
