@@ -62,9 +62,13 @@ pub fn run<'a>(
     mut output: Output,
     up: &'a mut dyn FnMut(),
 ) -> Result<u8, Error> {
-    if let (Some(files), Some(dir)) = (output.files(), plan.log_dir()) {
-        let entered = files.directory.directory().enter();
-        entered.map_err(|reason| Error::cannot("change directory to", dir, reason))?;
+    // A manager keeps nothing busy but its log directory. One whose server is to work where the
+    // caller stood leaves when that has been let go.
+    if plan.caller_dir().is_none() {
+        let own_dir = plan.log_dir().unwrap_or(Path::new("/"));
+        let logs = output.files().map(|files| files.directory.directory());
+        let entered = logs.map_or_else(|| chdir(own_dir), |logs| logs.enter());
+        entered.map_err(|reason| Error::cannot("change directory to", own_dir, reason))?;
     }
     let own_output = output.of_vsrun().unwrap_or(fds::standard_error());
     let messages = Messages::new(own_output, output.style())
@@ -158,7 +162,8 @@ impl Manager<'_> {
     fn let_server_go(&mut self) -> Result<Result<(), Errno>, FailedStart> {
         // The first one starts where the caller stood. For a later one the manager goes there and
         // comes back: a directory held for the child would cost a restart one more descriptor.
-        if let Some(dir) = self.plan.caller_dir().filter(|_| self.up.is_none()) {
+        let caller_dir = self.plan.caller_dir();
+        if let Some(dir) = caller_dir.filter(|_| self.up.is_none()) {
             match Directory::open(dir).and_then(|dir| dir.enter()) {
                 Ok(()) => {}
                 Err(reason) if is_shortage(reason) => {
@@ -171,8 +176,8 @@ impl Manager<'_> {
             }
         }
         let started = self.server.start(&self.null, &self.output);
-        if self.plan.log_dir().is_none() {
-            // A manager keeps nothing busy, if it can help it.
+        if caller_dir.is_some() {
+            // Where it keeps nothing busy. If it cannot go there, that costs no server.
             let _ = chdir("/");
         }
         started
