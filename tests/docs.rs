@@ -242,7 +242,8 @@ fn tests_named_in(text: &str) -> BTreeSet<String> {
     code.filter(is_test).map(str::to_owned).collect()
 }
 
-/// Every test function of this package as `file::function`; `mod.rs` is called as its directory.
+/// Every test function of this package as `file::function`; `mod.rs`, and what a directory of tests
+/// has, is called as its directory.
 fn tests_in(directory: &Path, found: &mut BTreeSet<String>) {
     for entry in fs::read_dir(directory).expect("a directory of sources").flatten() {
         let path = entry.path();
@@ -252,7 +253,8 @@ fn tests_in(directory: &Path, found: &mut BTreeSet<String>) {
         if path.extension().is_none_or(|extension| extension != "rs") {
             continue;
         }
-        let named = if path.ends_with("mod.rs") { directory } else { &path };
+        let is_part = directory.parent().is_some_and(|parent| parent.ends_with("tests"));
+        let named = if is_part || path.ends_with("mod.rs") { directory } else { &path };
         let file = named.file_stem().expect("a name").to_string_lossy();
         let source = fs::read_to_string(&path).expect("a source");
         let mut lines = source.lines().map(str::trim);

@@ -1,0 +1,147 @@
+//! Logs that cannot be made or written.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::unistd::geteuid;
+use testkit::signal::{SIGKILL, SIGUSR1};
+use testkit::{LogDirectory, Sandbox, require_root, wait_for};
+
+use crate::common::{Managed, NOBODY, about, as_user, sandbox, text, users_dir, wait_for_hello};
+
+#[test]
+fn a_server_whose_log_cannot_be_put_aside_appends_to_the_old_one() {
+    let sandbox = sandbox();
+    let logs = users_dir(&sandbox, "logs");
+    let vsrun = sandbox.vsrun().logdir(&logs, "1d");
+    let vsrun = if geteuid().is_root() { vsrun.run_as(NOBODY, NOBODY, &[]) } else { vsrun };
+    // The monitor pidfile's directory must be the caller's.
+    fs::set_permissions(sandbox.directory(), PermissionsExt::from_mode(0o777)).expect("an owner");
+    let managed = Managed::new(&sandbox, vsrun, sandbox.probe().out("hello"));
+    wait_for_hello(&logs);
+    fs::set_permissions(&logs, PermissionsExt::from_mode(0o555)).expect("an owner");
+    managed.restart();
+    wait_for("the second hello", || text(logs.join("logfile")) == "hello\nhello\n");
+    let log = text(logs.join("vsrun.log"));
+    assert!(log.contains("Permission denied"), "{log}");
+    managed.stop().expect_code(0);
+    fs::set_permissions(&logs, PermissionsExt::from_mode(0o755)).expect("an owner");
+}
+
+#[test]
+fn a_server_is_started_again_though_no_new_log_can_be_made() {
+    if !require_root() {
+        return;
+    }
+    let sandbox = sandbox();
+    let logs = sandbox.dir("logs");
+    // Room for the directory and the two logs.
+    let vsrun = as_user(sandbox.vsrun()).tmpfs(&logs, "size=64k,nr_inodes=3,mode=777");
+    let managed = Managed::new(&sandbox, vsrun.logdir(&logs, "1d"), sandbox.probe().out("hello"));
+    let inside = managed.vsrun.process().path_inside(&logs);
+    wait_for_hello(&inside);
+    managed.restart();
+    let names = LogDirectory::at(&inside).names();
+    let servers = names.into_iter().find(|name| name.as_bytes().starts_with(b"logfile"));
+    let log = inside.join(servers.expect("a log"));
+    wait_for("the second hello", || text(&log) == "hello\nhello\n");
+    assert!(text(inside.join("vsrun.log")).contains("No space left on device"));
+    managed.stop().expect_code(0);
+}
+
+/// A server that fills a log directory of 64 KiB at each start, and then stays.
+fn on_a_full_disk<'a>(sandbox: &'a Sandbox, logs: &Path, words: &[&str]) -> Managed<'a> {
+    let out = sandbox.open_dir("out");
+    let script = format!(
+        "#!/bin/sh\nhead -c 200000 /dev/zero\nexec '{}' 'append={1}/starts' 'log-signals={1}/signals' term=exit:0\n",
+        sandbox.probe().words()[0].to_string_lossy(),
+        out.display()
+    );
+    let server = sandbox.executable("server", script);
+    let words = words.iter().map(OsString::from);
+    let vsrun = as_user(sandbox.vsrun()).tmpfs(logs, "size=64k,mode=777").logdir(logs, "1d");
+    Managed::of(sandbox, vsrun, [server.into_os_string()].into_iter().chain(words))
+}
+
+#[test]
+fn on_a_full_disk_server_and_manager_live_on() {
+    if !require_root() {
+        return;
+    }
+    let sandbox = sandbox();
+    let logs = sandbox.dir("logs");
+    let managed = on_a_full_disk(&sandbox, &logs, &[]);
+    let server = managed.server();
+    let written = about(managed.vsrun.process().path_inside(logs.join("logfile"))).len();
+    assert!(written > 0 && written <= 64 * 1024, "{written}");
+    managed.vsrun.signal(SIGUSR1);
+    wait_for("the signal to be passed on", || {
+        sandbox.lines("out/signals").contains(&"USR1".into())
+    });
+    assert!(server.exists() && managed.vsrun.process().exists());
+    managed.stop().expect_code(0);
+}
+
+#[test]
+fn on_a_full_disk_the_server_can_be_restarted_and_stopped() {
+    if !require_root() {
+        return;
+    }
+    let sandbox = sandbox();
+    let logs = sandbox.dir("logs");
+    let managed = on_a_full_disk(&sandbox, &logs, &[]);
+    managed.restart();
+    sandbox.signal(managed.server(), SIGKILL);
+    managed.wait_for_start(3);
+    let asked = Instant::now();
+    managed.stop().expect_code(0);
+    assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
+}
+
+/// Lets the manager lose lines on a full disk and then say something else, and returns its log.
+/// The words are long, so that the file's last page does not hold all lines.
+fn log_of_a_disk_that_was_full() -> Vec<String> {
+    let sandbox = sandbox();
+    let logs = sandbox.dir("logs");
+    let managed = on_a_full_disk(&sandbox, &logs, &[&"long".repeat(400)]);
+    for _ in 0..4 {
+        managed.restart();
+    }
+    let inside = managed.vsrun.process().path_inside(&logs);
+    let filler = fs::read_dir(&inside).expect("a directory").flatten();
+    for entry in filler.filter(|entry| entry.file_name().as_bytes().starts_with(b"logfile")) {
+        let file = File::options().write(true).open(entry.path());
+        // The newest is a server's that is still writing: what is left is room for the manager.
+        file.and_then(|file| file.set_len(0)).expect("the test's own file system");
+    }
+    let server = managed.server();
+    sandbox.signal(server, SIGKILL);
+    wait_for("a new line", || text(inside.join("vsrun.log")).contains("terminated by signal 9"));
+    let lines = text(inside.join("vsrun.log")).lines().map(str::to_owned).collect();
+    managed.stop();
+    lines
+}
+
+#[test]
+fn the_manager_says_that_the_disk_was_full_once_it_can() {
+    if !require_root() {
+        return;
+    }
+    let lines = log_of_a_disk_that_was_full();
+    assert!(lines.iter().any(|line| line.contains("could not be written")), "{lines:#?}");
+}
+
+#[test]
+fn no_line_runs_into_one_that_a_full_disk_cut() {
+    if !require_root() {
+        return;
+    }
+    let lines = log_of_a_disk_that_was_full();
+    let glued: Vec<&String> =
+        lines.iter().filter(|line| line.matches(" vsrun[").count() > 1).collect();
+    assert!(glued.is_empty(), "{glued:#?}");
+}
