@@ -8,35 +8,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use nix::fcntl::{RenameFlags, renameat2};
-use testkit::signal::{SIGHUP, SIGKILL, SIGTERM};
-use testkit::{LogDirectory, Probe, Process, Running, Sandbox, require_root, wait_for};
+use testkit::signal::{SIGHUP, SIGKILL};
+use testkit::{LogDirectory, Sandbox, probe, require_root, started, stop, wait_for};
 
 const NOBODY: u32 = 65534;
 const CONSENT: &str = "/bin/true";
 
 fn sandbox() -> Sandbox {
     Sandbox::new(env!("CARGO_BIN_EXE_vsrun"))
-}
-
-/// A server that leaves a line for each start in the file `starts`.
-fn probe(sandbox: &Sandbox) -> Probe {
-    sandbox.probe().append(sandbox.path("starts"))
-}
-
-/// Waits for the start number `count` and returns the server of it.
-#[track_caller]
-fn started(sandbox: &Sandbox, count: usize) -> Process {
-    let pids = wait_for(&format!("start {count} of the server"), || {
-        let pids = sandbox.lines("starts");
-        if pids.len() >= count { Ok(pids) } else { Err(pids) }
-    });
-    Process::of(pids[count - 1].parse().expect("an id for each start"))
-}
-
-#[track_caller]
-fn stop(manager: Running<'_>) {
-    manager.signal(SIGTERM);
-    manager.wait().expect_code(0);
 }
 
 /// Everything that a victim's file could lose.

@@ -9,9 +9,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use nix::libc;
-use testkit::signal::{SIGHUP, SIGKILL, SIGTERM};
+use testkit::signal::{SIGHUP, SIGKILL};
 use testkit::{
-    Ids, LogDirectory, Probe, Process, Report, Running, Sandbox, require_program, require_root,
+    Ids, LogDirectory, Probe, Report, Sandbox, require_program, require_root, started, stop,
     wait_for,
 };
 
@@ -21,22 +21,6 @@ const FOO: &str = "../x:x:5000:5001::/home/x:/bin/sh";
 
 fn sandbox() -> Sandbox {
     Sandbox::new(env!("CARGO_BIN_EXE_vsrun"))
-}
-
-/// Waits for the start number `count` and returns the server of it.
-#[track_caller]
-fn started(sandbox: &Sandbox, count: usize) -> Process {
-    let pids = wait_for(&format!("start {count} of the server"), || {
-        let pids = sandbox.lines("starts");
-        if pids.len() >= count { Ok(pids) } else { Err(pids) }
-    });
-    Process::of(pids[count - 1].parse().expect("an id for each start"))
-}
-
-#[track_caller]
-fn stop(manager: Running<'_>) {
-    manager.signal(SIGTERM);
-    manager.wait().expect_code(0);
 }
 
 /// Privilege is a matter of capabilities, not of uid 0: issue 88716 of Rust's standard library,

@@ -2,7 +2,6 @@
 //! leaks, output that cannot be written. docs/advisories-supervision.md tells which test stands for
 //! which, most of them being tests of the subject itself.
 
-use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::OwnedFd;
@@ -12,38 +11,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::unistd::pipe;
-use testkit::signal::{SIGHUP, SIGKILL, SIGTERM};
-use testkit::{Invocation, LogDirectory, Process, Running, Sandbox, Stat, wait_for};
+use testkit::signal::{SIGHUP, SIGKILL};
+use testkit::{Invocation, LogDirectory, Process, Sandbox, Stat, managed, started, stop, wait_for};
 
 const CONSENT: &str = "/bin/true";
 const REFUSAL: &str = "/bin/false";
 
 fn sandbox() -> Sandbox {
     Sandbox::new(env!("CARGO_BIN_EXE_vsrun"))
-}
-
-/// The command line of a manager up to the server's, with pidfiles `server.pid` and `manager.pid`.
-fn managed(sandbox: &Sandbox, handler: impl AsRef<OsStr>) -> Invocation<'_> {
-    sandbox
-        .vsrun()
-        .pidfile(sandbox.path("server.pid"))
-        .manager(sandbox.path("manager.pid"), handler)
-}
-
-#[track_caller]
-fn stop(manager: Running<'_>) {
-    manager.signal(SIGTERM);
-    manager.wait().expect_code(0);
-}
-
-/// Waits for the start number `count` and returns the server of it.
-#[track_caller]
-fn started(sandbox: &Sandbox, count: usize) -> Process {
-    let pids = wait_for(&format!("start {count} of the server"), || {
-        let pids = sandbox.lines("starts");
-        if pids.len() >= count { Ok(pids) } else { Err(pids) }
-    });
-    Process::of(pids[count - 1].parse().expect("an id for each start"))
 }
 
 // Signals between fork and exec.

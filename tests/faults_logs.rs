@@ -12,7 +12,7 @@ use nix::libc;
 use testkit::signal::{SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGSTOP, SIGTERM};
 use testkit::{
     Clock, Invocation, LogDirectory, OnTerm, Process, Running, Sandbox, require_program,
-    require_root, wait_for,
+    require_root, started, stop, traced, wait_for,
 };
 
 const CONSENT: &str = "/bin/true";
@@ -43,22 +43,6 @@ fn logging<'a>(sandbox: &Sandbox, logs: &LogDirectory, vsrun: Invocation<'a>) ->
         .command(server(sandbox, sandbox.path("starts")))
 }
 
-/// Waits for the start number `count` and returns the server of it.
-#[track_caller]
-fn started(sandbox: &Sandbox, count: usize) -> Process {
-    let pids = wait_for(&format!("start {count} of the server"), || {
-        let pids = sandbox.lines("starts");
-        if pids.len() >= count { Ok(pids) } else { Err(pids) }
-    });
-    Process::of(pids[count - 1].parse().expect("an id for each start"))
-}
-
-#[track_caller]
-fn stop(manager: Running<'_>) {
-    manager.signal(SIGTERM);
-    manager.wait().expect_code(0);
-}
-
 #[track_caller]
 fn wait_for_hello(logs: &LogDirectory) {
     wait_for("the server's line", || {
@@ -72,18 +56,6 @@ fn lines(logs: &LogDirectory, kind: &str, line: &str) -> usize {
     let names = logs.names().into_iter().filter(|name| name.to_string_lossy().starts_with(kind));
     let count = |name| String::from_utf8_lossy(&logs.read(name)).matches(line).count();
     names.map(count).sum()
-}
-
-/// Attaches strace(1) with these options to the manager alone.
-#[track_caller]
-fn traced<'a>(sandbox: &'a Sandbox, manager: Process, options: &[&str]) -> Running<'a> {
-    let strace = sandbox.program("/usr/bin/strace").args(["-o", "/dev/null"]);
-    let tracer = strace.args(["-p", &manager.pid().to_string()]).args(options).spawn();
-    wait_for("strace to be attached", || {
-        let said = tracer.stderr();
-        if said.contains("attached") { Ok(()) } else { Err(said) }
-    });
-    tracer
 }
 
 // Killed at each call.

@@ -12,8 +12,8 @@ use testkit::signal::{
     SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGRTMAX, SIGRTMIN, SIGSTOP, SIGTERM, SIGUSR1,
 };
 use testkit::{
-    Clock, Invocation, LogDirectory, Probe, Process, Resource, Running, Sandbox, require_program,
-    require_root, stays, wait_for,
+    Clock, Invocation, LogDirectory, Process, Resource, Running, Sandbox, managed, probe,
+    require_program, require_root, said, started, starts, stays, stop, traced, wait_for,
 };
 
 const NOBODY: u32 = 65534;
@@ -21,57 +21,6 @@ const CONSENT: &str = "/bin/true";
 
 fn sandbox() -> Sandbox {
     Sandbox::new(env!("CARGO_BIN_EXE_vsrun"))
-}
-
-/// The command line of a manager up to the server's, with pidfiles `server.pid` and `manager.pid`.
-fn managed(sandbox: &Sandbox, handler: impl AsRef<OsStr>) -> Invocation<'_> {
-    sandbox
-        .vsrun()
-        .pidfile(sandbox.path("server.pid"))
-        .manager(sandbox.path("manager.pid"), handler)
-}
-
-/// A server that leaves a line for each start in the file `starts`.
-fn probe(sandbox: &Sandbox) -> Probe {
-    sandbox.probe().append(sandbox.path("starts"))
-}
-
-fn starts(sandbox: &Sandbox) -> usize {
-    sandbox.lines("starts").len()
-}
-
-/// Waits for the start number `count` and returns the server of it.
-#[track_caller]
-fn started(sandbox: &Sandbox, count: usize) -> Process {
-    let pids = wait_for(&format!("start {count} of the server"), || {
-        let pids = sandbox.lines("starts");
-        if pids.len() >= count { Ok(pids) } else { Err(pids) }
-    });
-    Process::of(pids[count - 1].parse().expect("an id for each start"))
-}
-
-/// Waits until the manager has written `text`.
-#[track_caller]
-fn said(manager: &Running<'_>, text: &str) {
-    wait_for(&format!("the words '{text}'"), || {
-        let said = manager.stderr();
-        if said.contains(text) { Ok(()) } else { Err(said) }
-    });
-}
-
-#[track_caller]
-fn stop(manager: Running<'_>) {
-    manager.signal(SIGTERM);
-    manager.wait().expect_code(0);
-}
-
-/// Attaches strace(1) with these options to one process.
-#[track_caller]
-fn traced<'a>(sandbox: &'a Sandbox, process: Process, options: &[&str]) -> Running<'a> {
-    let strace = sandbox.program("/usr/bin/strace").args(["-o", "/dev/null"]);
-    let tracer = strace.args(["-p", &process.pid().to_string()]).args(options).spawn();
-    said(&tracer, "attached");
-    tracer
 }
 
 // The server dies.

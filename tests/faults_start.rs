@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::getrlimit;
 use testkit::signal::{SIGHUP, SIGKILL, SIGTERM};
 use testkit::{
-    Handler, Invocation, Probe, Process, Report, Resource, Running, Sandbox, require_program,
-    require_root, wait_for,
+    Handler, Invocation, Probe, Process, Report, Resource, Running, Sandbox, probe, released,
+    require_program, require_root, said, started, stop, wait_for,
 };
 
 const NOBODY: u32 = 65534;
@@ -24,35 +24,6 @@ fn sandbox() -> Sandbox {
 fn ways<'a>(sandbox: &'a Sandbox, handler: &Handler) -> [Invocation<'a>; 4] {
     let manager = || sandbox.vsrun().manager(sandbox.path("manager"), handler);
     [sandbox.vsrun(), sandbox.vsrun().background(), manager(), manager().background()]
-}
-
-/// A server that leaves a line for each start in the file `starts`.
-fn probe(sandbox: &Sandbox) -> Probe {
-    sandbox.probe().append(sandbox.path("starts"))
-}
-
-/// Waits for the start number `count` and returns the server of it.
-#[track_caller]
-fn started(sandbox: &Sandbox, count: usize) -> Process {
-    let pids = wait_for(&format!("start {count} of the server"), || {
-        let pids = sandbox.lines("starts");
-        if pids.len() >= count { Ok(pids) } else { Err(pids) }
-    });
-    Process::of(pids[count - 1].parse().expect("an id for each start"))
-}
-
-#[track_caller]
-fn said(manager: &Running<'_>, text: &str) {
-    wait_for(&format!("the words '{text}'"), || {
-        let said = manager.stderr();
-        if said.contains(text) { Ok(()) } else { Err(said) }
-    });
-}
-
-#[track_caller]
-fn stop(manager: Running<'_>) {
-    manager.signal(SIGTERM);
-    manager.wait().expect_code(0);
 }
 
 #[track_caller]
@@ -238,12 +209,6 @@ fn refusing_children<'a>(sandbox: &'a Sandbox, manager: Process, inject: &str) -
     let tracer = strace.arg(format!("inject={inject}")).spawn();
     said(&tracer, "attached");
     tracer
-}
-
-#[track_caller]
-fn released(tracer: Running<'_>) {
-    tracer.signal(testkit::signal::SIGINT);
-    tracer.wait();
 }
 
 #[test]

@@ -8,10 +8,9 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
-use testkit::signal::{SIGHUP, SIGKILL, SIGTERM};
+use testkit::signal::{SIGHUP, SIGKILL};
 use testkit::{
-    LogDirectory, Probe, Process, Resource, Running, Sandbox, require_program, require_root,
-    wait_for,
+    LogDirectory, Resource, Sandbox, probe, require_program, require_root, started, stop,
 };
 
 const NOBODY: u32 = 65534;
@@ -19,27 +18,6 @@ const CONSENT: &str = "/bin/true";
 
 fn sandbox() -> Sandbox {
     Sandbox::new(env!("CARGO_BIN_EXE_vsrun"))
-}
-
-/// A server that leaves a line for each start in the file `starts`.
-fn probe(sandbox: &Sandbox) -> Probe {
-    sandbox.probe().append(sandbox.path("starts"))
-}
-
-/// Waits for the start number `count` and returns the server of it.
-#[track_caller]
-fn started(sandbox: &Sandbox, count: usize) -> Process {
-    let pids = wait_for(&format!("start {count} of the server"), || {
-        let pids = sandbox.lines("starts");
-        if pids.len() >= count { Ok(pids) } else { Err(pids) }
-    });
-    Process::of(pids[count - 1].parse().expect("an id for each start"))
-}
-
-#[track_caller]
-fn stop(manager: Running<'_>) {
-    manager.signal(SIGTERM);
-    manager.wait().expect_code(0);
 }
 
 // The file system.

@@ -2,13 +2,13 @@
 //! cannot react, children that stay, handlers that misbehave. Those that the tests of each subject
 //! prove already are not repeated.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::time::Duration;
 
 use testkit::signal::{SIGCONT, SIGHUP, SIGKILL, SIGSTOP, SIGTERM, SIGUSR1};
 use testkit::{
-    Clock, Invocation, OnTerm, Probe, Process, Report, Running, Sandbox, stays, wait_for,
+    Clock, OnTerm, Probe, Process, Report, Sandbox, expect_no_files, managed, noted, probe, said,
+    started, starts, stays, stop, wait_for,
 };
 
 const CONSENT: &str = "/bin/true";
@@ -17,69 +17,11 @@ fn sandbox() -> Sandbox {
     Sandbox::new(env!("CARGO_BIN_EXE_vsrun"))
 }
 
-/// The command line of a manager up to the server's, with pidfiles `server.pid` and `manager.pid`.
-fn managed(sandbox: &Sandbox, handler: impl AsRef<OsStr>) -> Invocation<'_> {
-    sandbox
-        .vsrun()
-        .pidfile(sandbox.path("server.pid"))
-        .manager(sandbox.path("manager.pid"), handler)
-}
-
-/// A server that leaves a line for each start in the file `starts`.
-fn probe(sandbox: &Sandbox) -> Probe {
-    sandbox.probe().append(sandbox.path("starts"))
-}
-
 /// A server that logs its signals and stays, whatever they are, until there is a file `end`; in
 /// later lives it stays.
 fn stubborn_probe(sandbox: &Sandbox) -> Probe {
     let stubborn = probe(sandbox).log_signals(sandbox.path("signals")).on_term(OnTerm::Ignore);
     stubborn.until(sandbox.path("end")).exit(0).only_first(1)
-}
-
-fn starts(sandbox: &Sandbox) -> usize {
-    sandbox.lines("starts").len()
-}
-
-/// Waits for the start number `count` and returns the server of it.
-#[track_caller]
-fn started(sandbox: &Sandbox, count: usize) -> Process {
-    let pids = wait_for(&format!("start {count} of the server"), || {
-        let pids = sandbox.lines("starts");
-        if pids.len() >= count { Ok(pids) } else { Err(pids) }
-    });
-    Process::of(pids[count - 1].parse().expect("an id for each start"))
-}
-
-/// Waits until the server has noted these signals.
-#[track_caller]
-fn noted(sandbox: &Sandbox, signals: &[&str]) {
-    wait_for(&format!("the signals {signals:?}"), || {
-        let log = sandbox.lines("signals");
-        if log == signals { Ok(()) } else { Err(log) }
-    });
-}
-
-/// Waits until the manager has written `text`.
-#[track_caller]
-fn said(manager: &Running<'_>, text: &str) {
-    wait_for(&format!("the words '{text}'"), || {
-        let said = manager.stderr();
-        if said.contains(text) { Ok(()) } else { Err(said) }
-    });
-}
-
-#[track_caller]
-fn stop(manager: Running<'_>) {
-    manager.signal(SIGTERM);
-    manager.wait().expect_code(0);
-}
-
-#[track_caller]
-fn expect_no_files(sandbox: &Sandbox) {
-    for name in ["server.pid", "manager.pid", "manager.pid.lock"] {
-        assert!(!sandbox.path(name).exists(), "{name} is left");
-    }
 }
 
 // Stops.

@@ -11,8 +11,8 @@ use testkit::signal::{
     SIGABRT, SIGCHLD, SIGHUP, SIGKILL, SIGPIPE, SIGRTMAX, SIGRTMIN, SIGSEGV, SIGTERM, SIGUSR1,
 };
 use testkit::{
-    Handler, HandlerRun, Ids, Invocation, LogDirectory, Probe, Process, Report, Resource, Running,
-    Sandbox, require_root, wait_for, wait_for_within,
+    Handler, HandlerRun, Ids, Invocation, LogDirectory, Probe, Report, Resource, Sandbox,
+    expect_nothing_left, managed, probe, require_root, started, stop, wait_for,
 };
 
 /// Nobody's id and group on this machine, and groups of his.
@@ -27,27 +27,6 @@ const TOLD_MAX: usize = 100 * 1024;
 
 fn sandbox() -> Sandbox {
     Sandbox::new(env!("CARGO_BIN_EXE_vsrun"))
-}
-
-/// The command line of a manager up to the server's, with pidfiles `server.pid` and `manager.pid`.
-fn managed(sandbox: &Sandbox, handler: impl AsRef<OsStr>) -> Invocation<'_> {
-    let manager = sandbox.path("manager.pid");
-    sandbox.vsrun().pidfile(sandbox.path("server.pid")).manager(manager, handler)
-}
-
-/// A server that leaves a line for each start in the file `starts`.
-fn probe(sandbox: &Sandbox) -> Probe {
-    sandbox.probe().append(sandbox.path("starts"))
-}
-
-/// Waits for the start number `count` and returns the server of it.
-#[track_caller]
-fn started(sandbox: &Sandbox, count: usize) -> Process {
-    let pids = wait_for(&format!("start {count} of the server"), || {
-        let pids = sandbox.lines("starts");
-        if pids.len() >= count { Ok(pids) } else { Err(pids) }
-    });
-    Process::of(pids[count - 1].parse().expect("an id for each start"))
 }
 
 /// Runs a server that comes to a bad end under a handler that refuses, and returns the handler's
@@ -72,24 +51,6 @@ fn expect_told(run: &HandlerRun, expected: [(&str, Option<&str>); 5]) {
     for (name, value) in expected {
         assert_eq!(told(run, name).as_deref(), value, "{name}");
     }
-}
-
-#[track_caller]
-fn expect_nothing_left(sandbox: &Sandbox) {
-    for name in ["server.pid", "manager.pid", "manager.pid.lock"] {
-        assert!(!sandbox.path(name).exists(), "{name} is left");
-    }
-    // What was told to end with a handler may not have had the processor yet.
-    wait_for_within(Duration::from_secs(5), "the end of every process", || {
-        let left: Vec<_> = sandbox.processes().iter().map(|it| it.cmdline()).collect();
-        if left.is_empty() { Ok(()) } else { Err(left) }
-    });
-}
-
-#[track_caller]
-fn stop(manager: Running<'_>) {
-    manager.signal(SIGTERM);
-    manager.wait().expect_code(0);
 }
 
 // How the server ended.

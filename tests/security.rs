@@ -6,8 +6,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, lchown};
 use std::path::Path;
 
-use testkit::signal::{SIGHUP, SIGTERM};
-use testkit::{Ids, Process, Report, Running, Sandbox, require_program, require_root, wait_for};
+use testkit::signal::SIGHUP;
+use testkit::{
+    Ids, Process, Report, Running, Sandbox, require_program, require_root, stop, wait_for,
+};
 
 const NOBODY: u32 = 65534;
 const CONSENT: &str = "/bin/true";
@@ -25,12 +27,6 @@ fn started(sandbox: &Sandbox, count: usize) -> Process {
         if pids.len() >= count { Ok(pids) } else { Err(pids) }
     });
     Process::of(pids[count - 1].parse().expect("an id for each start"))
-}
-
-#[track_caller]
-fn stop(manager: Running<'_>) {
-    manager.signal(SIGTERM);
-    manager.wait().expect_code(0);
 }
 
 /// What `script` prints when the server's user runs it, with `argument` as its only one.

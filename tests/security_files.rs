@@ -13,7 +13,9 @@ use nix::fcntl::{RenameFlags, renameat2};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use testkit::signal::{SIGHUP, SIGKILL, SIGTERM};
-use testkit::{LogDirectory, Process, Running, Sandbox, require_program, require_root, wait_for};
+use testkit::{
+    LogDirectory, Process, Running, Sandbox, require_program, require_root, started, wait_for,
+};
 
 const NOBODY: u32 = 65534;
 const CONSENT: &str = "/bin/true";
@@ -127,16 +129,6 @@ impl Drop for End<'_> {
     fn drop(&mut self) {
         self.0.over.store(true, Ordering::Relaxed);
     }
-}
-
-/// Waits for the start number `count`, told in the file `starts`, and returns the server of it.
-#[track_caller]
-fn started(sandbox: &Sandbox, count: usize) -> Process {
-    let pids = wait_for(&format!("start {count} of the server"), || {
-        let pids = sandbox.lines("starts");
-        if pids.len() >= count { Ok(pids) } else { Err(pids.len()) }
-    });
-    Process::of(pids[count - 1].parse().expect("an id for each start"))
 }
 
 /// Restarts the server, by requests and deaths in turn, until the attack has been long enough, and

@@ -30,6 +30,7 @@ mod report;
 mod requirement;
 mod running;
 mod sandbox;
+mod scene;
 mod shell_tests;
 mod signals;
 mod surroundings;
@@ -48,6 +49,10 @@ pub use report::Report;
 pub use requirement::{require_program, require_root};
 pub use running::{Outcome, Running};
 pub use sandbox::Sandbox;
+pub use scene::{
+    expect_no_files, expect_nothing_left, managed, noted, probe, refusing, released, said, started,
+    starts, stop, traced,
+};
 pub use shell_tests::run_shell_tests;
 pub use signals::{SignalSet, signal_name, signal_number};
 pub use wait::{Sight, stays, wait_for, wait_for_within};

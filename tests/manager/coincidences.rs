@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use testkit::signal::{SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGSEGV, SIGSTOP, SIGTERM};
-use testkit::{Process, Resource, Running, require_program, require_root, wait_for};
-
-use crate::common::{
-    PASSED_ON, REFUSAL, REQUESTS, expect_nothing_left, managed, probe, sandbox, started, starts,
-    stop, strike, stubborn_probe, traced,
+use testkit::{
+    Process, Resource, Running, expect_nothing_left, managed, probe, require_program, require_root,
+    started, starts, stop, traced, wait_for,
 };
+
+use crate::common::{PASSED_ON, REFUSAL, REQUESTS, sandbox, strike, stubborn_probe};
 
 /// Takes a request and a death in the same instant: the manager sees both when it goes on.
 #[track_caller]

@@ -6,13 +6,11 @@ use std::time::Duration;
 
 use testkit::signal::{SIGHUP, SIGSEGV};
 use testkit::{
-    LogDirectory, Process, Running, Sandbox, require_program, require_root, stays, wait_for,
+    LogDirectory, Process, Running, Sandbox, expect_nothing_left, managed, probe, released,
+    require_program, require_root, started, stays, stop, traced, wait_for,
 };
 
-use crate::common::{
-    CONSENT, REFUSAL, expect_nothing_left, files_at_rest, managed, managed_as, probe, released,
-    sandbox, started, stop, traced, zombies,
-};
+use crate::common::{CONSENT, REFUSAL, files_at_rest, managed_as, sandbox, zombies};
 
 fn resident_kib(process: Process) -> u64 {
     let path = format!("/proc/{}/smaps_rollup", process.pid());

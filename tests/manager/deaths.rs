@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use testkit::signal::{SIGCHLD, SIGCONT, SIGKILL, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGWINCH};
-use testkit::{Resource, stays, wait_for};
-
-use crate::common::{
-    CONSENT, REFUSAL, expect_no_files, expect_nothing_left, managed, managed_as, probe, sandbox,
-    started, starts, stop,
+use testkit::{
+    Resource, expect_no_files, expect_nothing_left, managed, probe, started, starts, stays, stop,
+    wait_for,
 };
+
+use crate::common::{CONSENT, REFUSAL, managed_as, sandbox};
 
 /// The signals that do not end a process by default (see signal(7)); 23 is SIGURG.
 const HARMLESS: [i32; 8] = [SIGCHLD, SIGCONT, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGWINCH, 23];

@@ -10,13 +10,12 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::pipe;
 use testkit::signal::{SIGCONT, SIGHUP, SIGKILL, SIGSTOP, SIGTERM, SIGUSR1};
 use testkit::{
-    Process, Running, Sandbox, require_program, require_root, wait_for, wait_for_within,
+    Process, Running, Sandbox, expect_no_files, expect_nothing_left, managed, probe, refusing,
+    released, require_program, require_root, said, started, starts, stop, traced, wait_for,
+    wait_for_within,
 };
 
-use crate::common::{
-    CONSENT, REFUSAL, expect_no_files, expect_nothing_left, managed, probe, refusing, released,
-    said, sandbox, started, starts, stop, traced,
-};
+use crate::common::{CONSENT, REFUSAL, sandbox};
 
 #[test]
 fn calls_that_a_signal_interrupts_are_made_again() {

@@ -3,11 +3,13 @@
 use std::time::{Duration, Instant};
 
 use testkit::signal::{SIGCHLD, SIGHUP, SIGINT, SIGKILL, SIGSTOP, SIGTERM, SIGUSR1};
-use testkit::{HandlerScript, OnTerm, Running, Sandbox, stays, wait_for};
+use testkit::{
+    HandlerScript, OnTerm, Running, Sandbox, expect_nothing_left, managed, noted, probe, started,
+    starts, stays, stop, wait_for,
+};
 
 use crate::common::{
-    CONSENT, PASSED_ON, REFUSAL, REQUESTS, STOPS, expect_nothing_left, managed, managed_as, noted,
-    probe, sandbox, started, starts, stop, stubborn_probe,
+    CONSENT, PASSED_ON, REFUSAL, REQUESTS, STOPS, managed_as, sandbox, stubborn_probe,
 };
 
 #[test]

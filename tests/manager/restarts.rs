@@ -6,12 +6,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use testkit::signal::{SIGHUP, SIGKILL, SIGTERM};
-use testkit::{Probe, Report, Sandbox, wait_for};
-
-use crate::common::{
-    AT_ONCE, CONSENT, STOPS, delays, expect_nothing_left, managed, probe, said, sandbox, started,
-    starts, stop, strike,
+use testkit::{
+    Probe, Report, Sandbox, expect_nothing_left, managed, probe, said, started, starts, stop,
+    wait_for,
 };
+
+use crate::common::{AT_ONCE, CONSENT, STOPS, delays, sandbox, strike};
 
 #[test]
 fn a_server_that_is_killed_is_back_at_once() {

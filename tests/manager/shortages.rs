@@ -6,17 +6,15 @@ use std::time::Instant;
 
 use testkit::signal::{SIGHUP, SIGKILL, SIGTERM};
 use testkit::{
-    LogDirectory, Process, Resource, Running, Sandbox, require_program, require_root, wait_for,
+    LogDirectory, Process, Resource, Running, Sandbox, expect_no_files, expect_nothing_left,
+    managed, probe, refusing, released, require_program, require_root, said, started, starts, stop,
+    traced, wait_for,
 };
 
-use crate::common::{
-    AT_ONCE, CONSENT, REFUSAL, delays, expect_no_files, expect_nothing_left, files_at_rest,
-    managed, probe, refusing, released, said, sandbox, started, starts, stop, traced,
-};
-
-const CHANNELS: &str = "socketpair,pipe,pipe2";
+use crate::common::{AT_ONCE, CONSENT, REFUSAL, delays, files_at_rest, sandbox};
 
 const FORKS: &str = "clone,clone3,fork,vfork";
+const CHANNELS: &str = "socketpair,pipe,pipe2";
 
 #[test]
 fn what_a_restart_lacks_is_tried_again_and_no_handler_is_asked() {

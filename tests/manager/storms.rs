@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use testkit::signal::{SIGHUP, SIGKILL, SIGTERM};
-use testkit::{OnTerm, Running, Sandbox, wait_for, wait_for_within};
-
-use crate::common::{
-    AT_ONCE, CONSENT, REFUSAL, STOPS, expect_no_files, expect_nothing_left, managed, probe,
-    sandbox, started, starts, stop, strike,
+use testkit::{
+    OnTerm, Running, Sandbox, expect_no_files, expect_nothing_left, managed, probe, started,
+    starts, stop, wait_for, wait_for_within,
 };
+
+use crate::common::{AT_ONCE, CONSENT, REFUSAL, STOPS, sandbox, strike};
 
 /// Signals a manager 500 times a second as long as `goes_on`, and tells how often.
 fn storm(manager: &Running<'_>, signal: i32, goes_on: impl Fn(Duration) -> bool) -> u32 {

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use testkit::signal::{SIGCONT, SIGHUP, SIGKILL, SIGSTOP};
-use testkit::{require_root, stays, wait_for};
-
-use crate::common::{
-    CONSENT, REFUSAL, expect_no_files, expect_nothing_left, managed, probe, sandbox, started,
-    starts, stop, strike, zombies,
+use testkit::{
+    expect_no_files, expect_nothing_left, managed, probe, require_root, started, starts, stays,
+    stop, wait_for,
 };
+
+use crate::common::{CONSENT, REFUSAL, sandbox, strike, zombies};
 
 #[test]
 fn the_death_of_a_child_that_came_with_the_program_is_not_the_servers() {
