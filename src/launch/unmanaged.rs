@@ -1,14 +1,16 @@
 //! A server without a manager: vsrun becomes it, or in the background starts
 //! it and is gone.
 
+use std::fmt::Display;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::unistd::{Pid, close, getpid, pipe2, read, write};
 
-use crate::error::Error;
+use crate::error::{Error, said};
 use crate::logs::Output;
 use crate::message::{Messages, escaped};
 use crate::pidfile::{Before, Pidfile};
@@ -60,29 +62,50 @@ pub fn start(plan: &Plan, null: &OwnedFd) -> Result<u8, Error> {
 }
 
 fn say(plan: &Plan, output: &Output, doing: &str, pid: Pid) {
-    if let Some(own) = output.of_vsrun() {
-        let command = plan.command_line();
-        let command = escaped(&command);
-        if let Ok(mut messages) = Messages::new(own, output.style()) {
-            messages.say(&format_args!("{doing} server {pid}: {command}"));
-        }
+    let command = plan.command_line();
+    tell(output, &format_args!("{doing} server {pid}: {}", escaped(&command)));
+}
+
+/// Writes a line where vsrun has a log of its own.
+fn tell(output: &Output, text: &dyn Display) {
+    if let Some(Ok(mut messages)) = output.of_vsrun().map(|to| Messages::new(to, output.style())) {
+        messages.say(text);
     }
 }
 
 /// Has old log files deleted when the server runs: when what this returns is closed, by an exec say,
 /// and nothing was written to it.
 fn expire(output: &mut Output, null: &OwnedFd) -> Option<OwnedFd> {
-    let files = output.files().filter(|files| files.directory.is_expiring())?;
-    // Without a pipe they stay for the next start.
-    let (closed, expiry) = pipe2(OFlag::O_CLOEXEC).ok()?;
-    aside(null.as_fd(), || {
-        // The caller's copy alone is to count. This process ends before it would be closed again.
-        let _ = close(expiry.as_raw_fd());
-        if read(&closed, &mut [0]) == Ok(0) {
-            while files.directory.expire_some() {}
-        }
+    output.files().filter(|files| files.directory.is_expiring())?;
+    let begun = pipe2(OFlag::O_CLOEXEC).and_then(|(closed, expiry)| {
+        aside(null.as_fd(), || {
+            // The caller's copy alone is to count. This process ends before it would be closed
+            // again.
+            let _ = close(expiry.as_raw_fd());
+            let mut end = read(&closed, &mut [0]);
+            while end == Err(Errno::EINTR) {
+                end = read(&closed, &mut [0]);
+            }
+            if end == Ok(0) {
+                expire_all(output);
+            }
+        })?;
+        Ok(expiry)
     });
-    Some(expiry)
+    if let Err(reason) = &begun {
+        tell(output, &format_args!("cannot delete old logs: {}", said(*reason)));
+    }
+    begun.ok()
+}
+
+fn expire_all(output: &mut Output) {
+    loop {
+        match output.files().map_or(Ok(false), |files| files.directory.expire_some()) {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(undeleted) => return tell(output, &undeleted),
+        }
+    }
 }
 
 /// Executes, while a second thread waits for what was made. It keeps the privilege that it takes to

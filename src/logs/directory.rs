@@ -3,6 +3,7 @@
 //! stands; only regular files with an old log's name are ever deleted.
 
 use std::ffi::OsStr;
+use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,7 @@ use nix::unistd::geteuid;
 
 use super::rotation::{Log, next_number, parse};
 use crate::cli::values::Keep;
+use crate::error::said;
 use crate::sys::directory::{Directory, Made, Owner, is_regular, is_same, remove_made};
 
 /// Log files are for their owner to write and its group to read.
@@ -39,9 +41,33 @@ pub struct LogDirectory {
     highest: [u64; 2],
     /// How many of them have not been looked at for their age.
     unchecked: usize,
+    /// Which of the others should have been deleted.
+    undeleted: Option<Undeleted>,
     made: Vec<Made>,
     created: Vec<(Log, FileStat)>,
     put_aside: Vec<(Log, u64)>,
+}
+
+/// Old files that could not be deleted.
+#[derive(Debug, Clone, Copy)]
+pub struct Undeleted {
+    /// The first of them.
+    log: Log,
+    number: u64,
+    /// How many others there are.
+    more: usize,
+    /// What the system said of the first.
+    reason: Errno,
+}
+
+impl fmt::Display for Undeleted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot delete old log '{}'", self.log.old_name(self.number))?;
+        if self.more > 0 {
+            write!(f, " and {} more", self.more)?;
+        }
+        write!(f, ": {}", said(self.reason))
+    }
 }
 
 impl LogDirectory {
@@ -57,6 +83,7 @@ impl LogDirectory {
             old: Vec::new(),
             highest: [0; 2],
             unchecked: 0,
+            undeleted: None,
             made,
             created: Vec::new(),
             put_aside: Vec::new(),
@@ -89,6 +116,7 @@ impl LogDirectory {
     /// the rest is for another time.
     pub fn list(&mut self) -> Result<(), Errno> {
         self.unchecked = 0;
+        self.undeleted = None;
         self.old.clear();
         self.highest = [0; 2];
         let (old, highest) = (&mut self.old, &mut self.highest);
@@ -180,19 +208,21 @@ impl LogDirectory {
     }
 
     /// Deletes some of the old files that have outlived their time. True while there are more to
-    /// look at.
-    pub fn expire_some(&mut self) -> bool {
+    /// look at. An error tells at the end which of them could not be deleted; they are tried again
+    /// when the directory has been listed again.
+    pub fn expire_some(&mut self) -> Result<bool, Undeleted> {
         if self.unchecked == 0 {
-            return false;
+            return Ok(false);
         }
-        let Some(cutoff) = self.keep.cutoff(Local::now().fixed_offset()) else { return false };
+        let cutoff = self.keep.cutoff(Local::now().fixed_offset());
+        let Some(cutoff) = cutoff else { return Ok(false) };
         let rest = self.unchecked.saturating_sub(EXPIRED_AT_ONCE);
         for (log, number) in &self.old[rest..self.unchecked] {
-            let name = log.old_name(*number);
-            let entry = self.directory.entry(OsStr::new(&name));
-            if entry.is_ok_and(|entry| entry.is_some_and(|entry| is_expired(&entry, cutoff))) {
-                // What cannot be deleted now is tried again at the next rotation.
-                let _ = self.directory.remove(OsStr::new(&name));
+            let deleted = expire(&self.directory, &log.old_name(*number), cutoff);
+            if let Err(reason) = deleted {
+                let more = self.undeleted.map_or(0, |known| known.more + 1);
+                let first = Undeleted { log: *log, number: *number, more: 0, reason };
+                self.undeleted = Some(Undeleted { more, ..self.undeleted.unwrap_or(first) });
             }
         }
         self.unchecked = rest;
@@ -200,7 +230,10 @@ impl LogDirectory {
             // There may have been very many.
             self.old = Vec::new();
         }
-        rest > 0
+        match self.undeleted.take_if(|_| rest == 0) {
+            None => Ok(rest > 0),
+            Some(undeleted) => Err(undeleted),
+        }
     }
 }
 
@@ -222,6 +255,19 @@ impl Drop for LogDirectory {
             let _ = self.directory.rename_new(OsStr::new(&old), OsStr::new(name));
         }
         remove_made(&self.made);
+    }
+}
+
+/// Deletes an old file that has outlived its time.
+fn expire(directory: &Directory, name: &str, cutoff: DateTime<FixedOffset>) -> Result<(), Errno> {
+    let name = OsStr::new(name);
+    match directory.entry(name)? {
+        Some(entry) if is_expired(&entry, cutoff) => match directory.remove(name) {
+            // Another vsrun was faster.
+            Err(Errno::ENOENT) => Ok(()),
+            removed => removed,
+        },
+        _ => Ok(()),
     }
 }
 

@@ -31,7 +31,11 @@ impl Manager<'_> {
             // A start that fails leaves the old files as they were.
             let is_up = self.up.is_none();
             let files = self.output.files().filter(|_| is_up);
-            let more = files.is_some_and(|files| files.directory.expire_some());
+            let expired = files.map_or(Ok(false), |files| files.directory.expire_some());
+            let more = expired.unwrap_or_else(|undeleted| {
+                self.messages.say(&undeleted);
+                false
+            });
             self.wait(if more { Some(Instant::now()) } else { self.deadline() });
             self.collect()?;
             self.keep_time();

@@ -6,7 +6,7 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::unistd::{ForkResult, Pid, setsid};
 
-use super::wait::wait_for;
+use super::wait::{Exit, wait_for};
 use super::{fds, signals};
 
 /// Forks. Only for processes with one thread, so that the child may go on like its parent.
@@ -35,19 +35,22 @@ pub fn leave(status: i32) -> ! {
 }
 
 /// Does something in an orphan with a session of its own and no output, which nobody waits for.
-/// Where there can be none, it is not done.
-pub fn aside(null: BorrowedFd<'_>, work: impl FnOnce()) {
-    match fork() {
-        Ok(ForkResult::Parent { child }) => drop(wait_for(child)),
-        Ok(ForkResult::Child) => {
-            if setsid().is_ok() && matches!(fork(), Ok(ForkResult::Child)) {
+/// Fails where there can be none.
+pub fn aside(null: BorrowedFd<'_>, work: impl FnOnce()) -> Result<(), Errno> {
+    match fork()? {
+        ForkResult::Parent { child } => match wait_for(child)? {
+            Exit::Status(0) | Exit::Signal { .. } => Ok(()),
+            Exit::Status(reason) => Err(Errno::from_raw(reason.into())),
+        },
+        ForkResult::Child => {
+            let orphan = setsid().and_then(|_| fork());
+            if let Ok(ForkResult::Child) = orphan {
                 signals::give_back();
                 // The caller may be waiting for the end of its own output.
                 let _ = fds::redirect_own(null, Some(null));
                 work();
             }
-            leave(0)
+            leave(orphan.map_or_else(|reason| reason as i32, |_| 0))
         }
-        Err(_) => {}
     }
 }

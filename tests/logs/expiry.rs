@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use testkit::signal::SIGUSR1;
-use testkit::{Clock, LogDirectory, wait_for};
+use testkit::{Clock, LogDirectory, require_root, wait_for};
 
 use crate::common::{
     Managed, age, as_user, every_way, give, managed, odd_names, sandbox, say, settle, snapshot,
@@ -56,6 +56,38 @@ fn old_files_are_deleted_however_the_server_is_started() {
         wait_for("the old file to go", || !logs.join("logfile.1").exists());
         fs::write(&end, "").expect("the sandbox can be written");
         running.wait().expect_code(0);
+    }
+}
+
+#[test]
+fn old_files_that_cannot_be_deleted_are_told_once_and_the_others_go() {
+    if !require_root() {
+        return;
+    }
+    for way in 0..4 {
+        let sandbox = sandbox();
+        let logs = users_dir(&sandbox, "logs");
+        let (end, held) = (sandbox.open_dir("flags").join("end"), sandbox.file("held", "x"));
+        age(&held, "2 days ago");
+        for name in ["logfile.1", "logfile.2", "vsrun.log.1", "vsrun.log.2"] {
+            users_file(logs.join(name), "x");
+            age(logs.join(name), "2 days ago");
+        }
+        // What is mounted cannot be removed.
+        let [first, second] = ["logfile.1", "vsrun.log.1"].map(|name| logs.join(name));
+        let vsrun = every_way(&sandbox).remove(way).bind(&held, first).bind(&held, second);
+        let vsrun = vsrun.logdir(&logs, "1d");
+        let running = vsrun.command(sandbox.probe().until(&end).exit(0)).spawn();
+        wait_for("the others to go", || !logs.join("vsrun.log.2").exists());
+        fs::write(&end, "").expect("the sandbox can be written");
+        running.wait().expect_code(0);
+        settle(&sandbox);
+        let log = text(logs.join("vsrun.log"));
+        let told: Vec<&str> = log.lines().filter(|line| line.contains("cannot ")).collect();
+        let expected = "cannot delete old log 'logfile.1' and 1 more: Device or resource busy";
+        assert!(told.len() == 1 && told[0].ends_with(expected), "{way}: {log}");
+        let names = LogDirectory::at(&logs).names();
+        assert_eq!(names, ["logfile", "logfile.1", "vsrun.log", "vsrun.log.1"], "{way}");
     }
 }
 
