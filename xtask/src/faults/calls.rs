@@ -25,7 +25,7 @@ const NAMES: &[(libc::c_long, &str)] = names! {
     SYS_getpgid "getpgid" SYS_getpgrp "getpgrp" SYS_getppid "getppid"
     SYS_getrandom "getrandom" SYS_getresgid "getresgid" SYS_getresuid "getresuid"
     SYS_getsid "getsid" SYS_getsockopt "getsockopt" SYS_gettid "gettid" SYS_getuid "getuid"
-    SYS_ioctl "ioctl" SYS_kill "kill" SYS_linkat "linkat" SYS_lseek "lseek" SYS_lstat "lstat"
+    SYS_ioctl "ioctl" SYS_keyctl "keyctl" SYS_kill "kill" SYS_linkat "linkat" SYS_lseek "lseek" SYS_lstat "lstat"
     SYS_madvise "madvise" SYS_mkdir "mkdir" SYS_mkdirat "mkdirat" SYS_mmap "mmap"
     SYS_mprotect "mprotect" SYS_mremap "mremap" SYS_munmap "munmap"
     SYS_newfstatat "newfstatat" SYS_open "open" SYS_openat "openat" SYS_openat2 "openat2"
@@ -81,19 +81,21 @@ pub fn errors(call: &str) -> &'static [Errno] {
     use Errno::*;
     match call {
         "open" | "openat" | "openat2" => {
-            &[EACCES, EINTR, EIO, EMFILE, ENFILE, ENOMEM, ENOSPC, EROFS]
+            &[EACCES, EDQUOT, EINTR, EIO, EMFILE, ENFILE, ENOMEM, ENOSPC, EPERM, EROFS]
         }
         "read" | "pread64" => &[EINTR, EIO],
-        "write" | "writev" => &[EINTR, EIO, ENOSPC],
+        "write" | "writev" => &[EDQUOT, EINTR, EIO, ENOSPC, EPIPE],
         // The other end is alive where vsrun has made both.
         "read:pipe" | "write:pipe" => &[EINTR],
         "close" => &[EINTR, EIO],
         "access" | "faccessat" | "faccessat2" | "fstat" | "lstat" | "newfstatat" | "stat"
         | "statx" | "readlink" | "readlinkat" => &[EACCES, EIO, ENOMEM],
-        "mkdir" | "mkdirat" => &[EACCES, EEXIST, ENOMEM, ENOSPC, EROFS],
-        "rename" | "renameat" | "linkat" | "symlinkat" => &[EACCES, EIO, ENOMEM, ENOSPC, EROFS],
-        "renameat2" => &[EACCES, EEXIST, EINVAL, EIO, ENOMEM, ENOSPC, EROFS],
-        "unlink" | "unlinkat" | "rmdir" => &[EACCES, EBUSY, EIO, ENOMEM, EROFS],
+        "mkdir" | "mkdirat" => &[EACCES, EDQUOT, EEXIST, ENOMEM, ENOSPC, EPERM, EROFS],
+        "rename" | "renameat" | "linkat" | "symlinkat" => {
+            &[EACCES, EDQUOT, EIO, ENOMEM, ENOSPC, EPERM, EROFS]
+        }
+        "renameat2" => &[EACCES, EDQUOT, EEXIST, EINVAL, EIO, ENOMEM, ENOSPC, EPERM, EROFS],
+        "unlink" | "unlinkat" | "rmdir" => &[EACCES, EBUSY, EIO, ENOMEM, EPERM, EROFS],
         "chmod" | "chown" | "fchmod" | "fchmodat" | "fchown" | "fchownat" => {
             &[EIO, ENOMEM, EPERM, EROFS]
         }
@@ -114,10 +116,14 @@ pub fn errors(call: &str) -> &'static [Errno] {
         "close_range" => &[EMFILE, ENOMEM],
         "wait4" | "waitid" | "clock_nanosleep" | "futex:wait" => &[EINTR],
         "fork" => &[EAGAIN, ENOMEM],
-        "execve" | "execveat" => &[EACCES, EAGAIN, EIO, EMFILE, ENOENT, ENOMEM, ETXTBSY],
+        "execve" | "execveat" => {
+            &[EACCES, EAGAIN, EIO, EMFILE, ENFILE, ENOENT, ENOMEM, EPERM, ETXTBSY]
+        }
         "setgroups" => &[ENOMEM, EPERM],
         "setresuid" | "setuid" => &[EAGAIN, EPERM],
-        "setresgid" | "setgid" | "setsid" | "capset" | "capget" | "prctl" | "kill" => &[EPERM],
+        "setresgid" | "setgid" | "setsid" | "capset" | "capget" | "prctl" => &[EPERM],
+        "kill" => &[EPERM, ESRCH],
+        "keyctl" => &[EDQUOT, ENOMEM, ENOSYS, EPERM],
         "chroot" => &[EACCES, EIO, ENOMEM, EPERM],
         "chdir" | "fchdir" => &[EACCES, EIO, ENOMEM],
         "getcwd" => &[EACCES, ENOENT, ENOMEM],

@@ -24,12 +24,11 @@ pub fn told_pidfile(scenario: &Scenario, place: &Place, pid: Pid) -> Result<(), 
     }
 }
 
-/// What a server that is to be nobody still is.
-pub fn kept_privilege(scenario: &Scenario, place: &Place, pid: Pid) -> Vec<String> {
+/// What servers, handlers and loggers that are to be nobody still were.
+pub fn kept_privilege(scenario: &Scenario, place: &Place, lives: &[Pid]) -> Vec<String> {
     if !scenario.has_user() {
         return Vec::new();
     }
-    let told = place.seen(&format!("status.{pid}"));
     let is_nobody = |name: &str, value: &str| match name {
         "Uid:" | "Gid:" | "Groups:" => {
             !value.is_empty() && value.split_whitespace().all(|id| id == "65534")
@@ -38,16 +37,19 @@ pub fn kept_privilege(scenario: &Scenario, place: &Place, pid: Pid) -> Vec<Strin
         "CapBnd:" => true,
         _ => value.chars().all(|digit| digit == '0'),
     };
-    let mut kept: Vec<String> = told
-        .lines()
-        .filter(|line| {
+    let statuses = place.statuses();
+    let mut kept = Vec::new();
+    for (pid, told) in &statuses {
+        let more = told.lines().filter(|line| {
             let (name, value) = line.split_once(' ').unwrap_or((line, ""));
             !is_nobody(name, value)
-        })
-        .map(|line| format!("server {pid} is not just nobody: {line}"))
-        .collect();
-    if told.lines().count() < 8 {
-        kept.push(format!("server {pid} has told too little of itself: {told}"));
+        });
+        kept.extend(more.map(|line| format!("process {pid} was not just nobody: {line}")));
+        if told.lines().count() != 8 {
+            kept.push(format!("process {pid} has told too little of itself: {told}"));
+        }
     }
+    let silent = lives.iter().filter(|pid| !statuses.contains_key(&pid.to_string()));
+    kept.extend(silent.map(|pid| format!("server {pid} has told nothing of itself")));
     kept
 }

@@ -144,7 +144,7 @@ fn once(scenario: &Scenario, program: &Path, fault: &Fault) -> Result<Outcome, S
     let (seen, _) = stage.start(program, Task::Strike(fault.clone()))?;
     match stage.judge(Some(fault), &seen) {
         Err(wrong) => Ok(Outcome::Violation(wrong.join("; "))),
-        Ok(_) if !seen.struck => Ok(Outcome::NotReached),
+        Ok(_) if seen.struck.is_none() => Ok(Outcome::NotReached),
         Ok(Some(outcome)) if fault.kind != Kind::Kill => Ok(outcome),
         Ok(Some(outcome)) if stage.is_clean() => Ok(outcome),
         Ok(_) => {

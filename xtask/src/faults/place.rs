@@ -16,20 +16,23 @@ use super::scenarios::Scenario;
 /// Path, relative to the directory, and what is there.
 pub type Tree = BTreeMap<PathBuf, String>;
 
-/// Tells who it is, then that it lives, and `REST`.
-const SERVER: &str = "#!/bin/sh
+/// Tells who it is, in one write.
+const WHO: &str = "#!/bin/sh
+told=
 while read -r name value; do
-    case $name in Uid:|Gid:|Groups:|Cap*) echo \"$name $value\" ;; esac
-done </proc/$$/status >SEEN/status.$$
-echo $$ >>SEEN/lives
+    case $name in Uid:|Gid:|Groups:|Cap*) told=\"$told$name $value
+\" ;; esac
+done </proc/$$/status
+printf %s \"$told\" >SEEN/status.$$
+";
+const SERVER: &str = "echo $$ >>SEEN/lives
 REST
 ";
-const HANDLER: &str = "#!/bin/sh
+const HANDLER: &str = "test ! -e WORK/server.pid || echo $$ >>SEEN/stale
 echo \"$VSRUN_SERVER_PID $VSRUN_SERVER_EXPLAIN\" >>SEEN/handled
 exit REST
 ";
-const LOGGER: &str = "#!/bin/sh
-exec cat >>SEEN/logged
+const LOGGER: &str = "exec cat >>SEEN/logged
 ";
 
 /// The directory; it goes with this value.
@@ -59,8 +62,9 @@ impl Place {
     }
 
     fn program(&self, name: &str, text: &str, rest: &str) -> io::Result<()> {
-        let seen = self.base.join("seen");
-        let text = text.replace("SEEN", &seen.to_string_lossy()).replace("REST", rest);
+        let (seen, work) = (self.base.join("seen"), self.work());
+        let text = format!("{WHO}{text}").replace("SEEN", &seen.to_string_lossy());
+        let text = text.replace("WORK", &work.to_string_lossy()).replace("REST", rest);
         fs::write(self.bin().join(name), text)?;
         fs::set_permissions(self.bin().join(name), fs::Permissions::from_mode(0o755))
     }
@@ -101,6 +105,18 @@ impl Place {
     pub fn seen(&self, name: &str) -> String {
         let bytes = fs::read(self.base.join("seen").join(name)).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// What the programs have told of themselves, by their ids.
+    pub fn statuses(&self) -> BTreeMap<String, String> {
+        let entries = fs::read_dir(self.base.join("seen")).into_iter().flatten().flatten();
+        let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let told = names.filter_map(|name| {
+            let pid = name.strip_prefix("status.")?.to_owned();
+            // One that was ended between its open and its write has told nothing.
+            Some((pid, self.seen(&name))).filter(|(_, told)| !told.is_empty())
+        });
+        told.collect()
     }
 
     /// What went to standard error.

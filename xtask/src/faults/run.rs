@@ -10,7 +10,7 @@ use super::life;
 use super::place::Place;
 use super::processes::{Bell, descendants, end, is_running, standing, until};
 use super::scenarios::{Scenario, Step};
-use super::tracer::{End, Event, Task, Tracer};
+use super::tracer::{End, Event, Struck, Task, Tracer};
 
 /// How long one run may take; one without a fault takes less than a second.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -32,10 +32,8 @@ pub struct Seen {
     pub unwritten: Vec<String>,
     /// What must never be.
     pub wrong: Vec<String>,
-    /// Whether the fault's point was reached.
-    pub struck: bool,
-    /// The name of what the call that failed was to look at.
-    pub looked_at: Option<String>,
+    /// The call at the fault's point, if that was reached.
+    pub struck: Option<Struck>,
 }
 
 /// One run.
@@ -96,8 +94,8 @@ impl<'a> Run<'a> {
             self.bell.wait();
         }
         self.wind_up();
-        self.seen.struck = self.tracer.struck;
-        self.seen.looked_at = self.tracer.looked_at.take();
+        self.seen.wrong.extend(life::kept_privilege(self.scenario, self.place, &self.seen.lives));
+        self.seen.struck = self.tracer.struck.take();
         (self.seen, self.tracer)
     }
 
@@ -151,7 +149,6 @@ impl<'a> Run<'a> {
                 self.seen.wrong.push(why);
             }
         }
-        self.seen.wrong.extend(life::kept_privilege(self.scenario, self.place, pid));
         self.seen.lives.push(pid);
     }
 

@@ -212,6 +212,9 @@ fn old_pidfile(work: &Path) -> io::Result<()> {
     fs::write(work.join("server.pid"), "41\n")
 }
 
+/// What vsrun is to delete of [`old_logs`].
+pub const EXPIRED: [&str; 2] = ["logs/logfile.1", "logs/vsrun.log.1"];
+
 /// A log directory of the user's with something to rotate, to expire and to leave alone.
 fn old_logs(work: &Path) -> io::Result<()> {
     const NOBODY: u32 = 65534;

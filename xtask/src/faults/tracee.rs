@@ -62,7 +62,7 @@ pub fn leads_to_memory(pid: Pid, descriptor: u64) -> bool {
     link.is_ok_and(|link| link.is_relative())
 }
 
-/// The last name of what a process asks about, by a descriptor or by a path.
+/// The last name of what a process asks about or removes, by a descriptor or by a path.
 pub fn looked_at(pid: Pid, call: &str, registers: &user_regs_struct) -> Option<String> {
     let path = |address: u64| {
         let mut bytes = [0; 4096];
@@ -74,8 +74,8 @@ pub fn looked_at(pid: Pid, call: &str, registers: &user_regs_struct) -> Option<S
     let opened = || fs::read_link(format!("/proc/{pid}/fd/{}", registers.rdi)).ok();
     let path = match call {
         "fstat" => opened(),
-        "newfstatat" | "statx" => path(registers.rsi).or_else(opened),
-        "stat" | "lstat" => path(registers.rdi),
+        "newfstatat" | "statx" | "unlinkat" => path(registers.rsi).or_else(opened),
+        "stat" | "lstat" | "unlink" | "rmdir" => path(registers.rdi),
         _ => None,
     };
     Some(path?.file_name()?.to_string_lossy().into_owned())

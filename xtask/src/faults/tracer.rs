@@ -52,6 +52,15 @@ pub enum Task {
     Strike(Fault),
 }
 
+/// The call that was made to fail.
+#[derive(Debug)]
+pub struct Struck {
+    /// Its first argument, which is a descriptor in most.
+    pub descriptor: u64,
+    /// The name of what it was to look at.
+    pub looked_at: Option<String>,
+}
+
 /// vsrun and all its processes.
 pub struct Tracer {
     task: Task,
@@ -63,10 +72,8 @@ pub struct Tracer {
     early: HashSet<Pid>,
     /// Every call in the order in which it was made.
     pub points: Vec<Point>,
-    /// Whether the fault's point was reached.
-    pub struck: bool,
-    /// The name of what the call there was to look at.
-    pub looked_at: Option<String>,
+    /// The call at the fault's point, if that was reached.
+    pub struck: Option<Struck>,
 }
 
 /// Holds the process until it is traced, and then becomes vsrun.
@@ -96,8 +103,7 @@ impl Tracer {
             tracees: HashMap::new(),
             early: HashSet::new(),
             points: Vec::new(),
-            struck: false,
-            looked_at: None,
+            struck: None,
         };
         tracer.tracees.insert(initial, Tracee::new("1".to_owned(), false));
         Ok(tracer)
@@ -247,9 +253,11 @@ impl Tracer {
         let point = Point { process: own.process.clone(), call, ordinal: *ordinal };
         match &self.task {
             Task::List => self.points.push(point),
-            Task::Strike(fault) if fault.point == point && !self.struck => {
-                self.struck = true;
-                self.looked_at = looked_at(pid, &point.call, &registers);
+            Task::Strike(fault) if fault.point == point && self.struck.is_none() => {
+                self.struck = Some(Struck {
+                    descriptor: registers.rdi,
+                    looked_at: looked_at(pid, &point.call, &registers),
+                });
                 match fault.kind {
                     Kind::Kill => {
                         // It is there: it is stopped.
@@ -282,7 +290,8 @@ impl Tracer {
             Task::Watch => false,
             Task::List => true,
             Task::Strike(fault) => {
-                own.pending.is_some() || (!self.struck && own.process == fault.point.process)
+                own.pending.is_some()
+                    || (self.struck.is_none() && own.process == fault.point.process)
             }
         });
         // A process that has been killed in the meantime does not go on.

@@ -2,13 +2,23 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
 
 use super::fault::{Fault, Kind};
 use super::place::{Place, Tree};
 use super::run::Seen;
-use super::scenarios::Scenario;
+use super::scenarios::{EXPIRED, Scenario, Step};
 use super::tracer::End;
+
+/// What a manager takes away, whoever made it.
+const PIDFILES: [&str; 3] = ["server.pid", "manager.pid", "manager.pid.lock"];
+/// Of a server that the scenario has killed.
+const KILLED: i32 = 128 + 9;
+/// vsrun itself failed.
+const FAILED: i32 = 125;
+const STDERR: u64 = 2;
 
 /// What a run has come to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +91,9 @@ pub fn judge(
     if !messages.contains("cannot write pidfile") {
         wrong.extend(seen.unwritten.iter().cloned());
     }
+    if !place.seen("stale").is_empty() && !was_removal(fault, seen, Path::new("server.pid")) {
+        wrong.push("a handler ran while the dead server's pidfile was there".to_owned());
+    }
     let is_killed = fault.is_some_and(|fault| fault.kind == Kind::Kill);
     let is_done = seen.completed && !scenario.is_bad();
     let gave_up = !is_done && scenario.is_managed() && !seen.lives.is_empty();
@@ -91,47 +104,94 @@ pub fn judge(
             None
         }
         () if gave_up => {
-            let is_told = messages.contains("cannot ");
-            wrong.extend((!is_told).then(|| "a manager gave up without a word".to_owned()));
+            wrong.extend(gave_up_badly(scenario, &messages, seen));
             Some(Outcome::GaveUp)
         }
         () => {
-            wrong.extend(refused_badly(&errors, fault, seen));
+            wrong.extend(refused_badly(scenario, &errors, fault, seen));
             Some(if seen.completed { Outcome::Done } else { Outcome::Refused })
         }
     };
-    let left = match place.tree() {
-        Ok(_) if is_killed => Vec::new(),
-        Ok(tree) => left_behind(scenario, before, &tree, is_done || gave_up),
-        Err(error) => vec![format!("cannot read the directory: {error}")],
+    let now = match place.tree() {
+        Ok(now) => now,
+        Err(error) => return Err(vec![format!("cannot read the directory: {error}")]),
     };
+    let ran = is_done || gave_up;
+    wrong.extend(lost(scenario, before, &now, !seen.lives.is_empty()));
+    // A directory that is said to have been removed has no old logs.
+    let is_told = messages.contains("cannot ") || is_killed || call(fault) == "getdents64";
+    if is_done && !is_told {
+        wrong.extend(unexpired(before, &now));
+    }
+    let left = if is_killed { Vec::new() } else { left_behind(scenario, before, &now, ran) };
+    // A directory cannot go before what is in it.
+    let unremoved = left.iter().all(|path| {
+        left.iter().any(|inner| inner.starts_with(path) && was_removal(fault, seen, inner))
+    });
+    if !unremoved {
+        wrong.extend(left.iter().map(|path| format!("'{}' is left behind", path.display())));
+    }
     match (wrong.is_empty(), left.is_empty()) {
         (true, true) => Ok(outcome),
         // What cannot be removed stays, and what cannot be seen to be vsrun's own is not removed.
-        (true, false) if was_removal(fault, seen, &left) => Ok(Some(Outcome::Kept)),
-        _ => Err(wrong.into_iter().chain(left).collect()),
+        (true, false) => Ok(Some(Outcome::Kept)),
+        (false, _) => Err(wrong),
     }
 }
 
-/// Whether the call that failed was to remove something, or to look at what was left behind.
-fn was_removal(fault: Option<&Fault>, seen: &Seen, left: &[String]) -> bool {
-    let looked_at = seen.looked_at.as_ref().map(|name| format!("{name}' is "));
-    fault.is_some_and(|fault| matches!(fault.point.call.as_str(), "unlink" | "unlinkat" | "rmdir"))
-        || looked_at.is_some_and(|it| left.iter().any(|left| left.contains(&it)))
+fn call(fault: Option<&Fault>) -> &str {
+    fault.map_or("", |fault| fault.point.call.as_str())
+}
+
+/// Whether the call that failed was to remove this file, or to look at it.
+fn was_removal(fault: Option<&Fault>, seen: &Seen, path: &Path) -> bool {
+    let looked_at = seen.struck.as_ref().and_then(|struck| struck.looked_at.as_deref());
+    fault.is_some() && looked_at.is_some_and(|looked_at| path.ends_with(looked_at))
 }
 
 /// What is wrong with how a start was refused: the status, or how often that was said.
-fn refused_badly(errors: &str, fault: Option<&Fault>, seen: &Seen) -> Option<String> {
-    if !matches!(seen.status, Some(End::Status(125..=127))) {
+fn refused_badly(
+    scenario: &Scenario,
+    errors: &str,
+    fault: Option<&Fault>,
+    seen: &Seen,
+) -> Option<String> {
+    let Some(End::Status(status)) = seen.status else {
         return Some(format!("neither done nor refused: {:?}", seen.status));
+    };
+    let call = call(fault);
+    let is_missing = fault.is_some_and(|fault| fault.kind == Kind::Error(Errno::ENOENT));
+    let right: &[i32] = match call {
+        "execve" if is_missing => &[127],
+        "execve" => &[126],
+        // It may look for the program.
+        "access" | "faccessat2" | "newfstatat" | "openat" | "statx" => &[FAILED, 126],
+        _ => &[FAILED],
+    };
+    let is_right = right.contains(&status) || scenario.is_bad() && status == scenario.status;
+    if !is_right {
+        return Some(format!("status {status} instead of {right:?}"));
     }
     // What cannot be written is not read.
-    let is_mute = fault.is_some_and(|fault| fault.point.call.starts_with("write"));
+    let is_mute = call.starts_with("write")
+        && seen.struck.as_ref().is_some_and(|struck| struck.descriptor == STDERR);
     match own_lines(errors) {
         1 => None,
         0 if is_mute => None,
         lines => Some(format!("{lines} lines for one failure")),
     }
+}
+
+/// What is wrong with how a manager gave up: that it said nothing, or the status, which is the last
+/// server's unless the start was over long before. Where vsrun could not see how its first start
+/// went, it has taken that server back.
+fn gave_up_badly(scenario: &Scenario, messages: &str, seen: &Seen) -> Option<String> {
+    let last = if scenario.steps[0] == Step::Exit { 0 } else { KILLED };
+    let is_right = |status| status == last || status == FAILED && seen.lives.len() == 1;
+    if !matches!(seen.status, Some(End::Status(status)) if is_right(status)) {
+        return Some(format!("a manager gave up with {:?} instead of {last}", seen.status));
+    }
+    (!messages.contains("cannot ")).then(|| "a manager gave up without a word".to_owned())
 }
 
 /// What is wrong with what the others say when one is killed: one line, besides the one for what
@@ -154,31 +214,50 @@ fn is_error(line: &str) -> bool {
     line.starts_with("vsrun: ") && told.iter().any(|told| line.contains(told))
 }
 
-/// How the directory differs from what it was, or from what the scenario leaves.
-fn left_behind(scenario: &Scenario, before: Before<'_>, now: &Tree, ran: bool) -> Vec<String> {
-    let may_differ = |path: &str| {
-        ran && scenario.leaves.iter().any(|name| match name.strip_suffix('*') {
-            Some(start) => path.starts_with(start) && !path.ends_with("precious"),
-            None => path == *name,
-        })
-    };
-    let mut found = Vec::new();
-    for (path, about) in now {
+/// Whether the scenario leaves a file of this name as it likes, once a server has run.
+fn may_differ(scenario: &Scenario, name: &str) -> bool {
+    scenario.leaves.iter().any(|known| match known.strip_suffix('*') {
+        Some(start) => name.starts_with(start) && !name.ends_with("precious"),
+        None => name == *known,
+    })
+}
+
+/// What is there and was not, or not so. A manager that was there has taken its pidfiles away, and
+/// those that it found.
+fn left_behind(scenario: &Scenario, before: Before<'_>, now: &Tree, ran: bool) -> Vec<PathBuf> {
+    let is_over = ran && scenario.is_managed();
+    let left = now.iter().filter(|(path, about)| {
         let name = path.to_string_lossy();
-        match before.tree.get(path) {
-            _ if may_differ(&name) || before.strays.contains(path) => {}
-            None => found.push(format!("'{name}' is left behind")),
-            Some(old) if old != about => {
-                found.push(format!("'{name}' is not what it was: {about:?} instead of {old:?}"));
-            }
-            Some(_) => {}
+        match before.tree.get(*path) {
+            _ if PIDFILES.contains(&name.as_ref()) && is_over => true,
+            _ if ran && may_differ(scenario, &name) => false,
+            _ if before.strays.contains(*path) => false,
+            old => old != Some(*about),
         }
-    }
-    let is_kept = |name: &str| ran && (may_differ(name) || name == "server.pid");
-    let kept = before.tree.keys().filter(|path| !before.strays.contains(*path));
-    let gone = kept.filter(|path| !now.contains_key(*path));
-    for path in gone.filter(|path| !is_kept(&path.to_string_lossy())) {
-        found.push(format!("'{}' is gone", path.display()));
-    }
-    found
+    });
+    left.map(|(path, _)| path.clone()).collect()
+}
+
+/// What was there and is nowhere now. A server's pidfile is written anew, a log is renamed or, if
+/// it is empty, used, and one that has expired is deleted once a server runs.
+fn lost(scenario: &Scenario, before: Before<'_>, now: &Tree, ran: bool) -> Vec<String> {
+    let old = before.tree.iter().filter(|(path, about)| {
+        let name = path.to_string_lossy();
+        let is_empty = |about: &str| about.lines().count() == 1;
+        let is_renamed = || now.values().any(|now| now == *about);
+        let is_expired = ran && EXPIRED.contains(&name.as_ref());
+        !(name == "server.pid"
+            || before.strays.contains(*path)
+            || now.get(*path) == Some(*about)
+            || is_expired
+            || may_differ(scenario, &name) && (is_empty(about) || is_renamed()))
+    });
+    old.map(|(path, _)| format!("'{}' is lost", path.display())).collect()
+}
+
+/// Which logs should have been deleted.
+fn unexpired(before: Before<'_>, now: &Tree) -> Vec<String> {
+    let old = EXPIRED.iter().map(Path::new).filter(|path| before.tree.contains_key(*path));
+    let left = old.filter(|path| now.get(*path) == before.tree.get(*path));
+    left.map(|path| format!("'{}' has not been deleted", path.display())).collect()
 }
