@@ -34,13 +34,19 @@ impl fmt::Display for Figures {
 pub struct Table {
     title: String,
     lines: Vec<String>,
+    note: &'static str,
 }
 
 impl Table {
     pub fn new(title: &str, columns: &[&str]) -> Table {
         let head = format!("| {} |", columns.join(" | "));
         let line = format!("|{}", "---|".repeat(columns.len()));
-        Table { title: title.to_owned(), lines: vec![head, line] }
+        Table { title: title.to_owned(), lines: vec![head, line], note: "" }
+    }
+
+    /// What is said below the lines.
+    pub fn note(&mut self, note: &'static str) {
+        self.note = note;
     }
 
     pub fn row(&mut self, cells: &[String]) {
@@ -50,6 +56,7 @@ impl Table {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "## {}\n\n{}\n", self.title, self.lines.join("\n"))
+        writeln!(f, "## {}\n\n{}\n", self.title, self.lines.join("\n"))?;
+        if self.note.is_empty() { Ok(()) } else { writeln!(f, "{}\n", self.note) }
     }
 }

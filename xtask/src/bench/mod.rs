@@ -24,20 +24,21 @@ use crate::steps::{Failure, cargo, cargo_target, root, run as step};
 use figures::Table;
 use peers::Peers;
 pub use resident::memory;
+use residents::DEATHS;
 
 #[derive(Args)]
 pub struct Settings {
     /// How often each start is timed
     #[arg(long, default_value_t = 300)]
     rounds: usize,
-    /// How often each supervisor is started; it sees four deaths each time
-    #[arg(long, default_value_t = 3)]
+    /// How often each supervisor is started and stopped; it sees four deaths each time
+    #[arg(long, default_value_t = 10)]
     passes: usize,
     /// For how many seconds the supervisors are watched at rest
     #[arg(long, default_value_t = 60)]
     rest: u64,
     /// How often a manager is asked to start its server again
-    #[arg(long, default_value_t = 10_000)]
+    #[arg(long, default_value_t = 100_000)]
     restarts: usize,
     /// Keep the report and the plots in docs/bench
     #[arg(long)]
@@ -87,7 +88,7 @@ fn measure(settings: &Settings) -> Result<(), Failure> {
     let layers = format!("lowerdir={}:/usr/bin", Peers::home().join("peers/usr/bin").display());
     let mut mount = Command::new("mount");
     let _ = step(mount.args(["-t", "overlay", "-o", &layers, "peers", "/usr/bin"]));
-    let mut report = vec![machine()];
+    let mut report = vec![preface(settings)];
     let (tables, starts) = start::tables(&peers, scratch, settings.rounds);
     tell(&mut report, tables);
     let rest = Duration::from_secs(settings.rest);
@@ -121,7 +122,8 @@ fn pin() {
     let _ = cores.set(last).and_then(|()| sched_setaffinity(Pid::from_raw(0), &cores));
 }
 
-fn machine() -> String {
+/// What was measured, where and how often.
+fn preface(settings: &Settings) -> String {
     let told = |words: &[&str]| {
         let output = Command::new(words[0]).args(&words[1..]).stdin(Stdio::null()).output();
         let text = output.map(|output| output.stdout).unwrap_or_default();
@@ -130,14 +132,21 @@ fn machine() -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown");
     let cores = cpu.matches("processor\t").count();
+    let release = told(&["uname", "-r"]);
+    let Settings { rounds, passes, rest, restarts, .. } = settings;
     format!(
-        "# Beside the others\n\nMade by `cargo xtask bench --write` in one run: all of them in turn, \
-         on one core of a shared\nvirtual machine, so that ratios count and absolute times do not. \
-         {cores} cores of {}, Linux {}, {}.\n\n\
-         ![start](start.svg)\n\n![death](death.svg)\n\n",
+        "# Beside the others\n\n\
+         Made in one run by `cargo xtask bench --rounds {rounds} --passes {passes} --rest {rest} \
+         --restarts {restarts} --write`:\nall of them in turn, on one core of a shared virtual \
+         machine, so that ratios count and absolute times do not.\n{cores} cores of {}, Linux {}, \
+         {}.\n\nEach start was timed {rounds} times, each supervisor saw {} deaths, {} requests and \
+         {passes} stops.\n\n![start](start.svg)\n\n![death](death.svg)\n\n",
         model.trim_start_matches(['\t', ':', ' ']),
-        told(&["uname", "-r"]),
+        // What follows is its builder's.
+        release.split('-').next().unwrap_or_default(),
         told(&["sh", "-c", ". /etc/os-release; echo \"$PRETTY_NAME\""]),
+        passes * DEATHS,
+        passes * DEATHS,
     )
 }
 
@@ -154,6 +163,11 @@ fn sizes(peers: &Peers) -> Table {
         ("daemonize", "daemonize"),
         ("tini", "tini"),
         ("dumb-init", "dumb-init"),
+        ("start-stop-daemon", "dpkg"),
+        ("setpriv", "util-linux"),
+        ("chpst", "runit"),
+        ("setuidgid", "daemontools"),
+        ("s6-setuidgid", "s6"),
     ];
     let shown = |path: Option<PathBuf>| {
         let about = path.and_then(|path| fs::metadata(path).ok());
@@ -163,6 +177,9 @@ fn sizes(peers: &Peers) -> Table {
         let (program, package) = (peers.program(name), peers.package(package));
         table.row(&[name.into(), shown(program), shown(package)]);
     }
+    table.note(
+        "supervisord is a script, and runs in Python. s6-setuidgid executes two other programs.",
+    );
     table
 }
 

@@ -12,6 +12,7 @@ const PACKAGES: &[&str] = &[
     "daemon",
     "daemonize",
     "daemontools",
+    "dpkg",
     "dumb-init",
     "execline",
     "libeinfo1",
@@ -35,6 +36,7 @@ const PACKAGES: &[&str] = &[
     "s6",
     "supervisor",
     "tini",
+    "util-linux",
 ];
 
 /// Where everything is.

@@ -14,7 +14,7 @@ use super::resident::{PLAIN, Resident, memory, switches};
 /// A server that lived for so long was up for every one of them.
 const UP: Duration = Duration::from_millis(1300);
 /// daemon(1) waits for minutes after the fifth.
-const DEATHS: usize = 4;
+pub const DEATHS: usize = 4;
 /// Those that start a server again, the floor first.
 const SUPERVISORS: [&str; 9] = [
     "C loop",
@@ -118,6 +118,10 @@ pub fn tables(
         // Beside a second of s6-supervise's nothing else could be seen.
         shown.extend(back.filter(|ms| *ms < 100.0).map(|back| (name.to_owned(), back)));
     }
+    table.note(
+        "What one does not do has no figure: the loops and daemon know no request for a restart, \
+         supervise\nleaves its server running when it ends, tini and dumb-init start no server again.",
+    );
     (vec![table, resting], shown)
 }
 
@@ -130,11 +134,16 @@ pub fn crowds(peers: &Peers, scratch: &Path) -> Table {
     // The first crowd also costs what the kernel keeps for those to come.
     let _ = crowd("C loop", peers, &scratch.join("first"));
     for name in SUPERVISORS.into_iter().chain(PLAIN) {
-        // supervise-daemon keeps one state for each name, supervisord has many servers.
         if !matches!(name, "supervise-daemon" | "supervisord") {
             table.row(&crowd(name, peers, &scratch.join(name)));
         }
     }
+    table.note(
+        "supervise-daemon keeps one state for each name and supervisord has many servers, so there is \
+         no crowd of\neither. \"In all\" is what AnonPages, PageTables, KernelStack and SUnreclaim of \
+         /proc/meminfo grew by:\nMemAvailable leaves out freed pages that a processor keeps at hand, \
+         which are more than a crowd needs.",
+    );
     table
 }
 
@@ -154,8 +163,7 @@ fn crowd(name: &'static str, peers: &Peers, place: &Path) -> [String; 4] {
 }
 
 /// What processes take of the machine, in KiB: their own pages, page tables, and what the kernel
-/// keeps for them (proc_meminfo(5)). MemAvailable would not tell: it leaves out freed pages that a
-/// processor keeps at hand, and those are more than a crowd needs.
+/// keeps for them (proc_meminfo(5)).
 fn in_use() -> u64 {
     const TAKEN: [&str; 4] = ["AnonPages:", "PageTables:", "KernelStack:", "SUnreclaim:"];
     let told = fs::read_to_string("/proc/meminfo").unwrap_or_default();
