@@ -26,10 +26,15 @@ pub fn run(write: bool) -> Result<(), Failure> {
         .map_err(|error| format!("cannot copy vsrun: {error}"))?;
     // Pages of a file that has just been written would count as dirty.
     nix::unistd::sync();
+    let plain = Start { vsrun: &vsrun, scratch: &scratch.0, options: &[], around: Vec::new() };
+    let names = names_apart(&scratch.0)?;
+    let as_user = Start { options: &["-u", "nobody"], around: names, ..plain };
     let figures = [
         ("bytes", fs::metadata(&vsrun).ok().map(|about| about.len())),
-        ("instructions-of-a-start", instructions(&vsrun, &scratch.0)),
-        ("system-calls-of-a-start", calls(&vsrun, &scratch.0)),
+        ("instructions-of-a-start", plain.instructions()),
+        ("system-calls-of-a-start", plain.calls()),
+        ("instructions-of-a-start-as-a-user", as_user.instructions()),
+        ("system-calls-of-a-start-as-a-user", as_user.calls()),
         // The stack lies across one page more or less from run to run.
         ("private-dirty-kib-of-a-manager", (0..9).filter_map(|_| dirty(&vsrun, &scratch.0)).min()),
     ];
@@ -70,30 +75,69 @@ fn compare(figures: &[(&str, Option<u64>)]) -> Result<(), Failure> {
     Err(Failure::Told(format!("above its ceiling: {above}; `cargo xtask guard --write` raises it")))
 }
 
-/// The words of a start that ends just after its exec was refused, as valgrind needs it.
-fn start(vsrun: &Path, scratch: &Path) -> Option<Vec<String>> {
-    let text = scratch.join("text");
-    write_program(&text, "no program\n").ok()?;
-    let pidfile = scratch.join("pid");
-    let words = [vsrun, Path::new("-p"), &pidfile, Path::new("--"), &text];
-    Some(words.iter().map(|word| word.display().to_string()).collect())
+/// A start that ends just after its exec was refused, as valgrind needs it.
+struct Start<'a> {
+    vsrun: &'a Path,
+    scratch: &'a Path,
+    options: &'a [&'a str],
+    /// What is executed first, and executes what follows.
+    around: Vec<String>,
 }
 
-fn instructions(vsrun: &Path, scratch: &Path) -> Option<u64> {
-    let mut valgrind = Command::new("valgrind");
-    valgrind.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-    instructions_of(valgrind, &start(vsrun, scratch)?)
+impl Start<'_> {
+    fn words(&self) -> Option<Vec<String>> {
+        let text = self.scratch.join("text");
+        write_program(&text, "no program\n").ok()?;
+        let pidfile = self.scratch.join("pid");
+        let shown = |path: &Path| path.display().to_string();
+        let options = self.options.iter().map(|option| (*option).to_owned());
+        let mut words = vec![shown(self.vsrun), "-p".to_owned(), shown(&pidfile)];
+        words.extend(options.chain(["--".to_owned(), shown(&text)]));
+        Some(words)
+    }
+
+    /// A tool, with what is around it.
+    fn tool(&self, name: &str) -> Command {
+        let mut words = self.around.iter().map(String::as_str).chain([name]);
+        let mut command = Command::new(words.next().unwrap_or_default());
+        command.args(words);
+        command
+    }
+
+    fn instructions(&self) -> Option<u64> {
+        let mut valgrind = self.tool("valgrind");
+        valgrind.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        instructions_of(valgrind, &self.words()?)
+    }
+
+    fn calls(&self) -> Option<u64> {
+        let log = self.scratch.join("calls");
+        let mut strace = self.tool("strace");
+        strace.args(["-f", "-qq", "-o"]).arg(&log).arg("env").arg("-i").args(self.words()?);
+        strace.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        strace.status().ok().filter(|status| status.code() == Some(126))?;
+        let lines = fs::read_to_string(log).ok()?;
+        // env(1) comes before the second execve.
+        let own = lines.split_once("execve(").and_then(|(_, rest)| rest.split_once("execve("))?.1;
+        Some(own.lines().filter(|line| line.contains('(')).count() as u64)
+    }
 }
 
-fn calls(vsrun: &Path, scratch: &Path) -> Option<u64> {
-    let log = scratch.join("calls");
-    let mut strace = Command::new("strace");
-    strace.args(["-f", "-qq", "-o"]).arg(&log).arg("env").arg("-i").args(start(vsrun, scratch)?);
-    strace.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().ok()?;
-    let lines = fs::read_to_string(log).ok()?;
-    // env(1) comes before the second execve.
-    let own = lines.split_once("execve(").and_then(|(_, rest)| rest.split_once("execve("))?.1;
-    Some(own.lines().filter(|line| line.contains('(')).count() as u64)
+/// A name service like everywhere else: how long a user is looked for depends on the machine.
+fn names_apart(scratch: &Path) -> Result<Vec<String>, Failure> {
+    const APART: &str = "for name in nsswitch.conf passwd group; do \
+                         mount --bind \"$0/$name\" \"/etc/$name\" || exit; done; exec \"$@\"";
+    let files = [
+        ("nsswitch.conf", "passwd: files\ngroup: files\n"),
+        ("passwd", "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n"),
+        ("group", "root:x:0:\nnogroup:x:65534:\n"),
+    ];
+    for (name, text) in files {
+        fs::write(scratch.join(name), text)
+            .map_err(|error| format!("cannot write {name}: {error}"))?;
+    }
+    let words = ["unshare", "--mount", "sh", "-c", APART].map(str::to_owned);
+    Ok(words.into_iter().chain([scratch.display().to_string()]).collect())
 }
 
 fn dirty(vsrun: &Path, scratch: &Path) -> Option<u64> {
