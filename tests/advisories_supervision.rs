@@ -6,9 +6,8 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::unistd::pipe;
 use testkit::signal::{SIGHUP, SIGKILL};
@@ -33,17 +32,15 @@ fn children(of: i32) -> Vec<Process> {
 
 #[test]
 fn a_restart_request_at_any_moment_of_a_start_ends_what_there_was_and_is_never_lost() {
-    let (begin, requests) = (Instant::now(), AtomicU32::new(0));
     thread::scope(|scope| {
         for seed in 1..=4_u32 {
-            let requests = &requests;
             scope.spawn(move || {
                 let sandbox = sandbox();
                 // A refusal: a death that is taken for an unexpected one ends the manager.
                 let manager = managed(&sandbox, REFUSAL).command(sandbox.probe()).spawn();
                 wait_for("the first server", || sandbox.path("server.pid").exists());
                 let mut dice = seed;
-                while begin.elapsed() < Duration::from_secs(6) {
+                for _ in 0..1_500 {
                     // Different enough moments (see rand(3)) of the start that the last request led
                     // to, which takes one or two milliseconds.
                     dice = dice.wrapping_mul(1_103_515_245).wrapping_add(12345);
@@ -53,7 +50,6 @@ fn a_restart_request_at_any_moment_of_a_start_ends_what_there_was_and_is_never_l
                     wait_for("the end of what was there", || {
                         there.iter().all(|child| !child.exists())
                     });
-                    requests.fetch_add(1, Ordering::Relaxed);
                 }
                 wait_for("one server", || {
                     let children = manager.process().children();
@@ -68,8 +64,6 @@ fn a_restart_request_at_any_moment_of_a_start_ends_what_there_was_and_is_never_l
             });
         }
     });
-    let requests = requests.into_inner();
-    assert!(requests > 100, "{requests} requests");
 }
 
 // Leaks.

@@ -100,19 +100,18 @@ impl Dice {
     }
 }
 
-/// Repeats a cycle in some threads for some time. Each has a sandbox of its own, in which nothing may
+/// Repeats a cycle, in threads beside each other. Each has a sandbox of its own, in which nothing may
 /// be left.
-fn repeat(duration: Duration, cycle: impl Fn(&Sandbox, &mut Dice) + Sync) {
-    let (begin, cycle) = (Instant::now(), &cycle);
+fn repeat(times: u32, cycle: impl Fn(&Sandbox, &mut Dice) + Sync) {
+    const THREADS: u32 = 6;
+    let cycle = &cycle;
     thread::scope(|scope| {
-        for seed in 1..=6 {
+        for seed in 1..=THREADS {
             scope.spawn(move || {
                 let (sandbox, mut dice) = (sandbox(), Dice(seed));
-                let mut count = 0;
-                while count == 0 || begin.elapsed() < duration {
+                for count in 1..=times / THREADS {
                     cycle(&sandbox, &mut dice);
                     expect_no_files(&sandbox);
-                    count += 1;
                     if count % 50 == 0 {
                         expect_nothing_left(&sandbox);
                     }
@@ -125,7 +124,7 @@ fn repeat(duration: Duration, cycle: impl Fn(&Sandbox, &mut Dice) + Sync) {
 
 #[test]
 fn a_stop_request_at_any_moment_of_a_start_is_obeyed_and_leaves_nothing() {
-    repeat(Duration::from_secs(7), |sandbox, dice| {
+    repeat(2_000, |sandbox, dice| {
         let manager = managed(sandbox, REFUSAL).command(["/bin/sleep", "1000"]).spawn();
         thread::sleep(dice.moment(Duration::from_millis(6)));
         manager.signal(STOPS[dice.below(3) as usize]);
@@ -138,7 +137,7 @@ fn a_stop_request_at_any_moment_of_a_start_is_obeyed_and_leaves_nothing() {
 
 #[test]
 fn a_stop_request_at_any_moment_of_a_restart_is_obeyed_and_leaves_nothing() {
-    repeat(Duration::from_secs(5), |sandbox, dice| {
+    repeat(3_000, |sandbox, dice| {
         let _ = fs::remove_file(sandbox.path("starts"));
         let manager = managed(sandbox, CONSENT).command(probe(sandbox)).spawn();
         let server = started(sandbox, 1);

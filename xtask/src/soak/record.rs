@@ -5,8 +5,12 @@ use std::time::Duration;
 
 use super::fleet::Look;
 
-/// Memory may grow by so much, in KiB: stack and heap reach pages late that they always needed.
+/// A manager's memory may grow by so much, in KiB: stack and heap reach pages late that they always
+/// needed.
 const GROWTH: u64 = 32;
+
+/// That of most managers, or of the mean one, by so much.
+const MEAN_GROWTH: u64 = 16;
 
 /// One look at all managers.
 pub struct Point {
@@ -68,6 +72,17 @@ impl Record {
         if max(&last.dirty) > max(&first.dirty) + GROWTH {
             wrong.push("the memory of a manager has grown".to_owned());
         }
+        if median(&last.dirty) > median(&first.dirty) + MEAN_GROWTH {
+            wrong.push("the memory of most managers has grown".to_owned());
+        }
+        let managers = last.dirty.len().max(1) as u64;
+        if last.proportional > first.proportional + MEAN_GROWTH * managers {
+            wrong.push("the managers' share of memory has grown".to_owned());
+        }
+        // All were aged at each look: what there is has come since.
+        if last.files > first.files + last.dirty.len() {
+            wrong.push("old logs have piled up".to_owned());
+        }
         wrong
     }
 
@@ -121,4 +136,32 @@ fn max<T: Copy + Default>(sorted: &[T]) -> T {
 
 fn median<T: Copy + Default>(sorted: &[T]) -> T {
     sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn point(at: f64, descriptors: usize, dirty: u64, files: usize) -> Point {
+        let (descriptors, dirty) = (vec![descriptors; 3], vec![dirty; 3]);
+        Point { at, descriptors, proportional: 3 * dirty[0], dirty, zombies: 0, files }
+    }
+
+    fn judged(last: Point) -> Vec<String> {
+        Record { points: vec![point(0.0, 10, 128, 5), last], ..Record::default() }.judged()
+    }
+
+    #[test]
+    fn what_stays_flat_is_no_violation() {
+        assert_eq!(judged(point(9.0, 10, 136, 8)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn all_that_grows_is_a_violation() {
+        assert_eq!(judged(point(9.0, 11, 128, 5)), ["descriptors have grown"]);
+        assert_eq!(judged(point(9.0, 10, 128, 9)), ["old logs have piled up"]);
+        let memory = judged(point(9.0, 10, 145, 5));
+        assert_eq!(memory.len(), 2, "{memory:?}");
+        assert_eq!(judged(point(9.0, 10, 161, 5)).len(), 3);
+    }
 }
