@@ -16,7 +16,8 @@ use nix::unistd::geteuid;
 use super::rotation::{Log, next_number, parse};
 use crate::cli::values::Keep;
 use crate::error::said;
-use crate::sys::directory::{Directory, Made, Owner, is_regular, is_same, remove_made};
+use crate::sys::directory::{Directory, Owner, is_regular, is_same};
+use crate::sys::walk::{Made, remove_made};
 
 /// Log files are for their owner to write and its group to read.
 const FILE_MODE: u32 = 0o640;

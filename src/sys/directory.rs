@@ -2,23 +2,18 @@
 //! descriptor, no link is followed unless only root or the caller could have
 //! put it there, and nothing is created over what stands there already.
 
-use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::{Component, Path};
+use std::path::Path;
 
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{
-    AT_FDCWD, AtFlags, OFlag, OpenHow, RenameFlags, ResolveFlag, open, openat, openat2, readlinkat,
-    renameat, renameat2,
-};
+use nix::fcntl::{AtFlags, OFlag, RenameFlags, openat, readlinkat, renameat, renameat2};
 use nix::libc;
-use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat};
-use nix::unistd::{Gid, Uid, UnlinkatFlags, close, fchown, geteuid, linkat, symlinkat, unlinkat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, close, fchown, linkat, symlinkat, unlinkat};
 
-/// How many symbolic links a path may lead through, as in the kernel (see path_resolution(7)).
-const LINKS_MAX: usize = 40;
+use super::walk::{Made, Place, make, remove_made, walk};
 
 /// Who a new file or directory is given to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,21 +28,6 @@ pub struct Owner {
 #[derive(Debug)]
 pub struct Directory(OwnedFd);
 
-/// A directory that was made on the way, so that it can be taken away again.
-#[derive(Debug)]
-pub struct Made {
-    parent: OwnedFd,
-    name: OsString,
-}
-
-/// Removes directories that were made one in the other, as far as they are still empty.
-pub fn remove_made(made: &[Made]) {
-    for Made { parent, name } in made.iter().rev() {
-        // One that is no longer empty is somebody else's by now.
-        let _ = unlinkat(parent, name.as_os_str(), UnlinkatFlags::RemoveDir);
-    }
-}
-
 impl AsFd for Directory {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
@@ -58,7 +38,7 @@ impl Directory {
     /// Opens an existing directory by an absolute path. A symbolic link that anybody but root and
     /// the caller may have put there is ELOOP.
     pub fn open(path: &Path) -> Result<Directory, Errno> {
-        walk(path, |_, _, _| Err(Errno::ENOENT))
+        walk(path, |_, _, _| Err(Errno::ENOENT)).map(Directory)
     }
 
     /// Opens a directory likewise, and makes what is missing of it: the directory itself with
@@ -79,7 +59,7 @@ impl Directory {
             Ok(directory)
         });
         match opened {
-            Ok(directory) => Ok((directory, made)),
+            Ok(directory) => Ok((Directory(directory), made)),
             Err(reason) => {
                 remove_made(&made);
                 Err(reason)
@@ -190,101 +170,6 @@ pub fn kind(entry: &FileStat) -> SFlag {
     SFlag::from_bits_truncate(entry.st_mode & libc::S_IFMT)
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    Inner,
-    Last,
-}
-
-fn walk(
-    path: &Path,
-    mut missing: impl FnMut(BorrowedFd<'_>, &OsStr, Place) -> Result<OwnedFd, Errno>,
-) -> Result<Directory, Errno> {
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    // All there and no link on the way: one call tells, where the kernel has it (Linux 5.6).
-    let direct = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
-    if let Ok(directory) = openat2(AT_FDCWD, path, direct) {
-        return Ok(Directory(directory));
-    }
-    let mut steps: VecDeque<OsString> = steps_of(path);
-    let mut here = open("/", flags, Mode::empty())?;
-    let mut links = 0;
-    while let Some(step) = steps.pop_front() {
-        let place = if steps.is_empty() { Place::Last } else { Place::Inner };
-        here = match openat(&here, step.as_os_str(), flags, Mode::empty()) {
-            Err(Errno::ENOENT) => match missing(here.as_fd(), &step, place) {
-                // Somebody else was faster: another look, as at a link.
-                Err(Errno::EEXIST) if links < LINKS_MAX => {
-                    links += 1;
-                    steps.push_front(step);
-                    continue;
-                }
-                made => made?,
-            },
-            Err(Errno::ENOTDIR) => {
-                let entry = fstatat(&here, step.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW)?;
-                links += 1;
-                if kind(&entry) != SFlag::S_IFLNK {
-                    return Err(Errno::ENOTDIR);
-                } else if links > LINKS_MAX || !is_trusted(&fstat(&here)?, &entry) {
-                    return Err(Errno::ELOOP);
-                }
-                let target = readlinkat(&here, step.as_os_str())?;
-                for step in steps_of(Path::new(&target)).into_iter().rev() {
-                    steps.push_front(step);
-                }
-                continue;
-            }
-            opened => opened?,
-        };
-    }
-    Ok(Directory(here))
-}
-
-/// The steps of a path; an absolute one begins with "/", which leads to the root from anywhere.
-fn steps_of(path: &Path) -> VecDeque<OsString> {
-    let steps = path.components().filter(|step| *step != Component::CurDir);
-    steps.map(|step| step.as_os_str().to_owned()).collect()
-}
-
-/// A link is followed if only root and the caller could have put it into its directory.
-fn is_trusted(directory: &FileStat, link: &FileStat) -> bool {
-    let ours = |uid| uid == 0 || uid == geteuid().as_raw();
-    // Where others may write they may also have moved a link there, sticky or not.
-    let others_may_write = directory.st_mode & (libc::S_IWGRP | libc::S_IWOTH) != 0;
-    ours(directory.st_uid) && ours(link.st_uid) && !others_may_write
-}
-
-/// Makes a directory, beside its place until it is complete. EEXIST if somebody else has made one
-/// in the meantime.
-fn make(
-    parent: BorrowedFd<'_>,
-    name: &OsStr,
-    owner: Option<Owner>,
-    mode: u32,
-) -> Result<(OwnedFd, Made), Errno> {
-    // Before anything is made: to take it away again must not need a descriptor.
-    let mut new = Made { parent: reopen(parent, OFlag::O_PATH)?, name: OsString::new() };
-    try_names(|beside| {
-        new.name = beside.to_owned();
-        mkdirat(parent, beside, Mode::from_bits_truncate(first_mode(owner, mode)))
-    })?;
-    let complete = complete(parent, &new.name, owner, mode).and_then(|directory| {
-        move_new(parent, &new.name, name)?;
-        Ok(directory)
-    });
-    match complete {
-        Ok(directory) => {
-            new.name = name.to_owned();
-            Ok((directory, new))
-        }
-        Err(reason) => {
-            remove_made(&[new]);
-            Err(reason)
-        }
-    }
-}
-
 /// Makes something under a name that nothing else has: what is there already may be somebody
 /// else's, or left by a vsrun of the same id that was killed.
 pub fn try_names<T>(mut make: impl FnMut(&OsStr) -> Result<T, Errno>) -> Result<T, Errno> {
@@ -298,47 +183,18 @@ pub fn try_names<T>(mut make: impl FnMut(&OsStr) -> Result<T, Errno>) -> Result<
     }
 }
 
-/// Gives a directory that has just been made its owner and mode.
-fn complete(
-    parent: BorrowedFd<'_>,
-    name: &OsStr,
-    owner: Option<Owner>,
-    mode: u32,
-) -> Result<OwnedFd, Errno> {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let directory = openat(parent, name, flags, Mode::empty())?;
-    // The owner of the parent may have put another directory in its place.
-    let about = fstat(&directory)?;
-    let mut is_empty = true;
-    for_each_name(&directory, |name| is_empty &= matches!(name, b"." | b".."))?;
-    if about.st_uid != geteuid().as_raw() || !is_empty {
-        return Err(Errno::EPERM);
-    }
-    hand_over(&directory, owner, mode)?;
-    Ok(directory)
-}
-
-/// Gives a directory its name; EEXIST if anything but an empty directory has it.
-fn move_new(parent: BorrowedFd<'_>, from: &OsStr, to: &OsStr) -> Result<(), Errno> {
-    let moved = match renameat2(parent, from, parent, to, RenameFlags::RENAME_NOREPLACE) {
-        // Not every file system can; without that a directory replaces none that is not empty.
-        Err(Errno::EINVAL | Errno::ENOSYS) => renameat(parent, from, parent, to),
-        moved => moved,
-    };
-    moved.map_err(|reason| match reason {
-        Errno::ENOTEMPTY | Errno::ENOTDIR => Errno::EEXIST,
-        other => other,
-    })
-}
-
 /// Until its owner is set, what is to be given away is nobody else's.
-fn first_mode(owner: Option<Owner>, mode: u32) -> u32 {
+pub(super) fn first_mode(owner: Option<Owner>, mode: u32) -> u32 {
     if owner.is_some() { mode & 0o700 } else { mode }
 }
 
 /// Sets owner and mode, the latter whatever a default access list (acl(5)) or a first mode made of
 /// it.
-fn hand_over(made: &OwnedFd, owner: Option<Owner>, mode: u32) -> Result<FileStat, Errno> {
+pub(super) fn hand_over(
+    made: &OwnedFd,
+    owner: Option<Owner>,
+    mode: u32,
+) -> Result<FileStat, Errno> {
     if let Some(Owner { uid, gid }) = owner {
         fchown(made, Some(uid), Some(gid))?;
     }
@@ -350,7 +206,11 @@ fn hand_over(made: &OwnedFd, owner: Option<Owner>, mode: u32) -> Result<FileStat
     fstat(made)
 }
 
-fn for_each_name(directory: &OwnedFd, mut visit: impl FnMut(&[u8])) -> Result<(), Errno> {
+/// Shows every name in a directory, in one pass.
+pub(super) fn for_each_name(
+    directory: &OwnedFd,
+    mut visit: impl FnMut(&[u8]),
+) -> Result<(), Errno> {
     let listed = reopen(directory.as_fd(), OFlag::O_RDONLY)?;
     let number = listed.as_raw_fd();
     let mut listing = Dir::from_fd(listed).inspect_err(|_| {
@@ -363,6 +223,7 @@ fn for_each_name(directory: &OwnedFd, mut visit: impl FnMut(&[u8])) -> Result<()
     Ok(())
 }
 
-fn reopen(directory: BorrowedFd<'_>, flags: OFlag) -> Result<OwnedFd, Errno> {
+/// Opens a directory once more.
+pub(super) fn reopen(directory: BorrowedFd<'_>, flags: OFlag) -> Result<OwnedFd, Errno> {
     openat(directory, ".", flags | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
 }

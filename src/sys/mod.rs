@@ -13,4 +13,5 @@ pub mod program;
 pub mod signals;
 pub mod spawn;
 pub mod wait;
+pub mod walk;
 pub mod words;

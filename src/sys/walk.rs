@@ -1,0 +1,171 @@
+//! The way to a directory that somebody else may own: one step at a time, each
+//! from the descriptor of the one before, and what is missing made beside its
+//! place first. No path of more than one step reaches the kernel but by
+//! openat2(2), which is told to follow no link.
+
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Component, Path};
+
+use nix::errno::Errno;
+use nix::fcntl::{
+    AT_FDCWD, AtFlags, OFlag, OpenHow, RenameFlags, ResolveFlag, open, openat, openat2, readlinkat,
+    renameat, renameat2,
+};
+use nix::libc;
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, mkdirat};
+use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
+
+use super::directory::{Owner, first_mode, for_each_name, hand_over, kind, reopen, try_names};
+
+/// How many symbolic links a path may lead through, as in the kernel (see path_resolution(7)).
+const LINKS_MAX: usize = 40;
+
+/// A directory that was made on the way, so that it can be taken away again.
+#[derive(Debug)]
+pub struct Made {
+    parent: OwnedFd,
+    name: OsString,
+}
+
+/// Where on its path a directory stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// On the way.
+    Inner,
+    /// At the end.
+    Last,
+}
+
+/// Goes an absolute path step by step, and where one is missing has it made by `missing`. A
+/// symbolic link that anybody but root and the caller may have put there is ELOOP.
+pub fn walk(
+    path: &Path,
+    mut missing: impl FnMut(BorrowedFd<'_>, &OsStr, Place) -> Result<OwnedFd, Errno>,
+) -> Result<OwnedFd, Errno> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    // All there and no link on the way: one call tells, where the kernel has it (Linux 5.6).
+    let direct = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
+    if let Ok(directory) = openat2(AT_FDCWD, path, direct) {
+        return Ok(directory);
+    }
+    let mut steps: VecDeque<OsString> = steps_of(path);
+    let mut here = open("/", flags, Mode::empty())?;
+    let mut links = 0;
+    while let Some(step) = steps.pop_front() {
+        let place = if steps.is_empty() { Place::Last } else { Place::Inner };
+        here = match openat(&here, step.as_os_str(), flags, Mode::empty()) {
+            Err(Errno::ENOENT) => match missing(here.as_fd(), &step, place) {
+                // Somebody else was faster: another look, as at a link.
+                Err(Errno::EEXIST) if links < LINKS_MAX => {
+                    links += 1;
+                    steps.push_front(step);
+                    continue;
+                }
+                made => made?,
+            },
+            Err(Errno::ENOTDIR) => {
+                let entry = fstatat(&here, step.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+                links += 1;
+                if kind(&entry) != SFlag::S_IFLNK {
+                    return Err(Errno::ENOTDIR);
+                } else if links > LINKS_MAX || !is_trusted(&fstat(&here)?, &entry) {
+                    return Err(Errno::ELOOP);
+                }
+                let target = readlinkat(&here, step.as_os_str())?;
+                for step in steps_of(Path::new(&target)).into_iter().rev() {
+                    steps.push_front(step);
+                }
+                continue;
+            }
+            opened => opened?,
+        };
+    }
+    Ok(here)
+}
+
+/// The steps of a path; an absolute one begins with "/", which leads to the root from anywhere.
+fn steps_of(path: &Path) -> VecDeque<OsString> {
+    let steps = path.components().filter(|step| *step != Component::CurDir);
+    steps.map(|step| step.as_os_str().to_owned()).collect()
+}
+
+/// A link is followed if only root and the caller could have put it into its directory.
+fn is_trusted(directory: &FileStat, link: &FileStat) -> bool {
+    let ours = |uid| uid == 0 || uid == geteuid().as_raw();
+    // Where others may write they may also have moved a link there, sticky or not.
+    let others_may_write = directory.st_mode & (libc::S_IWGRP | libc::S_IWOTH) != 0;
+    ours(directory.st_uid) && ours(link.st_uid) && !others_may_write
+}
+
+/// Makes a directory, beside its place until it is complete. EEXIST if somebody else has made one
+/// in the meantime.
+pub fn make(
+    parent: BorrowedFd<'_>,
+    name: &OsStr,
+    owner: Option<Owner>,
+    mode: u32,
+) -> Result<(OwnedFd, Made), Errno> {
+    // Before anything is made: to take it away again must not need a descriptor.
+    let mut new = Made { parent: reopen(parent, OFlag::O_PATH)?, name: OsString::new() };
+    try_names(|beside| {
+        new.name = beside.to_owned();
+        mkdirat(parent, beside, Mode::from_bits_truncate(first_mode(owner, mode)))
+    })?;
+    let complete = complete(parent, &new.name, owner, mode).and_then(|directory| {
+        move_new(parent, &new.name, name)?;
+        Ok(directory)
+    });
+    match complete {
+        Ok(directory) => {
+            new.name = name.to_owned();
+            Ok((directory, new))
+        }
+        Err(reason) => {
+            remove_made(&[new]);
+            Err(reason)
+        }
+    }
+}
+
+/// Removes directories that were made one in the other, as far as they are still empty.
+pub fn remove_made(made: &[Made]) {
+    for Made { parent, name } in made.iter().rev() {
+        // One that is no longer empty is somebody else's by now.
+        let _ = unlinkat(parent, name.as_os_str(), UnlinkatFlags::RemoveDir);
+    }
+}
+
+/// Gives a directory that has just been made its owner and mode.
+fn complete(
+    parent: BorrowedFd<'_>,
+    name: &OsStr,
+    owner: Option<Owner>,
+    mode: u32,
+) -> Result<OwnedFd, Errno> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let directory = openat(parent, name, flags, Mode::empty())?;
+    // The owner of the parent may have put another directory in its place.
+    let about = fstat(&directory)?;
+    let mut is_empty = true;
+    for_each_name(&directory, |name| is_empty &= matches!(name, b"." | b".."))?;
+    if about.st_uid != geteuid().as_raw() || !is_empty {
+        return Err(Errno::EPERM);
+    }
+    hand_over(&directory, owner, mode)?;
+    Ok(directory)
+}
+
+/// Gives a directory its name; EEXIST if anything but an empty directory has it.
+fn move_new(parent: BorrowedFd<'_>, from: &OsStr, to: &OsStr) -> Result<(), Errno> {
+    let moved = match renameat2(parent, from, parent, to, RenameFlags::RENAME_NOREPLACE) {
+        // Not every file system can; without that a directory replaces none that is not empty.
+        Err(Errno::EINVAL | Errno::ENOSYS) => renameat(parent, from, parent, to),
+        moved => moved,
+    };
+    moved.map_err(|reason| match reason {
+        Errno::ENOTEMPTY | Errno::ENOTDIR => Errno::EEXIST,
+        other => other,
+    })
+}
