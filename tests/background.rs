@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use testkit::signal::{SIGHUP, SIGINT, SIGKILL, SIGTERM};
 use testkit::{
-    Invocation, LogDirectory, Probe, Report, Sandbox, require_program, require_root, stays,
-    wait_for,
+    Invocation, LogDirectory, Probe, Process, Report, Sandbox, require_program, require_root,
+    stays, wait_for,
 };
 
 fn sandbox() -> Sandbox {
@@ -303,6 +303,35 @@ fn a_process_that_is_killed_before_the_exec_is_never_a_silent_success() {
             wait_for("the end of everything", || sandbox.processes().is_empty());
             assert!(!sandbox.path("pid").exists(), "{call}: a pidfile is left");
         }
+    }
+}
+
+#[test]
+fn a_manager_whose_start_was_said_to_have_failed_does_not_go_on() {
+    if !require_program("strace") {
+        return;
+    }
+    let sandbox = sandbox();
+    let handler = sandbox.handler("handler").create();
+    let ran = sandbox.path("ran");
+    let server: Vec<_> = sandbox.probe().append(&ran).into_iter().collect();
+    // The server's exec takes two seconds.
+    let start = sandbox.program("/usr/bin/strace").args(["-f", "-qq", "-o", "/dev/null"]);
+    let start = start.arg("-P").arg(&server[0]).args(["-e", "trace=execve"]);
+    let start = start.args(["-e", "inject=execve:delay_enter=2000000", "--"]);
+    let start = start.args([env!("CARGO_BIN_EXE_vsrun"), "-b"]).pidfile("pid");
+    let start = start.manager("manager", &handler).command(server).spawn();
+    let manager = sandbox.wait_for_pidfile(sandbox.path("manager"));
+    let leader = manager.stat().expect("a running manager").ppid;
+    // The server's id is in its file, so that its exec is all that is waited for.
+    sandbox.wait_for_pidfile(sandbox.path("pid"));
+    sandbox.signal(Process::of(leader), SIGKILL);
+    let outcome = start.wait();
+    outcome.expect_code(125);
+    assert!(outcome.stderr_text().contains("died"), "{}", outcome.stderr_text());
+    wait_for("the end of everything", || sandbox.processes().is_empty());
+    for left in ["pid", "manager", "manager.lock"] {
+        assert!(!sandbox.path(left).exists(), "'{left}' is there");
     }
 }
 

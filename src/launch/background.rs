@@ -25,11 +25,15 @@ pub enum Side<T> {
 pub struct Report(Option<OwnedFd>);
 
 impl Report {
-    /// Tells the exit status that the caller is to have, the first time.
-    pub fn tell(&mut self, status: u8) {
-        if let Some(report) = self.0.take() {
-            // A caller that is gone does not want to know.
-            while write(&report, &[status]) == Err(Errno::EINTR) {}
+    /// Tells the exit status that the caller is to have, the first time. False if whoever waited
+    /// for it was killed: the caller has been told of a failure then.
+    pub fn tell(&mut self, status: u8) -> bool {
+        let Some(report) = self.0.take() else { return true };
+        loop {
+            match write(&report, &[status]) {
+                Err(Errno::EINTR) => {}
+                told => return told.is_ok(),
+            }
         }
     }
 }

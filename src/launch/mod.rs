@@ -6,7 +6,9 @@ mod unmanaged;
 use std::io::Write as _;
 use std::os::fd::{AsFd, OwnedFd};
 
+use nix::libc;
 use nix::sys::stat::{Mode, umask};
+use nix::unistd::getpid;
 
 use crate::cli::{self, Asked};
 use crate::error::Error;
@@ -68,7 +70,13 @@ fn run(plan: &Plan, null: OwnedFd) -> Result<u8, Error> {
         (Some(management), Ground::Background) => match leave_leader()? {
             Side::Behind(status) => Ok(status),
             Side::Away(mut report) => {
-                let status = settle(manage(plan, management, null, &mut || report.tell(0)));
+                let mut up = || {
+                    if !report.tell(0) {
+                        // What is said to have failed is not to run: a request like any other.
+                        let _ = signals::send(getpid(), libc::SIGTERM);
+                    }
+                };
+                let status = settle(manage(plan, management, null, &mut up));
                 report.tell(status);
                 Ok(status)
             }
@@ -90,6 +98,8 @@ fn manage(
     up: &mut dyn FnMut(),
 ) -> Result<u8, Error> {
     let claim = Claim::stake(&management.pidfile)?;
+    // First, since it may make the directory that the pidfile is to stand in.
+    let output = Output::open(plan)?;
     let pidfile = plan.pidfile.as_ref().map(|path| claim.open_beside(path)).transpose()?;
-    manager::run(plan, management, null, claim, pidfile, Output::open(plan)?, up)
+    manager::run(plan, management, null, claim, output, pidfile, up)
 }

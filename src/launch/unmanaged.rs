@@ -29,9 +29,11 @@ struct Traces {
 /// Starts the server. Returns 0 when it runs in the background; in the foreground only if it does
 /// not run. Nothing is left of a start that failed.
 pub fn start(plan: &Plan, null: &OwnedFd) -> Result<u8, Error> {
+    // First, since it may make the directory that the pidfile is to stand in.
+    let output = Output::open(plan)?;
     let path = plan.pidfile.as_ref();
     let pidfile = path.map(|path| Pidfile::open(path, Before::Replaceable)).transpose()?;
-    let mut traces = Traces { pidfile, output: Output::open(plan)? };
+    let mut traces = Traces { pidfile, output };
     let spec = plan.server();
     let failed = |failure| plan.error(&spec, failure);
     let Traces { pidfile, output } = &mut traces;

@@ -49,6 +49,8 @@ struct Manager<'a> {
     untold: Option<Instant>,
     /// What is to be called when the server has been executed for the first time.
     up: Option<&'a mut dyn FnMut()>,
+    /// Goes last.
+    claim: Claim,
 }
 
 /// Starts the server, calls `up`, and manages the server to its end; the exit status. An error
@@ -58,8 +60,8 @@ pub fn run<'a>(
     management: &Management,
     null: OwnedFd,
     claim: Claim,
-    pidfile: Option<Pidfile>,
     mut output: Output,
+    pidfile: Option<Pidfile>,
     up: &'a mut dyn FnMut(),
 ) -> Result<u8, Error> {
     // A manager keeps nothing busy but its log directory. One whose server is to work where the
@@ -86,15 +88,13 @@ pub fn run<'a>(
         output,
         untold: None,
         up: Some(up),
+        claim,
     };
     if let Err(failed) = manager.let_server_go() {
         return Err(manager.server_error(failed.failure));
     }
     let status = manager.live()?;
     manager.finish();
-    drop(manager);
-    // The manager's own pidfile and its lock go last.
-    drop(claim);
     Ok(status)
 }
 
@@ -102,6 +102,7 @@ impl Manager<'_> {
     /// The start has succeeded: what it made stays, and vsrun's own output goes where it is to go.
     fn commit(&mut self) {
         self.server.commit();
+        self.claim.commit();
         self.output.commit();
         self.redirect_own(self.output.of_vsrun());
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, fchmod, fstat};
-use nix::unistd::getpid;
+use nix::unistd::{getpid, read};
 
 use super::place::Place;
 use super::{Before, Pidfile, check};
@@ -43,6 +43,9 @@ impl Claim {
                 let about = fstat(&file).map_err(cannot)?;
                 check(&about, Before::OneRegularFile)
                     .map_err(|why| Error::refused("lock", lock_path, why))?;
+                if !may_be_lock(&file).map_err(cannot)? {
+                    return Err(Error::refused("lock", lock_path, "it is not a lock file"));
+                }
                 let attempt = try_lock(&file).map_err(cannot)?;
                 Ok((attempt, place.holds(&about).map_err(cannot)?))
             };
@@ -60,14 +63,20 @@ impl Claim {
                 }
             }
         };
-        // Somebody else's file stays as it is; the lock on it holds all the same.
+        // Where it is another's and that cannot be, the lock holds all the same.
         let _ = fchmod(&lock, LOCK_MODE);
         let mut claim = Claim { pidfile: None, place, lock };
         let mut pidfile = Pidfile::open(path, Before::OneRegularFile)?;
         pidfile.write(getpid()).map_err(|reason| Error::cannot("write pidfile", path, reason))?;
-        pidfile.commit();
         claim.pidfile = Some(pidfile);
         Ok(claim)
+    }
+
+    /// Forgets what the pidfile held before: the start has succeeded.
+    pub fn commit(&mut self) {
+        if let Some(pidfile) = &mut self.pidfile {
+            pidfile.commit();
+        }
     }
 
     /// Opens the server's pidfile, which must be neither of the claim's own files, by whatever
@@ -99,6 +108,15 @@ fn open_lock(place: &Place) -> Result<(OwnedFd, bool), Errno> {
             opened => return Ok((opened?, false)),
         }
     }
+}
+
+/// Whether nothing is lost with a file: it is empty, as vsrun's locks are, or holds an id, as those
+/// of other programs do.
+fn may_be_lock(file: &OwnedFd) -> Result<bool, Errno> {
+    let mut content = [0; 32];
+    let length = read(file, &mut content)?;
+    let is_id = |byte: &u8| byte.is_ascii_digit() || byte.is_ascii_whitespace();
+    Ok(length < content.len() && content[..length].iter().all(is_id))
 }
 
 impl Drop for Claim {

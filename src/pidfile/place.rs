@@ -104,14 +104,18 @@ impl Place {
         Some(Replaced { about, content })
     }
 
-    /// Puts back what was replaced, with its owner and mode.
+    /// Puts back what was replaced, with its mode, and its owner if the caller may give files away.
     pub fn put_back(&self, replaced: &Replaced) -> Result<(), Errno> {
         let Replaced { about, content } = replaced;
         if kind(about) == SFlag::S_IFLNK {
             return self.directory.link(&self.name, &OsString::from_vec(content.clone()));
         }
         let owner = Owner { uid: Uid::from_raw(about.st_uid), gid: Gid::from_raw(about.st_gid) };
-        self.replace(content, Some(owner), about.st_mode & 0o777).map(drop)
+        let mode = about.st_mode & 0o777;
+        match self.replace(content, Some(owner), mode) {
+            Err(Errno::EPERM) => self.replace(content, None, mode).map(drop),
+            replaced => replaced.map(drop),
+        }
     }
 
     fn replace(&self, bytes: &[u8], owner: Option<Owner>, mode: u32) -> Result<FileStat, Errno> {

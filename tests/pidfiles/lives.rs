@@ -288,6 +288,44 @@ fn a_start_that_fails_leaves_the_old_pidfile_with_its_mode_and_owner() {
 }
 
 #[test]
+fn what_stood_there_is_put_back_by_a_caller_that_may_not_give_files_away() {
+    if !require_root() {
+        return;
+    }
+    let sandbox = sandbox();
+    let run = run_dir(&sandbox);
+    lchown(run.path(), Some(NOBODY), Some(NOBODY)).expect("an owner");
+    let pidfile = sandbox.file("run/pid", "precious");
+    let start = sandbox.vsrun().run_as(NOBODY, NOBODY, &[]).pidfile("run/pid");
+    start.command(["/nonexistent"]).run().expect_code(127);
+    assert_eq!(fs::read_to_string(pidfile).expect("a file"), "precious");
+    assert_eq!(run.names(), ["pid"]);
+}
+
+#[test]
+fn a_pidfile_may_stand_in_the_log_directory_that_is_made_for_it() {
+    for (background, managed) in [(false, false), (true, false), (false, true), (true, true)] {
+        let sandbox = sandbox();
+        let start = sandbox.vsrun().logdir("logs", "1").pidfile("logs/pid");
+        let start = if managed { start.manager("manager", handler(&sandbox)) } else { start };
+        let start = if background { start.background() } else { start };
+        let running = start.command(sandbox.probe().append(sandbox.path("starts"))).spawn();
+        wait_for("the server", || sandbox.lines("starts").len() == 1);
+        let server = sandbox.wait_for_pidfile(sandbox.path("logs/pid"));
+        assert_eq!(sandbox.lines("starts"), [server.pid().to_string()]);
+        let first =
+            if managed { sandbox.wait_for_pidfile(sandbox.path("manager")) } else { server };
+        sandbox.signal(first, SIGTERM);
+        running.wait();
+        wait_for("the end of every process", || sandbox.processes().is_empty());
+    }
+    let sandbox = sandbox();
+    let start = sandbox.vsrun().logdir("logs", "1").pidfile("logs/pid");
+    start.command(["/nonexistent"]).run().expect_code(127);
+    assert!(!sandbox.path("logs").exists());
+}
+
+#[test]
 fn a_start_that_fails_leaves_the_link_that_was_there() {
     let sandbox = sandbox();
     let run = run_dir(&sandbox);

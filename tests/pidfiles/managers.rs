@@ -27,6 +27,33 @@ fn managed<'a>(sandbox: &'a Sandbox) -> testkit::Running<'a> {
     running
 }
 
+#[test]
+fn a_start_that_fails_leaves_what_stood_under_the_managers_pidfile() {
+    let sandbox = sandbox();
+    let run = run_dir(&sandbox);
+    let file = sandbox.file("run/manager", "precious");
+    let start = sandbox.vsrun().manager("run/manager", handler(&sandbox));
+    start.command(["/nonexistent"]).run().expect_code(127);
+    assert_eq!(fs::read_to_string(file).expect("a file"), "precious");
+    assert_eq!(run.names(), ["manager"]);
+}
+
+#[test]
+fn a_file_with_more_than_an_id_is_no_lock_and_is_left_alone() {
+    let sandbox = sandbox();
+    let run = run_dir(&sandbox);
+    for content in ["precious", "1\nx", &"1".repeat(100)] {
+        let file = sandbox.file("run/manager.lock", content);
+        let mode = mode_of(&file);
+        let start = sandbox.vsrun().manager("run/manager", handler(&sandbox));
+        let line = format!("vsrun: cannot lock '{}': it is not a lock file", file.display());
+        start.command(forbidden(&sandbox)).run().expect_error(125, &line);
+        assert_eq!(fs::read_to_string(&file).expect("a file"), content);
+        assert_eq!(mode_of(file), mode);
+        assert_eq!(run.names(), ["manager.lock"]);
+    }
+}
+
 fn inode_times(sandbox: &Sandbox, name: &str) -> (u64, i64, i64) {
     let about = fs::symlink_metadata(sandbox.path("run").join(name)).expect("a file");
     (about.ino(), about.mtime_nsec(), about.ctime_nsec())
