@@ -113,8 +113,7 @@ impl Messages {
 /// for a slow reader.
 pub fn complain(text: &dyn Display) {
     let mut line = Line::new();
-    // Where standard error cannot be written, nobody is there to be told.
-    let _ = nix::unistd::write(fds::standard_error(), line.of("", Style::Plain, text));
+    fds::write_patiently(fds::standard_error(), line.of("", Style::Plain, text));
 }
 
 /// A line and its end, in memory that is kept for the next one.

@@ -6,10 +6,11 @@ use std::fs::{self, OpenOptions, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::OFlag;
 use testkit::signal::{
     SIGABRT, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGRTMIN, SIGSEGV, SIGTERM, SIGUSR1,
 };
-use testkit::{Handler, Invocation, OnTerm, Sandbox, require_root, wait_for};
+use testkit::{Handler, Invocation, OnTerm, Sandbox, require_program, require_root, wait_for};
 
 const NOBODY: u32 = 65534;
 
@@ -420,4 +421,44 @@ fn a_change_of_user_without_privilege_is_125_in_every_way() {
         let line = "vsrun: cannot change to user 'root': Operation not permitted";
         outcome.expect_error(125, line);
     }
+}
+
+#[test]
+fn a_file_system_of_the_search_path_that_is_gone_is_passed_over() {
+    if !require_program("strace") {
+        return;
+    }
+    let sandbox = sandbox();
+    let gone = sandbox.dir("gone");
+    let path = format!("{}:/usr/bin:/bin", gone.display());
+    for reason in ["ESTALE", "ENODEV", "ETIMEDOUT"] {
+        let inject = format!("inject=execve:error={reason}");
+        let start = sandbox.program("/usr/bin/strace").args(["-f", "-qq", "-o", "/dev/null"]);
+        let start = start.arg("-P").arg(gone.join("true"));
+        let start = start.args(["-e", "trace=execve", "-e", &inject, "--"]);
+        let start = start.arg(env!("CARGO_BIN_EXE_vsrun")).env("PATH", &path);
+        start.command(["true"]).run().expect_code(0);
+    }
+}
+
+#[test]
+fn the_line_that_says_why_waits_for_its_reader() {
+    let sandbox = sandbox();
+    let (reader, writer) = nix::unistd::pipe2(OFlag::O_NONBLOCK).expect("a pipe");
+    while nix::unistd::write(&writer, &[b'x'; 4096]).is_ok() {}
+    let start = sandbox.vsrun().stderr(writer).command(["/nonexistent"]).spawn();
+    wait_for("vsrun to wait", || {
+        start.process().stat().is_some_and(|stat| stat.state == 'S' || stat.state == 'Z')
+    });
+    let mut text = Vec::new();
+    let mut bytes = [0; 65536];
+    wait_for("the line", || {
+        while let Ok(count @ 1..) = nix::unistd::read(&reader, &mut bytes) {
+            text.extend_from_slice(&bytes[..count]);
+        }
+        text.ends_with(b"\n")
+    });
+    let line = String::from_utf8_lossy(&text).trim_start_matches('x').to_owned();
+    assert_eq!(line, "vsrun: cannot execute command '/nonexistent': No such file or directory\n");
+    start.wait().expect_code(127);
 }

@@ -830,3 +830,26 @@ fn the_daemon_gets_the_last_lines_of_a_server_before_the_manager_ends() {
     let exited = |line: &String| line.starts_with("web: vsrun: ") && line.contains("exited");
     wait_for("vsrun's last line", || daemon.lines().iter().any(exited));
 }
+
+#[test]
+fn without_a_manager_a_logger_that_is_killed_before_its_exec_is_an_error_and_no_server_runs() {
+    if !require_program("strace") {
+        return;
+    }
+    let sandbox = sandbox();
+    let logger = Logger::new(&sandbox, KEEPS);
+    let ran = sandbox.path("ran");
+    for background in [false, true] {
+        let start = sandbox.program("/usr/bin/strace").args(["-f", "-qq", "-o", "/dev/null"]);
+        let start = start.arg("-P").arg(logger.bin.join("logger"));
+        let start = start.args(["-e", "trace=execve", "-e", "inject=execve:signal=KILL", "--"]);
+        let start = start.arg(env!("CARGO_BIN_EXE_vsrun")).env("PATH", logger.path());
+        let start = start.args(if background { &["-b", "-s", "tag"][..] } else { &["-s", "tag"] });
+        let outcome = start.command(sandbox.probe().append(&ran).exit(0)).run();
+        outcome.expect_code(125);
+        let told = outcome.stderr_text();
+        let expected = "vsrun: cannot execute command 'logger': its process exited with status 137";
+        assert!(told.lines().any(|line| line.starts_with(expected)), "{told}");
+        assert!(!ran.exists() && logger.runs().is_empty());
+    }
+}

@@ -79,7 +79,7 @@ impl Plan {
         let user = cli.user.as_deref().map(User::resolve).transpose()?;
         let root = cli.root.as_deref().map(absolute).transpose()?;
         let work_dir = match cli.work_dir.as_deref() {
-            Some(dir) if root.is_some() => Some(Path::new("/").join(dir)),
+            Some(dir) if root.is_some() && !dir.is_empty() => Some(Path::new("/").join(dir)),
             dir => dir.map(absolute).transpose()?,
         };
         Ok(Plan {
@@ -188,6 +188,13 @@ mod tests {
         assert_eq!(work_dir(&["-w", "/usr", "-d", "/log", "1", "--", "x"]), Some("/usr".into()));
         assert_eq!(work_dir(&["-r", "/usr", "-w", "bin", "--", "x"]), Some("/bin".into()));
         assert_eq!(work_dir(&["-m", "/m", "/h", "-r", "/usr", "--", "x"]), None);
+    }
+
+    #[test]
+    fn an_empty_working_directory_is_none_with_a_root_either() {
+        for line in [&["-w", "", "--", "x"][..], &["-r", "/usr", "-w", "", "--", "x"]] {
+            assert!(plan(line).is_err(), "{line:?}");
+        }
     }
 
     #[test]

@@ -123,6 +123,14 @@ pub fn write_now(fd: BorrowedFd<'_>, bytes: &[u8]) -> usize {
     written.unwrap_or(0)
 }
 
+/// Writes, and waits for a slow reader even where the descriptor is another's that does not
+/// (O_NONBLOCK). Where nothing can be written, nobody is there to be told.
+pub fn write_patiently(fd: BorrowedFd<'_>, bytes: &[u8]) {
+    while matches!(nix::unistd::write(fd, bytes), Err(Errno::EAGAIN | Errno::EINTR)) {
+        let _ = poll(&mut [PollFd::new(fd, PollFlags::POLLOUT)], PollTimeout::NONE);
+    }
+}
+
 fn kind(fd: BorrowedFd<'_>) -> Option<SFlag> {
     fstat(fd).ok().map(|about| directory::kind(&about))
 }

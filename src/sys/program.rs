@@ -60,7 +60,9 @@ fn try_each(
         match attempt(path.as_ptr()) {
             Ok(()) => return Ok(()),
             Err(Errno::EACCES) => reason = Errno::EACCES,
-            Err(Errno::ENOENT | Errno::ENOTDIR) if program.candidates.len() > 1 => {}
+            Err(
+                Errno::ENOENT | Errno::ENOTDIR | Errno::ESTALE | Errno::ENODEV | Errno::ETIMEDOUT,
+            ) if program.candidates.len() > 1 => {}
             Err(other) => return Err(other),
         }
     }

@@ -5,10 +5,11 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
-use nix::unistd::{ForkResult, Pid};
+use nix::unistd::{ForkResult, Pid, pipe2, read};
 
 use super::child::{ChildSpec, Handles, Parentage, become_child};
 use super::failure::{Failure, Refusal, Report, Stage, at};
@@ -180,13 +181,8 @@ impl Child {
 fn run_child(spec: &ChildSpec, handles: Handles<'_>, task: Task, channel: RawFd) -> ! {
     // From here on a signal ends the child, wherever it stands.
     signals::give_back();
-    if spec.parentage == Parentage::Orphan {
-        match fork_apart() {
-            Ok(ForkResult::Child) => {}
-            Ok(ForkResult::Parent { .. }) => leave(0),
-            Err(reason) => give_up(channel, at(Stage::Fork)(reason)),
-        }
-    }
+    // Held until the exec.
+    let _parent = (spec.parentage == Parentage::Orphan).then(|| become_orphan(channel));
     if let Err(refusal) = become_child(spec, handles) {
         give_up(channel, refusal);
     }
@@ -207,6 +203,26 @@ fn run_child(spec: &ChildSpec, handles: Handles<'_>, task: Task, channel: RawFd)
         },
     };
     give_up(channel, refusal)
+}
+
+/// Goes on in a child. Its parent, which nobody but this file waits for, leaves when that has
+/// executed its program or has ended, and tells which by its status. Returns what it sees close.
+fn become_orphan(channel: RawFd) -> OwnedFd {
+    let forked = pipe2(OFlag::O_CLOEXEC).and_then(|ends| Ok((ends, fork_apart()?)));
+    match forked {
+        Ok(((_, held), ForkResult::Child)) => held,
+        Ok(((closed, held), ForkResult::Parent { child })) => {
+            drop(held);
+            while read(&closed, &mut [0]) == Err(Errno::EINTR) {}
+            leave(match ended_before_exec(child) {
+                None => 0,
+                Some(Exit::Status(_)) => FAILED,
+                // As a shell tells it, for want of another way.
+                Some(Exit::Signal { number, .. }) => 128 + number,
+            })
+        }
+        Err(reason) => give_up(channel, at(Stage::Fork)(reason)),
+    }
 }
 
 fn give_up(channel: RawFd, refusal: Refusal) -> ! {
