@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use testkit::signal::{SIGHUP, SIGINT, SIGKILL, SIGTERM};
 use testkit::{
-    Invocation, LogDirectory, Probe, Process, Report, Sandbox, require_program, require_root,
-    stays, wait_for,
+    Invocation, LogDirectory, Probe, Process, Report, Running, Sandbox, require_program,
+    require_root, stays, wait_for,
 };
 
 fn sandbox() -> Sandbox {
@@ -306,25 +306,62 @@ fn a_process_that_is_killed_before_the_exec_is_never_a_silent_success() {
     }
 }
 
+/// A start with a manager in which each new session takes a second, the server's too, and the
+/// manager while it waits for that.
+fn slow(sandbox: &Sandbox) -> (Running<'_>, Process) {
+    let handler = sandbox.handler("handler").create();
+    let start = sandbox.program("/usr/bin/strace").args(["-f", "-qq", "-o", "/dev/null"]);
+    let start = start.args(["-e", "trace=setsid", "-e", "inject=setsid:delay_enter=1000000"]);
+    let start = start.args(["--", env!("CARGO_BIN_EXE_vsrun"), "-b"]).pidfile("pid");
+    let start = start.manager("manager", &handler);
+    let start = start.command(sandbox.probe().append(sandbox.path("starts"))).spawn();
+    let manager = sandbox.wait_for_pidfile(sandbox.path("manager"));
+    // The server's id is in its file, so that it is all that is waited for.
+    sandbox.wait_for_pidfile(sandbox.path("pid"));
+    (start, manager)
+}
+
+#[test]
+fn what_was_stopped_before_it_was_the_server_was_not_started() {
+    if !require_program("strace") {
+        return;
+    }
+    let sandbox = sandbox();
+    let (start, manager) = slow(&sandbox);
+    sandbox.signal(manager, SIGTERM);
+    let outcome = start.wait();
+    outcome.expect_code(125);
+    assert_eq!(outcome.stderr_text(), "vsrun: asking the server to end\n");
+    wait_for("the end of everything", || sandbox.processes().is_empty());
+    for left in ["starts", "pid", "manager", "manager.lock"] {
+        assert!(!sandbox.path(left).exists(), "'{left}' is there");
+    }
+}
+
+#[test]
+fn a_restart_that_is_asked_for_before_the_first_server_runs_leads_back_to_the_callers_directory() {
+    if !require_program("strace") {
+        return;
+    }
+    let sandbox = sandbox();
+    let (start, manager) = slow(&sandbox);
+    sandbox.signal(manager, SIGHUP);
+    wait_for("the server", || sandbox.lines("starts").len() == 1);
+    let server = sandbox.wait_for_pidfile(sandbox.path("pid"));
+    assert_eq!(sandbox.lines("starts"), [server.pid().to_string()]);
+    assert_eq!(server.cwd().as_deref(), Some(sandbox.path("").as_path()));
+    sandbox.signal(manager, SIGTERM);
+    start.wait().expect_code(0);
+}
+
 #[test]
 fn a_manager_whose_start_was_said_to_have_failed_does_not_go_on() {
     if !require_program("strace") {
         return;
     }
     let sandbox = sandbox();
-    let handler = sandbox.handler("handler").create();
-    let ran = sandbox.path("ran");
-    let server: Vec<_> = sandbox.probe().append(&ran).into_iter().collect();
-    // The server's exec takes two seconds.
-    let start = sandbox.program("/usr/bin/strace").args(["-f", "-qq", "-o", "/dev/null"]);
-    let start = start.arg("-P").arg(&server[0]).args(["-e", "trace=execve"]);
-    let start = start.args(["-e", "inject=execve:delay_enter=2000000", "--"]);
-    let start = start.args([env!("CARGO_BIN_EXE_vsrun"), "-b"]).pidfile("pid");
-    let start = start.manager("manager", &handler).command(server).spawn();
-    let manager = sandbox.wait_for_pidfile(sandbox.path("manager"));
+    let (start, manager) = slow(&sandbox);
     let leader = manager.stat().expect("a running manager").ppid;
-    // The server's id is in its file, so that its exec is all that is waited for.
-    sandbox.wait_for_pidfile(sandbox.path("pid"));
     sandbox.signal(Process::of(leader), SIGKILL);
     let outcome = start.wait();
     outcome.expect_code(125);

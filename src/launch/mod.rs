@@ -11,7 +11,7 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::getpid;
 
 use crate::cli::{self, Asked};
-use crate::error::Error;
+use crate::error::{Error, FAILED};
 use crate::logs::Output;
 use crate::manager;
 use crate::message::complain;
@@ -70,14 +70,17 @@ fn run(plan: &Plan, null: OwnedFd) -> Result<u8, Error> {
         (Some(management), Ground::Background) => match leave_leader()? {
             Side::Behind(status) => Ok(status),
             Side::Away(mut report) => {
+                let mut is_up = false;
                 let mut up = || {
+                    is_up = true;
                     if !report.tell(0) {
                         // What is said to have failed is not to run: a request like any other.
                         let _ = signals::send(getpid(), libc::SIGTERM);
                     }
                 };
                 let status = settle(manage(plan, management, null, &mut up));
-                report.tell(status);
+                // What was stopped before it was the server was not started.
+                report.tell(if is_up { status } else { status.max(FAILED) });
                 Ok(status)
             }
         },

@@ -1,7 +1,7 @@
 //! Where a manager waits: turns what the kernel tells into events. Decides
 //! nothing.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::time::Instant;
 
 use nix::libc;
@@ -59,10 +59,13 @@ impl Manager<'_> {
         let readable = |fd| PollFd::new(fd, PollFlags::POLLIN);
         let inbox = self.inbox.as_fd();
         let channels = [self.server.channel(), self.handler.channel(), self.output.channel()];
-        let [server, handler, output] =
-            channels.map(|channel: Option<BorrowedFd<'_>>| readable(channel.unwrap_or(inbox)));
+        let (mut sources, mut count) = (std::array::from_fn::<_, 4, _>(|_| readable(inbox)), 1);
+        for channel in channels.into_iter().flatten() {
+            sources[count] = readable(channel);
+            count += 1;
+        }
         // An interrupted wait is followed by another look at everything.
-        let _ = poll(&mut [readable(inbox), server, handler, output], timeout);
+        let _ = poll(&mut sources[..count], timeout);
     }
 
     /// Reaps the dead before it reads requests, so that no signal goes to an id that is not the
@@ -112,6 +115,7 @@ impl Manager<'_> {
             // It may have been executed since the last look, and done already.
             self.conclude_starts(ended)?;
             let Some(death) = self.server.ended(exit) else { return Ok(()) };
+            self.note_removal();
             let tenths = death.uptime.as_millis() / 100;
             let (seconds, tenth) = (tenths / 10, tenths % 10);
             self.messages.say(&format_args!("server {pid} {exit} after {seconds}.{tenth} s"));

@@ -29,7 +29,7 @@ use crate::sys::failure::{Failure, Stage, at};
 use crate::sys::fds;
 use crate::sys::signals::Inbox;
 use handler::Handler;
-use machine::{Action, Event, Machine, Verdict};
+use machine::{Action, Event, Machine, State, Verdict};
 use policy::{is_lacking, is_shortage};
 use report::Death;
 use server::{FailedStart, Server};
@@ -47,6 +47,8 @@ struct Manager<'a> {
     next_review: Option<Instant>,
     /// The server was to be told to end and could not be: when that is tried again.
     untold: Option<Instant>,
+    /// Whether it has left the directory in which it was started.
+    has_left: bool,
     /// What is to be called when the server has been executed for the first time.
     up: Option<&'a mut dyn FnMut()>,
     /// Goes last.
@@ -87,6 +89,7 @@ pub fn run<'a>(
         null,
         output,
         untold: None,
+        has_left: false,
         up: Some(up),
         claim,
     };
@@ -164,7 +167,7 @@ impl Manager<'_> {
         // The first one starts where the caller stood. For a later one the manager goes there and
         // comes back: a directory held for the child would cost a restart one more descriptor.
         let caller_dir = self.plan.caller_dir();
-        if let Some(dir) = caller_dir.filter(|_| self.up.is_none()) {
+        if let Some(dir) = caller_dir.filter(|_| self.has_left) {
             match Directory::open(dir).and_then(|dir| dir.enter()) {
                 Ok(()) => {}
                 Err(reason) if is_shortage(reason) => {
@@ -179,7 +182,7 @@ impl Manager<'_> {
         let started = self.server.start(&self.null, &self.output);
         if caller_dir.is_some() {
             // Where it keeps nothing busy. If it cannot go there, that costs no server.
-            let _ = chdir("/");
+            self.has_left |= chdir("/").is_ok();
         }
         started
     }
@@ -198,7 +201,12 @@ impl Manager<'_> {
     }
 
     fn not_started(&mut self, failed: &FailedStart) -> Event {
-        self.messages.say(&self.server_error(failed.failure));
+        // One that was asked to end before it was the server has ended as it should.
+        let is_asked = matches!(self.machine.state(), State::Stopping(_));
+        if !(is_asked && matches!(failed.failure, Failure::Died(_))) {
+            self.messages.say(&self.server_error(failed.failure));
+        }
+        self.note_removal();
         let lacking = is_lacking(&failed.failure);
         if lacking { Event::ResourcesLacked } else { Event::ServerEnded(failed.death()) }
     }
@@ -224,6 +232,12 @@ impl Manager<'_> {
         self.messages.say(&self.plan.error(self.handler.spec(), failure));
         let refused = Event::HandlerEnded(Verdict::Refuse);
         if is_lacking(&failure) { Event::ResourcesLacked } else { refused }
+    }
+
+    fn note_removal(&mut self) {
+        let pidfile = self.plan.pidfile.as_deref().unwrap_or(Path::new(""));
+        let removal = self.server.removal();
+        self.note("remove pidfile", pidfile, removal);
     }
 
     fn server_error(&self, failure: Failure) -> Error {

@@ -24,6 +24,8 @@ pub struct Server {
     pidfile: Option<Pidfile>,
     life: Option<Life>,
     starts: u64,
+    /// What came of removing the pidfile.
+    removal: Result<(), Errno>,
 }
 
 #[derive(Debug)]
@@ -44,7 +46,7 @@ pub struct FailedStart {
 impl Server {
     /// A server that has not been started.
     pub fn new(spec: ChildSpec, pidfile: Option<Pidfile>) -> Server {
-        Server { spec, pidfile, life: None, starts: 0 }
+        Server { spec, pidfile, life: None, starts: 0, removal: Ok(()) }
     }
 
     /// What it is to be.
@@ -134,8 +136,13 @@ impl Server {
 
     fn remove_pidfile(&mut self) {
         if let Some(pidfile) = &mut self.pidfile {
-            pidfile.remove();
+            self.removal = pidfile.remove().map(drop);
         }
+    }
+
+    /// What came of removing the pidfile, told once.
+    pub fn removal(&mut self) -> Result<(), Errno> {
+        std::mem::replace(&mut self.removal, Ok(()))
     }
 }
 

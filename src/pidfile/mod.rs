@@ -67,17 +67,23 @@ impl Pidfile {
     }
 
     /// Removes the file if it still is the one that was written last and holds the same id; true
-    /// if that was so. A descriptor is needed only if somebody has written to it since.
-    pub fn remove(&mut self) -> bool {
-        let (Some(place), Some((pid, written))) = (&self.place, self.written.take()) else {
-            return false;
+    /// if that was so. One that could not be removed is tried again the next time. A descriptor is
+    /// needed only if somebody has written to it since.
+    pub fn remove(&mut self) -> Result<bool, Errno> {
+        let (Some(place), Some((pid, written))) = (&self.place, self.written) else {
+            return Ok(false);
         };
-        let Ok(Some(entry)) = place.entry() else { return false };
         let time = |stat: &FileStat| (stat.st_mtime, stat.st_mtime_nsec);
         let still_ours = || place.read().is_some_and(|content| content.is_number(pid.as_raw()));
-        let is_ours = is_same(&entry, &written) && (time(&entry) == time(&written) || still_ours());
-        // Whoever removed it in between did the same.
-        is_ours && place.remove().is_ok()
+        let is_ours = place.entry()?.is_some_and(|entry| {
+            is_same(&entry, &written) && (time(&entry) == time(&written) || still_ours())
+        });
+        let removed = if is_ours { place.remove() } else { Ok(()) };
+        // Whoever was faster did the same.
+        if removed.is_ok() || removed == Err(Errno::ENOENT) {
+            self.written = None;
+        }
+        removed.map(|()| is_ours)
     }
 
     /// Leaves the file to a server that outlives this process.
@@ -94,7 +100,7 @@ impl Pidfile {
 
 impl Drop for Pidfile {
     fn drop(&mut self) {
-        let removed = self.remove();
+        let removed = self.remove() == Ok(true);
         if let (Some(place), Some(replaced)) = (&self.place, &self.replaced) {
             if removed || place.entry() == Ok(None) {
                 // The start has failed already, and its error is the one to tell.

@@ -11,7 +11,7 @@ use nix::unistd::pipe;
 use testkit::signal::{SIGCONT, SIGHUP, SIGKILL, SIGSTOP, SIGTERM, SIGUSR1};
 use testkit::{
     Process, Running, Sandbox, expect_no_files, expect_nothing_left, managed, probe, refusing,
-    released, require_program, require_root, said, started, starts, stop, traced, wait_for,
+    released, require_program, require_root, said, started, starts, stays, stop, traced, wait_for,
     wait_for_within,
 };
 
@@ -74,6 +74,41 @@ fn what_the_server_could_not_be_told_is_told_once_more() {
     assert!(!server.exists());
     tracer.wait();
     expect_nothing_left(&sandbox);
+}
+
+#[test]
+fn a_pidfile_that_could_not_be_removed_is_told_and_removed_later() {
+    if !require_root() || !require_program("strace") {
+        return;
+    }
+    let sandbox = sandbox();
+    let manager = managed(&sandbox, REFUSAL).command(probe(&sandbox)).spawn();
+    started(&sandbox, 1);
+    let tracer = refusing(&sandbox, manager.process(), "unlinkat", "EROFS", "1");
+    manager.signal(SIGTERM);
+    said(&manager, "cannot remove pidfile");
+    manager.wait().expect_code(0);
+    tracer.wait();
+    expect_nothing_left(&sandbox);
+}
+
+#[test]
+fn a_manager_that_may_open_hardly_anything_sleeps_all_the_same() {
+    if !require_root() {
+        return;
+    }
+    let sandbox = sandbox();
+    let manager = managed(&sandbox, REFUSAL).command(probe(&sandbox)).spawn();
+    started(&sandbox, 1);
+    let limit = ["--pid", &manager.pid().to_string(), "--nofile=1"];
+    sandbox.program("/usr/bin/prlimit").args(limit).run().expect_code(0);
+    let ticks = || manager.process().stat().expect("a running manager").cpu_ticks;
+    // It wakes up once, and waits under its new limit.
+    manager.signal(SIGUSR1);
+    let before = ticks();
+    stays("at rest", Duration::from_millis(500), || starts(&sandbox) == 1);
+    assert!(ticks() - before < 10, "the manager turns in a loop");
+    stop(manager);
 }
 
 #[test]

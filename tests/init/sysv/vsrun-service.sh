@@ -201,6 +201,8 @@ a_server_that_lost_its_manager_is_reported_and_stopped() { # test
     eventually gone "$(manager foo)"
     expect 1 ./foo status
     shows err "its server $server still runs"
+    expect 1 ./foo start
+    shows err "server $server still runs without its manager"
     expect 0 ./foo stop
     gone "$server" || fail "the orphan lives"
     expect 3 ./foo status
