@@ -70,17 +70,15 @@ fn run(plan: &Plan, null: OwnedFd) -> Result<u8, Error> {
         (Some(management), Ground::Background) => match leave_leader()? {
             Side::Behind(status) => Ok(status),
             Side::Away(mut report) => {
-                let mut is_up = false;
                 let mut up = || {
-                    is_up = true;
                     if !report.tell(0) {
                         // What is said to have failed is not to run: a request like any other.
                         let _ = signals::send(getpid(), libc::SIGTERM);
                     }
                 };
                 let status = settle(manage(plan, management, null, &mut up));
-                // What was stopped before it was the server was not started.
-                report.tell(if is_up { status } else { status.max(FAILED) });
+                // Where nothing has been told by now no server ran, be it that somebody stopped it.
+                report.tell(status.max(FAILED));
                 Ok(status)
             }
         },
