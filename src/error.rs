@@ -121,8 +121,11 @@ impl fmt::Display for Error {
     }
 }
 
-/// The system's words for a reason (see strerror(3)).
+/// The system's words for a reason (see strerror(3)), but where vsrun has a reason of its own.
 pub fn said(reason: Errno) -> String {
+    if reason == Errno::ELOOP {
+        return "Too many symbolic links, or one that others could have put there".to_owned();
+    }
     let text = std::io::Error::from_raw_os_error(reason as i32).to_string();
     text.split(" (os error").next().unwrap_or_default().to_owned()
 }
