@@ -23,7 +23,8 @@ fn watched(sandbox: &Sandbox) -> Invocation<'_> {
     let valgrind = valgrind.args(["--leak-check=full", "--track-fds=yes", "--error-exitcode=99"]);
     // What can still be reached at the end is looked at by the tests.
     let valgrind = valgrind.args(["--errors-for-leak-kinds=definite", "--log-file=findings"]);
-    valgrind.arg(env!("CARGO_BIN_EXE_vsrun"))
+    // For a debugger, and left behind in /tmp by whoever changes user.
+    valgrind.args(["--vgdb=no", env!("CARGO_BIN_EXE_vsrun")])
 }
 
 /// What valgrind says of the process `pid` which has exited, after a look at what it says of all:

@@ -185,7 +185,8 @@ fn sizes(peers: &Peers) -> Table {
 
 /// How many instructions callgrind counts, `valgrind` being how it is run.
 pub fn instructions_of(mut valgrind: Command, words: &[String]) -> Option<u64> {
-    valgrind.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).args(words);
+    // No pipes for a debugger: whoever changes user leaves them behind in /tmp.
+    valgrind.args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--vgdb=no"]).args(words);
     valgrind.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let said = valgrind.output().ok()?.stderr;
     let said = String::from_utf8_lossy(&said).into_owned();
