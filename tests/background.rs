@@ -331,7 +331,7 @@ fn what_was_stopped_before_it_was_the_server_was_not_started() {
     sandbox.signal(manager, SIGTERM);
     let outcome = start.wait();
     outcome.expect_code(125);
-    assert_eq!(outcome.stderr_text(), "vsrun: asking the server to end\n");
+    assert_eq!(outcome.stderr_text(), "vsrun: asked to stop\n");
     wait_for("the end of everything", || sandbox.processes().is_empty());
     for left in ["starts", "pid", "manager", "manager.lock"] {
         assert!(!sandbox.path(left).exists(), "'{left}' is there");

@@ -246,7 +246,7 @@ fn a_pidfile_that_the_system_refuses_to_write_at_a_restart_is_told_and_ends_noth
         let vsrun = vsrun.manager(sandbox.path("manager.pid"), CONSENT);
         let manager = vsrun.command(sandbox.probe().append(sandbox.path("starts"))).spawn();
         started(&sandbox, 1);
-        // "asking the server to end", its end, and then the pidfile.
+        // "asked to restart the server", its end, and then the pidfile.
         let inject = format!("inject=write:error={error}:when=3");
         let tracer = traced(&sandbox, manager.process(), &["-e", "trace=write", "-e", &inject]);
         manager.signal(SIGHUP);

@@ -118,8 +118,9 @@ fn next(parser: &mut Parser) -> Result<Option<(&'static Opt, Length)>, Error> {
 /// The values of an option. The first may be part of its word, as in `-pFILE` and `--pidfile=FILE`.
 fn values_of(option: &Opt, parser: &mut Parser) -> Result<Vec<OsString>, Error> {
     let missing = || {
+        let s = if option.values.len() > 1 { "s" } else { "" };
         let values = option.values.join(" ");
-        usage(format!("the option '--{}' needs its value: {values}", option.long))
+        usage(format!("the option '--{}' needs its value{s}: {values}", option.long))
     };
     let looks_like_an_option = |word: &OsStr| word.len() > 1 && word.as_bytes()[0] == b'-';
     let mut values = Vec::new();

@@ -60,7 +60,8 @@ impl Output {
                 let cannot = |reason| Error::cannot("open a pipe to logger", "", reason);
                 let mut syslog = Syslog::open(spec, plan.owner()).map_err(cannot)?;
                 if syslog.is_deaf() {
-                    complain(&format_args!("no syslog daemon listens at {}", syslog::SOCKET));
+                    let socket = syslog::SOCKET;
+                    complain(&format_args!("no syslog daemon listens at {socket}: output is lost"));
                 }
                 syslog.start().map_err(|failure| plan.error(syslog.spec(), failure))?;
                 Ok(Output::Syslog(Box::new(syslog)))

@@ -31,7 +31,7 @@ use crate::sys::signals::Inbox;
 use handler::Handler;
 use machine::{Action, Event, Machine, State, Verdict};
 use policy::{is_lacking, is_shortage};
-use report::Death;
+use report::{Death, Note};
 use server::{FailedStart, Server};
 
 struct Manager<'a> {
@@ -118,7 +118,12 @@ impl Manager<'_> {
     fn feed(&mut self, event: Event) {
         let mut next = Some(event);
         while let Some(event) = next {
-            next = self.machine.step(event, Instant::now()).and_then(|action| self.perform(action));
+            let before = self.machine.state();
+            let action = self.machine.step(event, Instant::now());
+            if let (Event::Asked(then), true) = (event, self.machine.state() != before) {
+                self.messages.say(&Note::Asked(then));
+            }
+            next = action.and_then(|action| self.perform(action));
         }
     }
 
@@ -138,7 +143,6 @@ impl Manager<'_> {
     }
 
     fn stop_server(&mut self) {
-        self.messages.say(&"asking the server to end");
         let sent = self.server.signal(libc::SIGTERM);
         self.untold = sent.err().map(|_| Instant::now() + policy::STOP_AGAIN);
         self.note("signal the server", "", sent);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use nix::unistd::Pid;
 
+use super::machine::Then;
 use crate::error::{FAILED, exec_status, said};
 use crate::sys::failure::{Failure, Refusal, Stage};
 use crate::sys::wait::Exit;
@@ -41,11 +42,13 @@ impl From<Failure> for Cause {
 /// What a manager says of its own decisions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Note {
+    /// Somebody wants this, and it will be done.
+    Asked(Then),
     /// The server does not end.
     ServerStays,
     /// The handler does not end.
     HandlerStays,
-    /// The handler does not want the server back.
+    /// The handler does not want the server back, or could not be asked.
     Refused,
     /// The server is started after this delay.
     RestartsIn(Duration),
@@ -56,11 +59,13 @@ pub enum Note {
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Note::Asked(Then::Restart) => f.write_str("asked to restart the server"),
+            Note::Asked(Then::Exit) => f.write_str("asked to stop"),
             Note::ServerStays => {
                 f.write_str("the server has not ended since SIGTERM; waiting for it")
             }
             Note::HandlerStays => f.write_str("the handler is still running; waiting for it"),
-            Note::Refused => f.write_str("the handler refused the restart"),
+            Note::Refused => f.write_str("the server is not restarted"),
             Note::RestartsIn(delay) => write!(f, "restarting the server in {delay:?}"),
             Note::TriesAgainIn(delay) => write!(f, "trying again in {delay:?}"),
         }

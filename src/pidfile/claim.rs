@@ -10,7 +10,7 @@ use nix::sys::stat::{Mode, fchmod, fstat};
 use nix::unistd::{getpid, read};
 
 use super::place::Place;
-use super::{Before, Pidfile, check};
+use super::{Before, ID_MAX, Pidfile, check, check_id};
 use crate::error::Error;
 use crate::sys::lock::{Attempt, try_lock};
 
@@ -41,11 +41,11 @@ impl Claim {
             let (file, is_new) = open_lock(&place).map_err(cannot)?;
             let attempt = || {
                 let about = fstat(&file).map_err(cannot)?;
-                check(&about, Before::OneRegularFile)
-                    .map_err(|why| Error::refused("lock", lock_path, why))?;
-                if !may_be_lock(&file).map_err(cannot)? {
-                    return Err(Error::refused("lock", lock_path, "it is not a lock file"));
-                }
+                let refused = |why| Error::refused("lock", lock_path, why);
+                check(&about, Before::AnId).map_err(refused)?;
+                let mut content = [0; ID_MAX as usize];
+                let length = read(&file, &mut content).map_err(cannot)?;
+                check_id(&content[..length]).map_err(refused)?;
                 let attempt = try_lock(&file).map_err(cannot)?;
                 Ok((attempt, place.holds(&about).map_err(cannot)?))
             };
@@ -66,7 +66,7 @@ impl Claim {
         // Where it is another's and that cannot be, the lock holds all the same.
         let _ = fchmod(&lock, LOCK_MODE);
         let mut claim = Claim { pidfile: None, place, lock };
-        let mut pidfile = Pidfile::open(path, Before::OneRegularFile)?;
+        let mut pidfile = Pidfile::open(path, Before::AnId)?;
         pidfile.write(getpid()).map_err(|reason| Error::cannot("write pidfile", path, reason))?;
         claim.pidfile = Some(pidfile);
         Ok(claim)
@@ -108,15 +108,6 @@ fn open_lock(place: &Place) -> Result<(OwnedFd, bool), Errno> {
             opened => return Ok((opened?, false)),
         }
     }
-}
-
-/// Whether nothing is lost with a file: it is empty, as vsrun's locks are, or holds an id, as those
-/// of other programs do.
-fn may_be_lock(file: &OwnedFd) -> Result<bool, Errno> {
-    let mut content = [0; 32];
-    let length = read(file, &mut content)?;
-    let is_id = |byte: &u8| byte.is_ascii_digit() || byte.is_ascii_whitespace();
-    Ok(length < content.len() && content[..length].iter().all(is_id))
 }
 
 impl Drop for Claim {

@@ -20,8 +20,8 @@ use place::{Place, Replaced};
 pub enum Before {
     /// A regular file or a link, which is replaced; or `/dev/null`, which takes any id.
     Replaceable,
-    /// At most a regular file with one name.
-    OneRegularFile,
+    /// At most a regular file with one name that holds no more than an id: nothing is lost with it.
+    AnId,
 }
 
 /// A file that holds a process id. Dropped, it takes its id away again.
@@ -46,7 +46,13 @@ impl Pidfile {
         let is_null =
             entry.as_ref().is_some_and(|entry| before == Before::Replaceable && is_null(entry));
         if let (Some(entry), false) = (&entry, is_null) {
-            check(entry, before).map_err(|why| Error::refused("write pidfile", path, why))?;
+            let check_content = |()| match before {
+                Before::AnId => place.read().map_or(Ok(()), |old| check_id(&old.content)),
+                Before::Replaceable => Ok(()),
+            };
+            check(entry, before)
+                .and_then(check_content)
+                .map_err(|why| Error::refused("write pidfile", path, why))?;
         }
         let place = Some(place).filter(|_| !is_null);
         Ok(Pidfile { path: path.to_owned(), place, written: None, replaced: None, is_new: true })
@@ -113,10 +119,24 @@ impl Drop for Pidfile {
 fn check(entry: &FileStat, before: Before) -> Result<(), &'static str> {
     match before {
         Before::Replaceable if kind(entry) == SFlag::S_IFLNK => Ok(()),
+        Before::AnId if kind(entry) == SFlag::S_IFLNK => Err("it is a symbolic link"),
         _ if !is_regular(entry) => Err("it is not a regular file"),
-        Before::OneRegularFile if entry.st_nlink > 1 => Err("it has more than one name"),
-        _ => Ok(()),
+        Before::AnId if entry.st_nlink > 1 => Err("it has more than one name"),
+        Before::AnId if entry.st_size > ID_MAX => Err(NO_ID),
+        Before::AnId | Before::Replaceable => Ok(()),
     }
+}
+
+/// The size of an id with space around it, in bytes.
+const ID_MAX: i64 = 32;
+const NO_ID: &str = "it holds more than a process id";
+
+/// Whether a file holds nothing, as vsrun's locks do, an id, as pidfiles and the locks of other
+/// programs do, or the zeros that a power failure makes of one.
+fn check_id(content: &[u8]) -> Result<(), &'static str> {
+    let may_be_id =
+        |byte: &u8| matches!(byte, b'0'..=b'9' | b'-' | 0) || byte.is_ascii_whitespace();
+    if content.iter().all(may_be_id) { Ok(()) } else { Err(NO_ID) }
 }
 
 fn is_null(entry: &FileStat) -> bool {
@@ -166,7 +186,7 @@ mod tests {
         pidfile.write(Pid::from_raw(42)).expect("written");
         assert!(fs::symlink_metadata(&path).expect("a file").is_file());
         assert_eq!(fs::read_to_string(&target).expect("a file"), "precious");
-        assert!(Pidfile::open(&path, Before::OneRegularFile).is_ok());
+        assert!(Pidfile::open(&path, Before::AnId).is_ok());
     }
 
     #[test]

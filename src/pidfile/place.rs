@@ -30,7 +30,7 @@ pub struct Place {
 #[derive(Debug)]
 pub struct Replaced {
     about: FileStat,
-    content: Vec<u8>,
+    pub content: Vec<u8>,
 }
 
 impl Replaced {

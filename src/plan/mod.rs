@@ -77,16 +77,17 @@ impl Plan {
     /// Settles what a command line asks for. `umask` is the one that children get.
     pub fn new(cli: Cli, umask: Mode) -> Result<Plan, Error> {
         let user = cli.user.as_deref().map(User::resolve).transpose()?;
-        let root = cli.root.as_deref().map(absolute).transpose()?;
+        let path = |doing, typed: Option<&OsStr>| typed.map(|it| absolute(doing, it)).transpose();
+        let root = path("use root directory", cli.root.as_deref())?;
         let work_dir = match cli.work_dir.as_deref() {
             Some(dir) if root.is_some() && !dir.is_empty() => Some(Path::new("/").join(dir)),
-            dir => dir.map(absolute).transpose()?,
+            dir => path("use working directory", dir)?,
         };
         Ok(Plan {
             inherited: inherited(user.as_ref()),
             search: env::var_os("PATH").unwrap_or_else(|| command::DEFAULT_PATH.into()),
             start_dir: env::current_dir().ok(),
-            pidfile: cli.pidfile.as_deref().map(absolute).transpose()?,
+            pidfile: path("use pidfile", cli.pidfile.as_deref())?,
             manager: cli.manager.as_deref().map(management).transpose()?,
             output: output(cli.syslog, cli.logdir.as_deref())?,
             ground: if cli.background { Ground::Background } else { Ground::Foreground },
@@ -119,13 +120,19 @@ impl Plan {
 
 fn management(values: &[OsString]) -> Result<Management, Error> {
     let [pidfile, handler] = values else { unreachable!("the option has two values") };
-    Ok(Management { pidfile: absolute(pidfile)?, handler: absolute(handler)? })
+    let pidfile = absolute("use monitor pidfile", pidfile)?;
+    Ok(Management { pidfile, handler: absolute("use handler", handler)? })
 }
 
 fn output(syslog: Option<OsString>, logdir: Option<&[OsString]>) -> Result<Output, Error> {
     match (syslog, logdir) {
+        (Some(prefix), _) if prefix.is_empty() => {
+            Err(Error::refused("use syslog prefix", prefix, EMPTY))
+        }
         (Some(prefix), _) => Ok(Output::Syslog(prefix)),
-        (None, Some([dir, keep])) => Ok(Output::Files(absolute(dir)?, duration(keep)?)),
+        (None, Some([dir, keep])) => {
+            Ok(Output::Files(absolute("use log directory", dir)?, duration(keep)?))
+        }
         (None, _) => Ok(Output::Inherited),
     }
 }
@@ -151,11 +158,13 @@ fn inherited(user: Option<&User>) -> Vec<&'static CStr> {
     words::inherited().filter(is_kept).collect()
 }
 
-/// A path as seen from the directory that vsrun was started in.
-fn absolute(typed: &OsStr) -> Result<PathBuf, Error> {
+const EMPTY: &str = "it is empty";
+
+/// A path as seen from the directory that vsrun was started in. `doing` is for the error.
+fn absolute(doing: &'static str, typed: &OsStr) -> Result<PathBuf, Error> {
     let path = Path::new(typed);
     if typed.is_empty() {
-        return Err(Error::refused("use path", typed, "it is empty"));
+        return Err(Error::refused(doing, typed, EMPTY));
     }
     if path.is_absolute() {
         return Ok(path.to_owned());
@@ -191,9 +200,19 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_working_directory_is_none_with_a_root_either() {
-        for line in [&["-w", "", "--", "x"][..], &["-r", "/usr", "-w", "", "--", "x"]] {
-            assert!(plan(line).is_err(), "{line:?}");
+    fn an_empty_value_is_refused_by_what_it_should_have_been() {
+        for (line, what) in [
+            (&["-p", ""][..], "pidfile"),
+            (&["-r", ""], "root directory"),
+            (&["-w", ""], "working directory"),
+            (&["-r", "/usr", "-w", ""], "working directory"),
+            (&["-m", "", "/h"], "monitor pidfile"),
+            (&["-m", "/m", ""], "handler"),
+            (&["-d", "", "1"], "log directory"),
+            (&["-s", ""], "syslog prefix"),
+        ] {
+            let error = plan(&[line, &["--", "x"]].concat()).expect_err("refused").to_string();
+            assert_eq!(error, format!("cannot use {what} '': it is empty"));
         }
     }
 

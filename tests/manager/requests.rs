@@ -12,6 +12,14 @@ use crate::common::{
     CONSENT, PASSED_ON, REFUSAL, REQUESTS, STOPS, managed_as, sandbox, stubborn_probe,
 };
 
+/// The requests that a manager told, in turn.
+fn requests(said: &str) -> Vec<&str> {
+    said.lines()
+        .filter_map(|line| line.strip_prefix("vsrun: "))
+        .filter(|it| it.starts_with("asked"))
+        .collect()
+}
+
 #[test]
 fn a_stop_request_sends_the_server_sigterm_and_ends_the_manager_with_0_when_it_is_gone() {
     for request in STOPS {
@@ -203,7 +211,12 @@ fn a_term_while_restarting_turns_the_restart_into_an_exit() {
         noted(&sandbox, &["READY", "TERM"]);
         manager.signal(request);
         sandbox.file("end", "");
-        manager.wait().expect_code(0);
+        let outcome = manager.wait();
+        outcome.expect_code(0);
+        assert_eq!(
+            requests(&outcome.stderr_text()),
+            ["asked to restart the server", "asked to stop"]
+        );
         assert_eq!((starts(&sandbox), handler.runs().len()), (1, 0));
         expect_nothing_left(&sandbox);
     }
@@ -221,7 +234,9 @@ fn a_hup_while_stopping_to_exit_is_ignored() {
         manager.signal(SIGHUP);
     }
     sandbox.file("end", "");
-    manager.wait().expect_code(0);
+    let outcome = manager.wait();
+    outcome.expect_code(0);
+    assert_eq!(requests(&outcome.stderr_text()), ["asked to stop"]);
     assert_eq!((starts(&sandbox), handler.runs().len()), (1, 0));
     expect_nothing_left(&sandbox);
 }
@@ -240,6 +255,7 @@ fn several_hups_are_one() {
     let second = started(&sandbox, 2);
     stays("one restart", Duration::from_millis(300), || second.exists() && starts(&sandbox) == 2);
     assert_eq!(sandbox.lines("signals"), ["READY", "TERM", "READY"]);
+    assert_eq!(requests(&manager.stderr()), ["asked to restart the server"]);
 }
 
 #[test]
@@ -312,7 +328,9 @@ fn a_term_while_a_handler_is_terminated_for_a_restart_turns_that_into_an_exit() 
     wait_for("the handler to be told", || sandbox.path("told").exists());
     manager.signal(SIGTERM);
     sandbox.file("go", "");
-    manager.wait().expect_code(0);
+    let outcome = manager.wait();
+    outcome.expect_code(0);
+    assert_eq!(requests(&outcome.stderr_text()), ["asked to restart the server", "asked to stop"]);
     assert_eq!((starts(&sandbox), handler.runs().len()), (1, 1));
     expect_nothing_left(&sandbox);
 }
@@ -327,7 +345,9 @@ fn a_hup_while_a_handler_is_terminated_for_an_exit_is_ignored() {
     wait_for("the handler to be told", || sandbox.path("told").exists());
     manager.signal(SIGHUP);
     sandbox.file("go", "");
-    manager.wait().expect_code(0);
+    let outcome = manager.wait();
+    outcome.expect_code(0);
+    assert_eq!(requests(&outcome.stderr_text()), ["asked to stop"]);
     assert_eq!((starts(&sandbox), handler.runs().len()), (1, 1));
     expect_nothing_left(&sandbox);
 }

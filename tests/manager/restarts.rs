@@ -59,8 +59,10 @@ fn a_stop_request_in_a_delay_ends_the_manager_at_once() {
         said(&manager, "restarting the server in 1.6s");
         let (before, count) = (Instant::now(), starts(sandbox));
         manager.signal(request);
-        manager.wait().expect_code(0);
+        let outcome = manager.wait();
+        outcome.expect_code(0);
         assert!(before.elapsed() < AT_ONCE, "after {:?}", before.elapsed());
+        assert!(outcome.stderr_text().ends_with("vsrun: asked to stop\n"));
         assert_eq!(starts(sandbox), count);
         expect_nothing_left(sandbox);
     }

@@ -31,26 +31,30 @@ fn managed<'a>(sandbox: &'a Sandbox) -> testkit::Running<'a> {
 fn a_start_that_fails_leaves_what_stood_under_the_managers_pidfile() {
     let sandbox = sandbox();
     let run = run_dir(&sandbox);
-    let file = sandbox.file("run/manager", "precious");
+    let file = sandbox.file("run/manager", "41\n");
     let start = sandbox.vsrun().manager("run/manager", handler(&sandbox));
     start.command(["/nonexistent"]).run().expect_code(127);
-    assert_eq!(fs::read_to_string(file).expect("a file"), "precious");
+    assert_eq!(fs::read_to_string(file).expect("a file"), "41\n");
     assert_eq!(run.names(), ["manager"]);
 }
 
 #[test]
-fn a_file_with_more_than_an_id_is_no_lock_and_is_left_alone() {
+fn a_file_with_more_than_an_id_is_no_pidfile_and_no_lock_and_is_left_alone() {
     let sandbox = sandbox();
     let run = run_dir(&sandbox);
-    for content in ["precious", "1\nx", &"1".repeat(100)] {
-        let file = sandbox.file("run/manager.lock", content);
-        let mode = mode_of(&file);
-        let start = sandbox.vsrun().manager("run/manager", handler(&sandbox));
-        let line = format!("vsrun: cannot lock '{}': it is not a lock file", file.display());
-        start.command(forbidden(&sandbox)).run().expect_error(125, &line);
-        assert_eq!(fs::read_to_string(&file).expect("a file"), content);
-        assert_eq!(mode_of(file), mode);
-        assert_eq!(run.names(), ["manager.lock"]);
+    for (name, doing) in [("manager", "write pidfile"), ("manager.lock", "lock")] {
+        for content in ["precious", "1\nx", "\u{7f}\0", &"1".repeat(100), &"x".repeat(2 << 20)] {
+            let file = sandbox.file(format!("run/{name}"), content);
+            let mode = mode_of(&file);
+            let start = sandbox.vsrun().manager("run/manager", handler(&sandbox));
+            let reason = "it holds more than a process id";
+            let line = format!("vsrun: cannot {doing} '{}': {reason}", file.display());
+            start.command(forbidden(&sandbox)).run().expect_error(125, &line);
+            assert_eq!(fs::read_to_string(&file).expect("a file"), content);
+            assert_eq!(mode_of(&file), mode);
+            assert_eq!(run.names(), [name]);
+            fs::remove_file(file).expect("removed");
+        }
     }
 }
 
@@ -275,7 +279,7 @@ fn a_stale_pidfile_is_overwritten_and_the_stranger_who_has_its_id_is_left_alone(
 
 #[test]
 fn any_stale_content_of_the_monitor_pidfile_is_overwritten() {
-    for content in [&b""[..], b"\n", b"-1\n", b"0\n", b"1\n", b"99999999999\n", b"\xff\x00x"] {
+    for content in [&b""[..], b"\n", b"-1\n", b"0\n", b"1\n", b"99999999999\n", &[0; 8]] {
         let sandbox = sandbox();
         run_dir(&sandbox);
         sandbox.file("run/manager", content);
