@@ -59,6 +59,18 @@ a_directory_that_others_may_write_is_not_used() { # test
     rmdir shared
 }
 
+a_log_directory_that_cannot_keep_count_is_passed_over() { # test
+    mkdir shared closed
+    chmod 777 shared
+    chmod 555 closed
+    for log_dir in shared closed; do
+        rm -r -f "vsrun-handlers-$(id -u)"
+        expect 0 handler uptime-threshold UPTIME_THRESHOLD_BURST=1 "VSRUN_LOGDIR=$T/$log_dir"
+        expect 1 handler uptime-threshold UPTIME_THRESHOLD_BURST=1 "VSRUN_LOGDIR=$T/$log_dir"
+    done
+    rm -r -f shared closed
+}
+
 a_link_in_place_of_the_directory_is_not_followed() { # test
     mkdir elsewhere
     ln -s elsewhere "vsrun-handlers-$(id -u)"

@@ -91,7 +91,7 @@ a_stop_that_takes_too_long_fails_and_the_server_goes_on() { # test
     expect 0 ./foo start
     eventually test -e ready
     expect 1 ./foo stop
-    shows err 'still runs after 1 s'
+    shows err 'still runs after 1 s; kill -s KILL '
     alive "$(server foo)" || fail "the server is gone"
 }
 
