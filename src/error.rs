@@ -55,6 +55,13 @@ pub enum Error {
         /// The system's reason.
         reason: Errno,
     },
+    /// Likewise, but the file is there: the program that its first line or its header names is not.
+    NoInterpreter {
+        /// Which of them.
+        what: &'static str,
+        /// Its name or path as typed.
+        object: OsString,
+    },
     /// The process that was to become the command, the handler or logger was ended before.
     Died {
         /// Which of them.
@@ -85,6 +92,7 @@ impl Error {
     pub fn status(&self) -> u8 {
         match self {
             Error::CannotExecute { reason, .. } => exec_status(*reason),
+            Error::NoInterpreter { .. } => NOT_FOUND,
             Error::Usage(_)
             | Error::Refused { .. }
             | Error::Cannot { .. }
@@ -110,6 +118,9 @@ impl fmt::Display for Error {
             }
             Error::CannotExecute { what, object, reason } => {
                 write!(f, "cannot execute {what} '{}': {}", escaped(object), said(*reason))
+            }
+            Error::NoInterpreter { what, object } => {
+                write!(f, "cannot execute {what} '{}': its interpreter is missing", escaped(object))
             }
             Error::Died { what, object, exit } => {
                 write!(f, "cannot execute {what} '{}': its process {exit} first", escaped(object))

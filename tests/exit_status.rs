@@ -216,6 +216,13 @@ fn a_script_without_an_interpreter_line_is_126() {
 }
 
 #[test]
+fn a_script_whose_interpreter_is_missing_is_127_and_told_from_a_missing_script() {
+    let sandbox = sandbox();
+    let script = sandbox.executable("script", "#!/nonexistent/interpreter\n");
+    is_refused(&sandbox, script, 127, "its interpreter is missing");
+}
+
+#[test]
 fn an_empty_executable_file_is_126() {
     let sandbox = sandbox();
     let script = sandbox.executable("script", "");
