@@ -6,12 +6,12 @@ use std::fmt::{self, Display, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
-use chrono::{Local, SecondsFormat};
+use chrono::SecondsFormat;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::unistd::dup3;
 
-use crate::sys::fds;
+use crate::sys::{clock, fds};
 
 /// How much of a line is written; the rest is cut. One write(2) of this size to a pipe is atomic
 /// (PIPE_BUF, see pipe(7)).
@@ -131,7 +131,7 @@ impl Line {
         let _ = match style {
             Style::Plain => write!(self, "{start}vsrun: {text}"),
             Style::Stamped => {
-                let now = Local::now().to_rfc3339_opts(SecondsFormat::Millis, false);
+                let now = clock::now().to_rfc3339_opts(SecondsFormat::Millis, false);
                 write!(self, "{start}{now} vsrun[{}]: {text}", std::process::id())
             }
         };

@@ -7,7 +7,7 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use chrono::{DateTime, FixedOffset, Local};
+use chrono::{DateTime, FixedOffset};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::{FileStat, Mode, fchmod, fstat};
@@ -16,6 +16,7 @@ use nix::unistd::geteuid;
 use super::rotation::{Log, next_number, parse};
 use crate::cli::values::Keep;
 use crate::error::said;
+use crate::sys::clock;
 use crate::sys::directory::{Directory, Owner, is_regular, is_same};
 use crate::sys::walk::{Made, remove_made};
 
@@ -215,7 +216,7 @@ impl LogDirectory {
         if self.unchecked == 0 {
             return Ok(false);
         }
-        let cutoff = self.keep.cutoff(Local::now().fixed_offset());
+        let cutoff = self.keep.cutoff(clock::now());
         let Some(cutoff) = cutoff else { return Ok(false) };
         let rest = self.unchecked.saturating_sub(EXPIRED_AT_ONCE);
         for (log, number) in &self.old[rest..self.unchecked] {

@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 pub mod child;
+pub mod clock;
 pub mod directory;
 pub mod failure;
 pub mod fds;

@@ -3,11 +3,11 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, FixedOffset, TimeDelta, Utc};
 use nix::fcntl::OFlag;
-use testkit::{LogDirectory, Probe, Process, Report, Sandbox, require_program, wait_for};
+use testkit::{LogDirectory, Probe, Process, Report, Resource, Sandbox, require_program, wait_for};
 
 use crate::common::{Managed, as_user, managed, sandbox, text};
 
@@ -97,6 +97,40 @@ fn the_log_has_the_local_time_with_its_offset() {
     let (time, ..) = line_of_vsrun(log.trim_end()).expect("a line of vsrun's form");
     assert_eq!(time.offset().local_minus_utc(), (5 * 60 + 30) * 60);
     assert!(Utc::now().signed_duration_since(time).num_seconds().abs() < 30, "{time}");
+}
+
+/// A file in the form of tzfile(5), of a zone so many seconds east.
+fn zone_file(sandbox: &Sandbox, name: &str, east: i32) -> PathBuf {
+    let block = || {
+        let counts = [0_u32, 0, 0, 0, 1, 4].map(u32::to_be_bytes).concat();
+        [&b"TZif2"[..], &[0; 15], &counts, &east.to_be_bytes(), &[0, 0], b"XYZ\0"].concat()
+    };
+    sandbox.file(name, [block(), block(), b"\n\n".to_vec()].concat())
+}
+
+#[test]
+fn a_time_zone_that_is_none_is_utc_and_ends_no_manager() {
+    let sandbox = sandbox();
+    let (east, absurd) = (3600, 200_000);
+    for (zone, offset) in [
+        (format!(":{}", zone_file(&sandbox, "near", east).display()), east),
+        (format!(":{}", zone_file(&sandbox, "absurd", absurd).display()), 0),
+        (":/dev/zero".to_owned(), 0),
+        (":/etc/passwd".to_owned(), 0),
+        (":/nonexistent".to_owned(), 0),
+        ("X99".to_owned(), 0),
+        (String::new(), 0),
+    ] {
+        let logs = LogDirectory::at(sandbox.path("logs"));
+        let vsrun = sandbox.vsrun().env("TZ", &zone).limit(Resource::RLIMIT_AS, 1 << 30, 1 << 30);
+        let vsrun = vsrun.logdir(&logs, "1d").manager(sandbox.path("monitor"), "/bin/false");
+        vsrun.command(["/bin/true"]).run().expect_code(0);
+        let log = logs.vsrun();
+        let first = log.lines().next().expect("a line");
+        let (time, ..) = line_of_vsrun(first).expect("a line of vsrun's form");
+        assert_eq!(time.offset().local_minus_utc(), offset, "{zone}");
+        assert!(Utc::now().signed_duration_since(time).num_seconds().abs() < 30, "{time}");
+    }
 }
 
 #[test]
