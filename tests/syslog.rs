@@ -176,7 +176,7 @@ fn in_the_background_output_goes_through_logger_too() {
 
 #[test]
 fn logger_is_told_the_prefix_as_it_is() {
-    for prefix in ["web", "a b'$(c)", "-x", ""] {
+    for prefix in ["web", "a b'$(c)", "-x", " "] {
         let sandbox = sandbox();
         let logger = Logger::new(&sandbox, KEEPS);
         let vsrun = as_user(sandbox.vsrun()).env("PATH", logger.path()).syslog(prefix);
