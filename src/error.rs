@@ -48,19 +48,14 @@ pub enum Error {
     },
     /// The command, the handler or logger cannot be executed.
     CannotExecute {
+        /// What could not be done for it, as in "execute".
+        doing: &'static str,
         /// Which of them.
         what: &'static str,
         /// Its name or path as typed.
         object: OsString,
         /// The system's reason.
         reason: Errno,
-    },
-    /// Likewise, but the file is there: the program that its first line or its header names is not.
-    NoInterpreter {
-        /// Which of them.
-        what: &'static str,
-        /// Its name or path as typed.
-        object: OsString,
     },
     /// The process that was to become the command, the handler or logger was ended before.
     Died {
@@ -92,7 +87,6 @@ impl Error {
     pub fn status(&self) -> u8 {
         match self {
             Error::CannotExecute { reason, .. } => exec_status(*reason),
-            Error::NoInterpreter { .. } => NOT_FOUND,
             Error::Usage(_)
             | Error::Refused { .. }
             | Error::Cannot { .. }
@@ -116,11 +110,8 @@ impl fmt::Display for Error {
             Error::Cannot { doing, object, reason } => {
                 write!(f, "cannot {doing} '{}': {}", escaped(object), said(*reason))
             }
-            Error::CannotExecute { what, object, reason } => {
-                write!(f, "cannot execute {what} '{}': {}", escaped(object), said(*reason))
-            }
-            Error::NoInterpreter { what, object } => {
-                write!(f, "cannot execute {what} '{}': its interpreter is missing", escaped(object))
+            Error::CannotExecute { doing, what, object, reason } => {
+                write!(f, "cannot {doing} {what} '{}': {}", escaped(object), said(*reason))
             }
             Error::Died { what, object, exit } => {
                 write!(f, "cannot execute {what} '{}': its process {exit} first", escaped(object))

@@ -47,6 +47,19 @@ fn a_statically_linked_server_runs_in_a_bare_root() {
 }
 
 #[test]
+fn a_server_whose_loader_is_not_inside_is_told_from_a_missing_one() {
+    if !require_root() {
+        return;
+    }
+    let sandbox = sandbox();
+    sandbox.copy_of("/bin/true", "jail/bin/true");
+    let start = |command| sandbox.vsrun().root("jail").command([command]).run();
+    let line = |what| format!("vsrun: cannot {what}: No such file or directory");
+    start("/bin/true").expect_error(127, &line("find the interpreter of command '/bin/true'"));
+    start("/bin/false").expect_error(127, &line("execute command '/bin/false'"));
+}
+
+#[test]
 fn standard_input_is_the_null_device_that_was_opened_outside() {
     if !require_root() {
         return;

@@ -219,7 +219,14 @@ fn a_script_without_an_interpreter_line_is_126() {
 fn a_script_whose_interpreter_is_missing_is_127_and_told_from_a_missing_script() {
     let sandbox = sandbox();
     let script = sandbox.executable("script", "#!/nonexistent/interpreter\n");
-    is_refused(&sandbox, script, 127, "its interpreter is missing");
+    let handler = sandbox.handler("handler").create();
+    let reason = "No such file or directory";
+    let line =
+        format!("vsrun: cannot find the interpreter of command '{}': {reason}", script.display());
+    for way in EVERY_WAY {
+        way.start(&sandbox, &handler).command([&script]).run().expect_error(127, &line);
+    }
+    assert!(handler.runs().is_empty());
 }
 
 #[test]

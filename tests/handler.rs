@@ -824,7 +824,7 @@ fn a_handler_that_may_not_be_executed_any_more_has_refused() {
 fn a_handler_with_an_interpreter_that_is_missing_has_refused() {
     let sandbox = sandbox();
     let handler = sandbox.executable("handler", "#!/nowhere/to/be/found\nexit 0\n");
-    expect_no_restart(&sandbox, &handler, "its interpreter is missing");
+    expect_no_restart(&sandbox, &handler, "cannot find the interpreter of handler");
 }
 
 #[test]

@@ -78,7 +78,9 @@ impl Death {
         match self.cause {
             Cause::Ended(Exit::Status(status)) => status,
             Cause::Ended(Exit::Signal { number, .. }) => 128 + number as u8,
-            Cause::NotStarted(Refusal { stage: Stage::Execute, reason }) => exec_status(reason),
+            Cause::NotStarted(Refusal { stage: Stage::Execute | Stage::Interpret, reason }) => {
+                exec_status(reason)
+            }
             Cause::NotStarted(_) => FAILED,
         }
     }

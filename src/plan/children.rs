@@ -4,8 +4,6 @@ use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
-
 use super::Plan;
 use super::command::{c_string, candidates};
 use super::identity::User;
@@ -104,10 +102,13 @@ impl Plan {
             OsStr::from_bytes(path.as_deref().unwrap_or_default().to_bytes()).to_owned()
         };
         let object = match stage {
-            Stage::Execute if reason == Errno::ENOENT && is_there(spec) => {
-                return Error::NoInterpreter { what, object: name() };
+            Stage::Execute => {
+                return Error::CannotExecute { doing: "execute", what, object: name(), reason };
             }
-            Stage::Execute => return Error::CannotExecute { what, object: name(), reason },
+            Stage::Interpret => {
+                let doing = "find the interpreter of";
+                return Error::CannotExecute { doing, what, object: name(), reason };
+            }
             Stage::Root => path(&spec.root),
             Stage::WorkDir => match self.log_dir().or(self.caller_dir()) {
                 Some(dir) if spec.work_dir.is_none() => dir.into(),
@@ -143,10 +144,4 @@ impl Plan {
             umask: self.umask,
         }
     }
-}
-
-/// Whether what could not be found is there. What is in another root is not looked at from here.
-fn is_there(spec: &ChildSpec) -> bool {
-    let path = |candidate: &CString| Path::new(OsStr::from_bytes(candidate.to_bytes())).is_file();
-    spec.root.is_none() && spec.program.candidates.iter().any(path)
 }

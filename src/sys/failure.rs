@@ -37,10 +37,12 @@ pub enum Stage {
     Proof,
     /// Executing the program.
     Execute,
+    /// Finding what the program's first line or header names.
+    Interpret,
 }
 
 /// Every stage in its place, and what is being done then, to stand between "cannot" and an object.
-const STAGES: [(Stage, &str); 14] = [
+const STAGES: [(Stage, &str); 15] = [
     (Stage::Channel, "open a channel"),
     (Stage::Fork, "fork"),
     (Stage::Announce, "write pidfile"),
@@ -55,6 +57,7 @@ const STAGES: [(Stage, &str); 14] = [
     (Stage::Capabilities, "drop the capabilities of user"),
     (Stage::Proof, "drop all privilege for user"),
     (Stage::Execute, "execute command"),
+    (Stage::Interpret, "find the interpreter of command"),
 ];
 
 impl Stage {

@@ -30,7 +30,9 @@ pub(super) fn execute(program: &Program) -> Refusal {
         // SAFETY: path and arrays end as execve(2) wants and outlive the call.
         Errno::result(unsafe { libc::execve(path, arguments, environment) }).map(drop)
     });
-    at(Stage::Execute)(reason.err().unwrap_or(Errno::ENOENT))
+    let reason = reason.err().unwrap_or(Errno::ENOENT);
+    let is_there = reason == Errno::ENOENT && may_execute(program).is_ok();
+    at(if is_there { Stage::Interpret } else { Stage::Execute })(reason)
 }
 
 /// Whether the program is there and may be executed by this process.

@@ -130,6 +130,11 @@ fn truncate(sandbox: &Sandbox) {
     sandbox.executable("program", "");
 }
 
+fn take_interpreter(sandbox: &Sandbox) {
+    remove(sandbox);
+    sandbox.executable("program", "#!/nonexistent/interpreter\n");
+}
+
 fn replace_by_directory(sandbox: &Sandbox) {
     remove(sandbox);
     sandbox.dir("program");
@@ -138,10 +143,11 @@ fn replace_by_directory(sandbox: &Sandbox) {
 /// How a program is broken, the status that stands for it, and the words for it.
 type Breakage = (fn(&Sandbox), &'static str, &'static str);
 
-const BREAKAGES: [Breakage; 4] = [
+const BREAKAGES: [Breakage; 5] = [
     (remove, "127", "No such file or directory"),
     (take_permission, "126", "Permission denied"),
     (truncate, "126", "Exec format error"),
+    (take_interpreter, "127", "cannot find the interpreter of command: No such file or directory"),
     (replace_by_directory, "126", "Permission denied"),
 ];
 
