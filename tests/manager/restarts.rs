@@ -140,20 +140,23 @@ fn replace_by_directory(sandbox: &Sandbox) {
     sandbox.dir("program");
 }
 
-/// How a program is broken, the status that stands for it, and the words for it.
-type Breakage = (fn(&Sandbox), &'static str, &'static str);
+/// How a program is broken, the status that stands for it, and the words for it: what cannot be done
+/// with the command, and why.
+type Breakage = (fn(&Sandbox), &'static str, [&'static str; 2]);
+
+const EXECUTE: &str = "execute";
 
 const BREAKAGES: [Breakage; 5] = [
-    (remove, "127", "No such file or directory"),
-    (take_permission, "126", "Permission denied"),
-    (truncate, "126", "Exec format error"),
-    (take_interpreter, "127", "cannot find the interpreter of command: No such file or directory"),
-    (replace_by_directory, "126", "Permission denied"),
+    (remove, "127", [EXECUTE, "No such file or directory"]),
+    (take_permission, "126", [EXECUTE, "Permission denied"]),
+    (truncate, "126", [EXECUTE, "Exec format error"]),
+    (take_interpreter, "127", ["find the interpreter of", "No such file or directory"]),
+    (replace_by_directory, "126", [EXECUTE, "Permission denied"]),
 ];
 
 #[test]
 fn an_exec_that_fails_at_a_restart_is_an_unexpected_termination_and_the_handler_decides() {
-    for (break_it, status, reason) in BREAKAGES {
+    for (break_it, status, [doing, reason]) in BREAKAGES {
         let sandbox = sandbox();
         let handler = sandbox.handler("handler").create();
         let manager = managed(&sandbox, &handler).command(breakable(&sandbox)).spawn();
@@ -170,7 +173,8 @@ fn an_exec_that_fails_at_a_restart_is_an_unexpected_termination_and_the_handler_
         assert_eq!(told("UPTIME").as_deref(), Some("0"));
         assert_eq!((told("TERMSIG"), told("COREDUMP")), (None, Some("0".into())));
         let explained = told("EXPLAIN").unwrap_or_default();
-        assert!(explained.contains(reason), "{explained}");
+        let expected = format!("cannot {doing} command: {reason}");
+        assert!(explained.ends_with(&expected), "{explained}");
         assert!(!sandbox.path("server.pid").exists());
         let mended = Instant::now();
         mend(&sandbox);
@@ -201,7 +205,7 @@ fn a_server_that_cannot_be_executed_again_is_tried_less_and_less_often() {
 
 #[test]
 fn a_refusal_after_an_exec_that_failed_ends_the_manager_with_the_status_for_that() {
-    for (break_it, status, reason) in BREAKAGES {
+    for (break_it, status, [doing, reason]) in BREAKAGES {
         let sandbox = sandbox();
         let handler = sandbox.handler("handler").exits(1).create();
         let manager = managed(&sandbox, &handler).command(breakable(&sandbox)).spawn();
@@ -210,7 +214,9 @@ fn a_refusal_after_an_exec_that_failed_ends_the_manager_with_the_status_for_that
         manager.signal(SIGHUP);
         let outcome = manager.wait();
         outcome.expect_code(status.parse().expect("a number"));
-        assert!(outcome.stderr_text().contains(reason));
+        let line =
+            format!("cannot {doing} command '{}': {reason}", sandbox.path("program").display());
+        assert!(outcome.stderr_text().contains(&line));
         assert_eq!((starts(&sandbox), handler.runs().len()), (1, 1));
         expect_nothing_left(&sandbox);
     }
@@ -220,12 +226,12 @@ fn a_refusal_after_an_exec_that_failed_ends_the_manager_with_the_status_for_that
 fn an_exec_that_fails_at_the_first_start_is_an_error_and_asks_no_handler() {
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").create();
-    for (break_it, status, reason) in BREAKAGES {
+    for (break_it, status, [doing, reason]) in BREAKAGES {
         let server = breakable(&sandbox);
         break_it(&sandbox);
         let program = sandbox.path("program");
         let outcome = managed(&sandbox, &handler).command(server).run();
-        let message = format!("vsrun: cannot execute command '{}': {reason}", program.display());
+        let message = format!("vsrun: cannot {doing} command '{}': {reason}", program.display());
         outcome.expect_error(status.parse().expect("a number"), &message);
         assert_eq!((starts(&sandbox), handler.runs().len()), (0, 0));
         expect_nothing_left(&sandbox);
