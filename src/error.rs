@@ -3,11 +3,14 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
 use crate::message::escaped;
+use crate::sys::spawn::START_LIMIT;
 use crate::sys::wait::Exit;
 
 /// vsrun itself failed, usage errors included.
@@ -54,8 +57,17 @@ pub enum Error {
         what: &'static str,
         /// Its name or path as typed.
         object: OsString,
+        /// The root directory that it was looked for in, where it is not the caller's.
+        root: Option<PathBuf>,
         /// The system's reason.
         reason: Errno,
+    },
+    /// The process that was to become the command, the handler or logger did not get to its exec.
+    HeldUp {
+        /// Which of them.
+        what: &'static str,
+        /// Its name or path as typed.
+        object: OsString,
     },
     /// The process that was to become the command, the handler or logger was ended before.
     Died {
@@ -90,6 +102,7 @@ impl Error {
             Error::Usage(_)
             | Error::Refused { .. }
             | Error::Cannot { .. }
+            | Error::HeldUp { .. }
             | Error::Died { .. }
             | Error::Managed(_)
             | Error::NoOutcome => FAILED,
@@ -110,17 +123,46 @@ impl fmt::Display for Error {
             Error::Cannot { doing, object, reason } => {
                 write!(f, "cannot {doing} '{}': {}", escaped(object), said(*reason))
             }
-            Error::CannotExecute { doing, what, object, reason } => {
-                write!(f, "cannot {doing} {what} '{}': {}", escaped(object), said(*reason))
+            Error::CannotExecute { doing, what, object, root, reason } => {
+                write!(f, "cannot {doing} {what} '{}': {}", escaped(object), said(*reason))?;
+                if *reason == Errno::ENOENT {
+                    show_search(f, object, root.as_deref())
+                } else {
+                    Ok(())
+                }
+            }
+            Error::HeldUp { what, object } => {
+                let (object, limit) = (escaped(object), START_LIMIT.as_secs());
+                write!(
+                    f,
+                    "cannot execute {what} '{object}': its process has not got there in {limit} s; "
+                )?;
+                f.write_str("a signal or a file system holds it up")
             }
             Error::Died { what, object, exit } => {
-                write!(f, "cannot execute {what} '{}': its process {exit} first", escaped(object))
+                let (object, exit) = (escaped(object), exit.named());
+                write!(f, "cannot execute {what} '{object}': its process {exit} first")
             }
             Error::Managed(Some(pid)) => write!(f, "already managed by process {pid}"),
             Error::Managed(None) => f.write_str("already managed by another process"),
             Error::NoOutcome => f.write_str("the background process died while it was starting"),
         }
     }
+}
+
+/// Adds where a program that does not exist was looked for.
+fn show_search(f: &mut fmt::Formatter<'_>, program: &OsStr, root: Option<&Path>) -> fmt::Result {
+    let program = program.as_bytes();
+    if !program.is_empty() && !program.contains(&b'/') {
+        f.write_str(" on PATH")?;
+    }
+    if let Some(root) = root {
+        write!(f, " inside the new root '{}'", escaped(root))?;
+    }
+    if program.iter().any(u8::is_ascii_whitespace) {
+        f.write_str("; it is one word, and no shell is involved")?;
+    }
+    Ok(())
 }
 
 /// The system's words for a reason (see strerror(3)), but where vsrun has a reason of its own.

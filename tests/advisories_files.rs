@@ -81,8 +81,8 @@ fn a_directory_on_the_way_that_is_swapped_10_000_times_leads_root_nowhere() {
             let start = || sandbox.vsrun().user("nobody");
             // The last component is root's own under the trap, and is made anew otherwise.
             let starts = [
-                start().logdir("home/middle", "0h"),
-                start().logdir("home/middle/new/logs", "0h"),
+                start().logdir("home/middle", "1h"),
+                start().logdir("home/middle/new/logs", "1h"),
                 start().pidfile("home/middle/pid"),
                 start().manager("home/middle/manager", "/bin/false"),
             ];
@@ -118,7 +118,7 @@ fn a_hard_link_to_a_file_of_roots_gives_nobody_its_content_or_its_owner() {
         fs::hard_link(victim, logs.join(victim.file_name().expect("a name"))).expect("a link");
     }
     let before: Vec<Facts> = victims.iter().map(|path| facts(path)).collect();
-    let start = || sandbox.vsrun().user("nobody").logdir(&logs, "0h");
+    let start = || sandbox.vsrun().user("nobody").logdir(&logs, "1h");
     let echo = ["/bin/echo", "pwned"];
     start().manager(logs.join("manager"), CONSENT).command(echo).run().expect_code(125);
     start().pidfile(logs.join("pid")).command(echo).run().expect_code(0);

@@ -237,7 +237,8 @@ fn no_shell_is_involved() {
     let args = Report::wait(report).args;
     assert_eq!(args[args.len() - words.len()..], words);
     assert!(!sandbox.path("ran").exists());
-    let line = "vsrun: cannot execute command 'exit 0': No such file or directory";
+    let line = "vsrun: cannot execute command 'exit 0': No such file or directory on PATH; \
+                it is one word, and no shell is involved";
     sandbox.vsrun().command(["exit 0"]).run().expect_error(127, line);
 }
 

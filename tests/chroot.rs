@@ -46,6 +46,12 @@ fn a_statically_linked_server_runs_in_a_bare_root() {
     assert_eq!(sandbox.read_pidfile(pidfile), Some(running.pid()));
 }
 
+/// Why a program inside the root `jail` cannot be executed that is not there.
+fn missing_inside(sandbox: &Sandbox) -> String {
+    let jail = sandbox.path("jail");
+    format!("No such file or directory inside the new root '{}'", jail.display())
+}
+
 #[test]
 fn a_server_whose_loader_is_not_inside_is_told_from_a_missing_one() {
     if !require_root() {
@@ -54,7 +60,7 @@ fn a_server_whose_loader_is_not_inside_is_told_from_a_missing_one() {
     let sandbox = sandbox();
     sandbox.copy_of("/bin/true", "jail/bin/true");
     let start = |command| sandbox.vsrun().root("jail").command([command]).run();
-    let line = |what| format!("vsrun: cannot {what}: No such file or directory");
+    let line = |what| format!("vsrun: cannot {what}: {}", missing_inside(&sandbox));
     start("/bin/true").expect_error(127, &line("find the interpreter of command '/bin/true'"));
     start("/bin/false").expect_error(127, &line("execute command '/bin/false'"));
 }
@@ -165,8 +171,9 @@ fn the_command_is_searched_for_on_the_path_inside() {
     // Relative parts of PATH begin at the new root, and so does nothing outside.
     seen(&sandbox, start().env("PATH", "opt").command(typed()));
     let outside = sandbox.path("jail/opt");
-    let line = "vsrun: cannot execute command 'server': No such file or directory";
-    start().env("PATH", outside).command(typed()).run().expect_error(127, line);
+    let missing = missing_inside(&sandbox).replace("directory inside", "directory on PATH inside");
+    let line = format!("vsrun: cannot execute command 'server': {missing}");
+    start().env("PATH", outside).command(typed()).run().expect_error(127, &line);
 }
 
 #[test]
@@ -176,8 +183,11 @@ fn a_command_that_exists_only_outside_is_not_found() {
     }
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").create();
-    for command in ["true", "/bin/true"] {
-        let line = format!("vsrun: cannot execute command '{command}': No such file or directory");
+    for (command, line) in [
+        ("true", missing_inside(&sandbox).replace("directory inside", "directory on PATH inside")),
+        ("/bin/true", missing_inside(&sandbox)),
+    ] {
+        let line = format!("vsrun: cannot execute command '{command}': {line}");
         let start = || sandbox.vsrun().root("jail").pidfile(sandbox.path("pid"));
         for start in
             [start(), start().background(), start().manager(sandbox.path("manager"), &handler)]

@@ -308,7 +308,7 @@ fn an_empty_argument_vector_is_a_usage_error() {
 #[test]
 fn a_keep_duration_is_a_whole_number_with_a_unit_or_without() {
     let sandbox = sandbox();
-    for keep in ["0", "7", "12h", "3d", "4w", "2m", "0h", "007d", "4294967295m"] {
+    for keep in ["7", "12h", "3d", "4w", "2m", "007d", "4294967295m"] {
         let outcome = sandbox.vsrun().logdir("logs", keep).command(["/bin/true"]).run();
         outcome.expect_code(0);
         assert_eq!(outcome.stderr_text(), "", "{keep}");
@@ -339,6 +339,10 @@ fn what_is_no_keep_duration_is_refused_with_the_value_in_the_message() {
         "1dd",
         "1d1",
         "d1",
+        "0",
+        "00",
+        "0h",
+        "0m",
         "١",
         "4294967296",
         "99999999999999999999",

@@ -158,7 +158,7 @@ fn cores_do_not_count_as_logs() {
     let sandbox = sandbox();
     death_of(&sandbox, SIGSEGV, u64::MAX);
     let core = core_in(&sandbox.path("logs"));
-    let vsrun = as_user(sandbox.vsrun()).logdir(sandbox.path("logs"), "0h");
+    let vsrun = as_user(sandbox.vsrun()).logdir(sandbox.path("logs"), "1h");
     vsrun.command(["/bin/true"]).run().expect_code(0);
     assert!(core.exists());
 }

@@ -165,7 +165,7 @@ fn a_handler_that_dies_of_a_signal_refuses_too() {
 
 #[test]
 fn a_name_that_is_nowhere_on_the_path_is_127() {
-    is_refused(&sandbox(), "no-such-server", 127, "No such file or directory");
+    is_refused(&sandbox(), "no-such-server", 127, "No such file or directory on PATH");
 }
 
 #[test]
@@ -204,7 +204,7 @@ fn a_file_without_execute_permission_is_126() {
 fn a_directory_is_126() {
     let sandbox = sandbox();
     let directory = sandbox.dir("directory");
-    is_refused(&sandbox, directory, 126, "Permission denied");
+    is_refused(&sandbox, directory, 126, "Is a directory");
 }
 
 #[test]
@@ -349,7 +349,7 @@ fn a_handler_without_execute_permission_is_126_and_no_server_runs() {
 fn a_handler_that_is_a_directory_is_126_and_no_server_runs() {
     let sandbox = sandbox();
     let handler = sandbox.dir("handler");
-    handler_is_refused(&sandbox, handler, 126, "Permission denied", |start| start);
+    handler_is_refused(&sandbox, handler, 126, "Is a directory", |start| start);
 }
 
 #[test]

@@ -672,8 +672,10 @@ fn a_handler_that_may_not_be_executed_is_126_before_anything_is_done() {
     let sandbox = sandbox();
     let file = sandbox.file("file", "#!/bin/sh\n");
     let directory = sandbox.dir("directory");
-    for handler in [&file, &directory, Path::new("/dev/null")] {
-        let message = refusal(handler, DENIED);
+    let cases =
+        [(&*file, DENIED), (&directory, "Is a directory"), (Path::new("/dev/null"), DENIED)];
+    for (handler, reason) in cases {
+        let message = refusal(handler, reason);
         expect_refused(managed(&sandbox, handler), &sandbox, 126, &message);
     }
 }

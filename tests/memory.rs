@@ -152,7 +152,7 @@ fn a_manager_with_logs_leaves_nothing_after_requests_deaths_and_handlers() {
     }
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").create();
-    let start = watched(&sandbox).pidfile("pid").logdir("logs", "0h");
+    let start = watched(&sandbox).pidfile("pid").logdir("logs", "1h");
     let server = sandbox.probe().append(sandbox.path("starts")).out("a line");
     let manager = start.manager("manager", &handler).command(server).spawn();
     let pid = manager.pid();

@@ -143,7 +143,7 @@ fn a_manager_reads_nothing_that_its_server_writes() {
     }
     let sandbox = sandbox();
     let starts = sandbox.open_dir("out").join("starts");
-    let start = sandbox.vsrun().user("nobody").pidfile("pid").logdir("logs", "0h");
+    let start = sandbox.vsrun().user("nobody").pidfile("pid").logdir("logs", "1h");
     let server = sandbox.probe().append(&starts).lines(1000);
     let manager = start.manager("manager", CONSENT).command(server).spawn();
     started(&sandbox, 1);

@@ -164,7 +164,7 @@ fn a_user_who_swaps_anything_for_logs_during_rotations_reaches_nothing_of_roots(
     let victim = victim(&sandbox);
     let before = facts(&victim);
     let logs = sandbox.dir_of("logs", NOBODY, NOBODY);
-    let start = sandbox.vsrun().user("nobody").logdir(&logs, "0h").manager("manager", CONSENT);
+    let start = sandbox.vsrun().user("nobody").logdir(&logs, "1h").manager("manager", CONSENT);
     let server = sandbox.probe().append(open(&sandbox)).out("pwned");
     let manager = start.command(server).spawn();
     is_restarted_under(&Attack::new(&logs, &["logfile"], &victim), &sandbox, manager);

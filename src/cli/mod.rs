@@ -77,16 +77,16 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Asked, Error> 
         }
     }
     match command {
-        None => Err(Error::Usage(format!("missing '--': {MARK}"))),
+        None => Err(Error::Usage(format!("missing '--': {PUT_MARK} {SYNOPSIS}"))),
         Some(command) if command.is_empty() => {
-            Err(Error::Usage(format!("missing command: {MARK}")))
+            Err(Error::Usage(format!("missing command: put it behind '--', as in {SYNOPSIS}")))
         }
         Some(command) => Ok(Asked::Server(Cli { command, ..cli })),
     }
 }
 
-const MARK: &str =
-    "put '--' before the server's command, as in vsrun [OPTIONS] -- COMMAND [ARG]...";
+const SYNOPSIS: &str = "vsrun [OPTIONS] -- COMMAND [ARG]...";
+const PUT_MARK: &str = "put '--' before the server's command, as in";
 
 fn usage(what: String) -> Error {
     Error::Usage(format!("{what}; see vsrun --help"))
@@ -94,6 +94,10 @@ fn usage(what: String) -> Error {
 
 /// The next option, and whether its letter or its word was typed.
 fn next(parser: &mut Parser) -> Result<Option<(&'static Opt, Length)>, Error> {
+    if let Some(option) = parser.try_raw_args().and_then(|raw| with_one_hyphen(raw.peek()?)) {
+        let long = option.long;
+        return Err(usage(format!("unexpected argument '-{long}' found: write '--{long}'")));
+    }
     let (found, length, typed) = match parser.next() {
         Ok(None) => return Ok(None),
         Ok(Some(Arg::Short(letter))) => {
@@ -106,13 +110,20 @@ fn next(parser: &mut Parser) -> Result<Option<(&'static Opt, Length)>, Error> {
         }
         Ok(Some(Arg::Value(word))) => {
             let word = escaped(&word);
-            return Err(Error::Usage(format!("unexpected argument '{word}' found: {MARK}")));
+            let error = format!("unexpected argument '{word}' found: {PUT_MARK} {SYNOPSIS}");
+            return Err(Error::Usage(error));
         }
         // What is left of a switch that was given a value.
         Err(error) => return Err(usage(escaped(&error.to_string()).to_string())),
     };
     let unknown = || usage(format!("unexpected argument '{}' found", escaped(&typed)));
     found.map(|option| Some((option, length))).ok_or_else(unknown)
+}
+
+/// The option whose word was typed behind one hyphen.
+fn with_one_hyphen(typed: &OsStr) -> Option<&'static Opt> {
+    let word = typed.as_bytes().strip_prefix(b"-")?;
+    OPTIONS.iter().find(|option| option.long.as_bytes() == word)
 }
 
 /// The values of an option. The first may be part of its word, as in `-pFILE` and `--pidfile=FILE`.
@@ -161,8 +172,15 @@ mod tests {
     fn a_missing_mark_is_an_error_that_says_where_to_put_it() {
         for line in [&["-u", "www", "server"][..], &["-b"], &["server", "-b"], &["-b", "--"], &[]] {
             let error = parsed(line).expect_err("a usage error");
-            assert!(error.contains("put '--' before the server's command"), "{error}");
+            assert!(error.contains("'--'") && error.contains(SYNOPSIS), "{error}");
         }
+    }
+
+    #[test]
+    fn an_option_with_one_hyphen_is_an_error_that_says_how_to_write_it() {
+        let error = parsed(&["-user", "nobody", "--", "server"]).expect_err("a usage error");
+        assert!(error.contains("write '--user'"), "{error}");
+        assert!(parsed(&["-pidfil", "--", "server"]).is_ok());
     }
 
     #[test]

@@ -47,6 +47,9 @@ impl FromStr for Keep {
             return Err("it is no whole number of days, nor one followed by h, d, w or m");
         }
         let count = digits.parse().map_err(|_| "the number is too large")?;
+        if count == 0 {
+            return Err("it would delete every old log at once; write 1h to keep them for an hour");
+        }
         Ok(Keep { count, unit })
     }
 }
@@ -72,7 +75,6 @@ mod tests {
         assert_eq!(cutoff("3", now), "2026-03-28T12:00:00+00:00");
         assert_eq!(cutoff("2w", now), "2026-03-17T12:00:00+00:00");
         assert_eq!(cutoff("1m", now), "2026-02-28T12:00:00+00:00");
-        assert_eq!(cutoff("0h", now), "2026-03-31T12:00:00+00:00");
     }
 
     #[test]
@@ -81,7 +83,9 @@ mod tests {
         {
             assert!(text.parse::<Keep>().is_err(), "{text:?} was taken");
         }
-        assert!("4294967296".parse::<Keep>().is_err());
+        for text in ["4294967296", "0", "00", "0h", "0d", "0w", "0m"] {
+            assert!(text.parse::<Keep>().is_err(), "{text} was taken");
+        }
     }
 
     #[test]
@@ -112,12 +116,13 @@ mod tests {
         let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
         let significant = digits.trim_start_matches('0');
         let number = if significant.is_empty() { 0 } else { significant.parse().ok()? };
-        (is_number && number <= u128::from(u32::MAX)).then_some((number, unit))
+        let in_range = 1..=u128::from(u32::MAX);
+        (is_number && in_range.contains(&number)).then_some((number, unit))
     }
 
     fn keeps() -> impl Strategy<Value = Keep> {
         let units = [Unit::Hours, Unit::Days, Unit::Weeks, Unit::Months];
-        let counts = prop_oneof![3 => 0..50_u32, 2 => 0..10_000_u32, 1 => any::<u32>()];
+        let counts = prop_oneof![3 => 1..50_u32, 2 => 1..10_000_u32, 1 => 1..=u32::MAX];
         (counts, prop::sample::select(units.to_vec()))
             .prop_map(|(count, unit)| Keep { count, unit })
     }

@@ -3,6 +3,7 @@
 mod background;
 mod unmanaged;
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -22,15 +23,15 @@ use crate::sys::spawn::check;
 use crate::sys::{fds, signals};
 use background::{Side, leave_leader, leave_session};
 
-/// All of vsrun; its exit status.
-pub fn main() -> u8 {
+/// All of vsrun, given its arguments, its name first; its exit status.
+pub fn main(arguments: Vec<OsString>) -> u8 {
     fds::close_inherited();
     // Before anything else is opened, which could take the place of a closed standard stream.
     let null = fds::null();
     signals::reset();
     // What vsrun creates has the modes it asks for; what it executes gets the caller's umask.
     let umask = umask(Mode::empty());
-    settle(match cli::parse(std::env::args_os()) {
+    settle(match cli::parse(arguments) {
         Ok(Asked::Server(cli)) => null
             .map_err(|reason| Error::cannot("open", "/dev/null", reason))
             .and_then(|null| run(&Plan::new(cli, umask)?, null)),

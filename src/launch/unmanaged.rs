@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
+use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -12,13 +13,13 @@ use nix::unistd::{Pid, close, getpid, pipe2, read, write};
 
 use crate::error::{Error, said};
 use crate::logs::Output;
-use crate::message::{Messages, escaped};
+use crate::message::Messages;
 use crate::pidfile::{Before, Pidfile};
 use crate::plan::{Ground, Plan};
 use crate::sys::failure::{Refusal, Stage, at};
 use crate::sys::fds;
-use crate::sys::fork::aside;
-use crate::sys::spawn::{exec_here, launch};
+use crate::sys::fork::{adopts_orphans, aside};
+use crate::sys::spawn::{START_LIMIT, exec_here, launch};
 
 /// What a start has made. Dropped before it has succeeded, it takes that away again.
 struct Traces {
@@ -30,7 +31,9 @@ struct Traces {
 /// not run. Nothing is left of a start that failed.
 pub fn start(plan: &Plan, null: &OwnedFd) -> Result<u8, Error> {
     // First, since it may make the directory that the pidfile is to stand in.
-    let output = Output::open(plan)?;
+    let deadline = Instant::now() + START_LIMIT;
+    let mut output = Output::open(plan)?;
+    output.wait_for_logger(plan, deadline)?;
     let path = plan.pidfile.as_ref();
     let pidfile = path.map(|path| Pidfile::open(path, Before::Replaceable)).transpose()?;
     let mut traces = Traces { pidfile, output };
@@ -40,17 +43,17 @@ pub fn start(plan: &Plan, null: &OwnedFd) -> Result<u8, Error> {
     let mut announce = |pid| pidfile.as_mut().map_or(Ok(()), |pidfile| pidfile.write(pid));
     if plan.ground == Ground::Background {
         let mut server = launch(&spec, output.of_server(null), announce).map_err(failed)?;
-        server.settle().map_err(failed)?;
+        server.settle(deadline).map_err(failed)?;
         output.commit();
         say(plan, output, "started", server.pid());
-        drop(expire(output, null));
+        drop(expire(plan, output, null));
         traces.pidfile.into_iter().for_each(Pidfile::leave);
         return Ok(0);
     }
     let announced = announce(getpid()).map_err(at(Stage::Announce));
     announced.map_err(|refusal| failed(refusal.into()))?;
     say(plan, output, "starting", getpid());
-    let expiry = expire(output, null);
+    let expiry = expire(plan, output, null);
     // What was made can be removed by whoever made it, and that is who executes without `-u`.
     let has_traces = traces.pidfile.is_some() || plan.log_dir().is_some();
     let is_guarded = has_traces && spec.identity.is_some();
@@ -64,8 +67,8 @@ pub fn start(plan: &Plan, null: &OwnedFd) -> Result<u8, Error> {
 }
 
 fn say(plan: &Plan, output: &Output, doing: &str, pid: Pid) {
-    let command = plan.command_line();
-    tell(output, &format_args!("{doing} server {pid}: {}", escaped(&command)));
+    let command = plan.shown_command_line();
+    tell(output, &format_args!("{doing} server {pid}: {command}"));
 }
 
 /// Writes a line where vsrun has a log of its own.
@@ -77,8 +80,13 @@ fn tell(output: &Output, text: &dyn Display) {
 
 /// Has old log files deleted when the server runs: when what this returns is closed, by an exec say,
 /// and nothing was written to it.
-fn expire(output: &mut Output, null: &OwnedFd) -> Option<OwnedFd> {
+fn expire(plan: &Plan, output: &mut Output, null: &OwnedFd) -> Option<OwnedFd> {
     output.files().filter(|files| files.directory.is_expiring())?;
+    if plan.ground == Ground::Foreground && adopts_orphans() {
+        // An orphan would be a child of the server that this process becomes.
+        expire_all(output);
+        return None;
+    }
     let begun = pipe2(OFlag::O_CLOEXEC).and_then(|(closed, expiry)| {
         aside(null.as_fd(), || {
             // The caller's copy alone is to count. This process ends before it would be closed
@@ -110,6 +118,10 @@ fn expire_all(output: &mut Output) {
     }
 }
 
+/// The size of the second thread's stack, in bytes. The default comes from the environment, which
+/// may ask for more than there is (RUST_MIN_STACK).
+const STACK_SIZE: usize = 128 * 1024;
+
 /// Executes, while a second thread waits for what was made. It keeps the privilege that it takes to
 /// remove that, should the exec fail; this one gives it up. The root is changed for both: what is
 /// removed is reached by descriptors. An exec that succeeds ends the second thread (execve(2)).
@@ -121,7 +133,7 @@ fn guarded(traces: Traces, execute: impl FnOnce(&Traces) -> Refusal) -> Refusal 
     thread::scope(|scope| {
         let held = lock();
         let take_back = || *lock() = Traces { pidfile: None, output: Output::Inherited };
-        match thread::Builder::new().spawn_scoped(scope, take_back) {
+        match thread::Builder::new().stack_size(STACK_SIZE).spawn_scoped(scope, take_back) {
             Ok(_) => execute(&held),
             Err(error) => at(Stage::Fork)(fds::errno(error)),
         }

@@ -63,10 +63,16 @@ impl Output {
                     let socket = syslog::SOCKET;
                     complain(&format_args!("no syslog daemon listens at {socket}: output is lost"));
                 }
-                syslog.start().map_err(|failure| plan.error(syslog.spec(), failure))?;
+                syslog.launch().map(drop).map_err(|failure| plan.error(syslog.spec(), failure))?;
                 Ok(Output::Syslog(Box::new(syslog)))
             }
         }
+    }
+
+    /// Waits until logger has been executed, for as long as a start may take.
+    pub fn wait_for_logger(&mut self, plan: &Plan, deadline: Instant) -> Result<(), Error> {
+        let Some(syslog) = self.syslog() else { return Ok(()) };
+        syslog.settle(deadline).map_err(|failure| plan.error(syslog.spec(), failure))
     }
 
     /// The start has succeeded: what was made stays.
@@ -88,9 +94,13 @@ impl Output {
         Handles { input: input.as_fd(), output, work_dir }
     }
 
-    /// What the handler starts from, in the manager's working directory.
+    /// What the handler starts from: the log directory, or the manager's working directory.
     pub fn of_handler<'a>(&'a self, input: &'a impl AsFd) -> Handles<'a> {
-        Handles { input: input.as_fd(), output: self.of_vsrun(), work_dir: None }
+        let work_dir = match self {
+            Output::Files(files) => Some(files.directory.directory().as_fd()),
+            Output::Inherited | Output::Syslog(_) => None,
+        };
+        Handles { input: input.as_fd(), output: self.of_vsrun(), work_dir }
     }
 
     /// Where vsrun's own lines go.

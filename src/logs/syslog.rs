@@ -61,12 +61,13 @@ impl Syslog {
         &self.spec
     }
 
-    /// Starts logger and waits until it has been executed.
-    pub fn start(&mut self) -> Result<(), Failure> {
-        self.launch()?.settle()
+    /// Waits until logger has been executed.
+    pub fn settle(&mut self, deadline: Instant) -> Result<(), Failure> {
+        self.logger.as_mut().map_or(Ok(()), |logger| logger.child.settle(deadline))
     }
 
-    fn launch(&mut self) -> Result<&mut Child, Failure> {
+    /// Starts logger. What comes of that is for [`Syslog::tend`] to tell.
+    pub fn launch(&mut self) -> Result<&mut Child, Failure> {
         let (input, output) = (self.read.as_fd(), Some(self.null.as_fd()));
         let handles = Handles { input, output, work_dir: None };
         let child = launch(&self.spec, handles, |_| Ok(()))?;
@@ -103,6 +104,16 @@ impl Syslog {
         })
     }
 
+    /// Whether logger has been executed.
+    pub fn is_up(&self) -> bool {
+        self.logger.as_ref().is_some_and(|logger| logger.child.channel().is_none())
+    }
+
+    /// The process of logger, while it has one.
+    pub fn pid(&self) -> Option<Pid> {
+        self.logger.as_ref().map(|logger| logger.child.pid())
+    }
+
     /// What can be read when [`Syslog::tend`] is wanted.
     pub fn channel(&self) -> Option<BorrowedFd<'_>> {
         self.logger.as_ref().and_then(|logger| logger.child.channel())
@@ -118,8 +129,9 @@ impl Syslog {
     pub fn hang_up(&mut self) {
         // dup3(2) onto an open descriptor needs nothing that could be lacking.
         let _ = dup3(&self.null, &mut self.write, OFlag::O_CLOEXEC);
-        if self.logger.is_none() {
-            self.next_start = Some(Instant::now());
+        match &mut self.logger {
+            Some(logger) => logger.child.abandon(),
+            None => self.next_start = Some(Instant::now()),
         }
     }
 

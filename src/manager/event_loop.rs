@@ -9,10 +9,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 
 use super::machine::{Event, State, Then};
+use super::report::Death;
 use super::{Manager, policy};
 use crate::error::Error;
 use crate::logs::syslog;
-use crate::sys::wait::{Exit, reap};
+use crate::sys::wait::{children, next_dead, reap};
 
 /// What has ended since the machine was told last.
 #[derive(Debug, Default)]
@@ -38,7 +39,7 @@ impl Manager<'_> {
             });
             self.wait(if more { Some(Instant::now()) } else { self.deadline() });
             self.collect()?;
-            self.keep_time();
+            self.keep_time()?;
         }
     }
 
@@ -74,8 +75,8 @@ impl Manager<'_> {
         loop {
             let mut ended = Ended::default();
             self.conclude_starts(&mut ended)?;
-            while let Some((pid, exit)) = reap() {
-                self.bury(pid, exit, &mut ended)?;
+            while let Some(pid) = next_dead() {
+                self.bury(pid, &mut ended)?;
             }
             let mut more_dead = false;
             while let Some(signal) = self.inbox.take() {
@@ -104,40 +105,51 @@ impl Manager<'_> {
             None => {}
         }
         if let Some(failure) = self.handler.failure() {
-            ended.handler = Some(self.not_run(failure));
+            ended.handler = self.handler_failed(failure);
         }
         Ok(())
     }
 
-    /// Takes note of a child that is gone.
-    fn bury(&mut self, pid: Pid, exit: Exit, ended: &mut Ended) -> Result<(), Error> {
+    /// Reaps a dead child.
+    fn bury(&mut self, pid: Pid, ended: &mut Ended) -> Result<(), Error> {
+        // It may have been executed since the last look, and done already. One that has not is
+        // reaped by this.
+        self.conclude_starts(ended)?;
+        let Some(exit) = reap(pid) else { return Ok(()) };
         if self.server.is(pid) {
-            // It may have been executed since the last look, and done already.
-            self.conclude_starts(ended)?;
             let Some(death) = self.server.ended(exit) else { return Ok(()) };
-            self.note_removal();
-            let tenths = death.uptime.as_millis() / 100;
-            let (seconds, tenth) = (tenths / 10, tenths % 10);
-            self.messages.say(&format_args!("server {pid} {exit} after {seconds}.{tenth} s"));
-            if policy::may_have_left(&death) && self.machine.state() == State::Running {
-                self.messages.say(&format_args!(
-                    "a server that puts itself into the background looks like this; \
-                     if it did, tell it to stay in the foreground"
-                ));
-            }
+            self.note_death(&death);
+            self.note_leftovers(&death);
             ended.server = Some(Event::ServerEnded(death));
         } else if let Some(verdict) = self.handler.ended(pid, exit) {
-            self.messages.say(&format_args!("handler {pid} {exit}"));
+            self.messages.say(&format_args!("handler {pid} {}", exit.named()));
             ended.handler = Some(Event::HandlerEnded(verdict));
         } else if self.output.syslog().is_some_and(|syslog| syslog.ended(pid, Instant::now())) {
-            self.messages.say(&format_args!("logger {pid} {exit}"));
+            self.messages.say(&format_args!("logger {pid} {}", exit.named()));
         }
         Ok(())
+    }
+
+    /// Says what it looks like when a server leaves processes behind that it meant to leave.
+    fn note_leftovers(&mut self, death: &Death) {
+        if !policy::is_voluntary(death) || self.machine.state() != State::Running {
+            return;
+        }
+        let logger = self.output.syslog().and_then(|syslog| syslog.pid());
+        let left = children().into_iter().find(|child| Some(*child) != logger);
+        if let Some(left) = left {
+            self.messages.say(&format_args!(
+                "the server has left process {left} behind; if it has put itself into the \
+                 background, tell it to stay in the foreground"
+            ));
+        }
     }
 
     fn hear(&mut self, signal: i32) {
         match signal {
             libc::SIGTERM | libc::SIGINT | libc::SIGQUIT => self.feed(Event::Asked(Then::Exit)),
+            // The first start is still to come.
+            libc::SIGHUP if self.awaits_logger => {}
             libc::SIGHUP => self.feed(Event::Asked(Then::Restart)),
             // A process that is not the server yet would die of what the server understands.
             libc::SIGUSR1 | libc::SIGUSR2 | libc::SIGWINCH
@@ -153,19 +165,19 @@ impl Manager<'_> {
     fn stop_again(&mut self, now: Instant) {
         let is_due = self.untold.is_some_and(|due| due <= now);
         if is_due {
-            let untold = matches!(self.machine.state(), State::Stopping(_))
-                && self.server.signal(libc::SIGTERM).is_err();
+            let untold =
+                matches!(self.machine.state(), State::Stopping(_)) && self.server.stop().is_err();
             self.untold = untold.then(|| now + policy::STOP_AGAIN);
         }
     }
 
-    fn keep_time(&mut self) {
+    fn keep_time(&mut self) -> Result<(), Error> {
         let now = Instant::now();
         if self.machine.deadline().is_some_and(|deadline| deadline <= now) {
             self.feed(Event::TimePassed);
         }
         self.stop_again(now);
-        self.tend_logger(now);
+        self.tend_logger(now)?;
         if self.next_review.is_some_and(|due| due <= now) {
             self.next_review = Some(now + policy::REVIEW);
             if let Some(files) = self.output.files() {
@@ -173,13 +185,22 @@ impl Manager<'_> {
                 let _ = files.directory.list();
             }
         }
+        Ok(())
     }
 
-    fn tend_logger(&mut self, now: Instant) {
-        let Some(syslog) = self.output.syslog() else { return };
-        if let Err(failure) = syslog.tend(now) {
-            self.messages.say(&self.plan.error(syslog.spec(), failure));
+    /// Starts logger when that is due, and the first server when logger runs. An error means that
+    /// the first of them has failed.
+    fn tend_logger(&mut self, now: Instant) -> Result<(), Error> {
+        let Some(syslog) = self.output.syslog() else { return Ok(()) };
+        let tended = syslog.tend(now);
+        let is_up = syslog.is_up();
+        match tended.map_err(|failure| self.plan.error(syslog.spec(), failure)) {
+            Err(error) if self.awaits_logger => return Err(error),
+            Err(error) => self.messages.say(&error),
+            Ok(()) if self.awaits_logger && is_up => self.start_first()?,
+            Ok(()) => {}
         }
+        Ok(())
     }
 
     /// Lets logger take the last lines, for as long as it may.
@@ -193,11 +214,14 @@ impl Manager<'_> {
         while self.output.syslog().is_some_and(|syslog| !syslog.is_drained())
             && Instant::now() < deadline
         {
-            self.tend_logger(Instant::now());
+            // The start has succeeded, or has been given up.
+            let _ = self.tend_logger(Instant::now());
             self.wait(self.output.deadline().into_iter().chain([deadline]).min());
             while self.inbox.take().is_some() {}
-            while let (Some((pid, _)), Some(syslog)) = (reap(), self.output.syslog()) {
-                syslog.ended(pid, Instant::now());
+            while let (Some(pid), Some(syslog)) = (next_dead(), self.output.syslog()) {
+                if reap(pid).is_some() {
+                    syslog.ended(pid, Instant::now());
+                }
             }
         }
     }

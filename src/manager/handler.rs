@@ -15,7 +15,7 @@ use crate::sys::child::ChildSpec;
 use crate::sys::failure::Failure;
 use crate::sys::signals;
 use crate::sys::spawn::{Child, launch};
-use crate::sys::wait::Exit;
+use crate::sys::wait::{Exit, end_of};
 
 /// The handler.
 #[derive(Debug)]
@@ -23,27 +23,43 @@ pub struct Handler {
     spec: ChildSpec,
     /// How many variables are the same at every death.
     constant: usize,
+    size: Size,
     running: Option<Child>,
+}
+
+/// How large the handler's environment may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Size {
+    /// Everything: the caller's variables, the last of vsrun's constant ones being the server's
+    /// command line.
+    Full,
+    /// Without the command line.
+    WithoutCommand,
+    /// Of the caller's variables only PATH, TZ and those of the locale.
+    Small,
 }
 
 impl Handler {
     /// A handler that is told of this server.
-    pub fn new(plan: &Plan, path: &Path) -> Handler {
+    ///
+    /// `enters_log_dir`: whether the server's user may enter the log directory.
+    pub fn new(plan: &Plan, path: &Path, enters_log_dir: bool) -> Handler {
         let user = plan.user.as_ref().map(|user| user.name.as_os_str());
-        let (log_dir, work_dir) = (plan.log_dir(), plan.server_dir());
+        let (log_dir, work_dir) = (plan.log_dir(), plan.server_dir(enters_log_dir));
         let manager = std::process::id().to_string();
         let command = plan.command_line();
         let constants = [
-            ("VSRUN_SERVER_COMMAND", Some(command.as_os_str())),
             ("VSRUN_SERVER_USER", user),
             ("VSRUN_SERVER_WORKDIR", work_dir.as_deref().map(Path::as_os_str)),
             ("VSRUN_SERVER_PIDFILE", plan.pidfile.as_deref().map(Path::as_os_str)),
             ("VSRUN_MANAGER_PID", Some(OsStr::new(&manager))),
             ("VSRUN_LOGDIR", log_dir.map(Path::as_os_str)),
+            ("VSRUN_SERVER_COMMAND", Some(command.as_os_str())),
         ];
         let constants = constants.iter().filter_map(|(name, value)| Some((*name, (*value)?)));
         let spec = plan.handler(path, constants);
-        Handler { constant: spec.program.environment.count(), spec, running: None }
+        let constant = spec.program.environment.count();
+        Handler { constant, size: Size::Full, spec, running: None }
     }
 
     /// What it is to be.
@@ -54,6 +70,26 @@ impl Handler {
     /// Its path.
     pub fn name(&self) -> OsString {
         self.spec.program.name.clone()
+    }
+
+    /// Makes the environment smaller from now on, where it was more than the kernel takes. False if
+    /// it is as small as it gets.
+    pub fn shrink(&mut self) -> bool {
+        self.size = match self.size {
+            Size::Full => {
+                self.constant -= 1;
+                Size::WithoutCommand
+            }
+            Size::WithoutCommand => {
+                self.spec.program.environment.retain_inherited(|string| {
+                    let names = [&b"PATH="[..], b"TZ=", b"LANG=", b"LC_"];
+                    names.iter().any(|name| string.to_bytes().starts_with(name))
+                });
+                Size::Small
+            }
+            Size::Small => return false,
+        };
+        true
     }
 
     /// Lets the handler go for one death.
@@ -92,6 +128,13 @@ impl Handler {
             Err(Errno::ESRCH) => signals::send(leader, signal),
             sent => sent,
         }
+    }
+
+    /// Its end, where that may come without notice.
+    pub fn end(&mut self) -> Option<Exit> {
+        let exit = end_of(self.running.as_ref()?.pid())?;
+        self.running = None;
+        Some(exit)
     }
 
     /// Takes note that a child has been reaped; the verdict, if it was the handler.

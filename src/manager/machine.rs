@@ -5,8 +5,6 @@
 
 use std::time::{Duration, Instant};
 
-use nix::libc;
-
 use super::policy;
 use super::report::{Death, Note};
 use crate::backoff::{Backoff, STABLE_LIFE};
@@ -82,12 +80,26 @@ pub enum Action {
     StartServer,
     /// Ask the server to end, by SIGTERM.
     StopServer,
+    /// Look whether the server has ended and cannot be reaped; say so the second time that it has
+    /// not ended.
+    CheckServer(Patience),
     /// Ask the handler about a death.
     RunHandler(Death),
-    /// Send the handler and whatever it started a signal.
-    SignalHandler(i32),
+    /// Ask the handler and whatever it started to end, by SIGTERM.
+    StopHandler,
+    /// Kill the handler and whatever it started; or find that it has ended and cannot be reaped.
+    KillHandler,
     /// Say something.
     Say(Note),
+}
+
+/// How long a server has been asked to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// Less than [`policy::STOP_NOTICE`], or longer than that.
+    Quiet,
+    /// For [`policy::STOP_NOTICE`].
+    Notice,
 }
 
 /// A manager's state and its memory of recent deaths.
@@ -95,6 +107,8 @@ pub enum Action {
 pub struct Machine {
     state: State,
     deadline: Option<Instant>,
+    /// How often the end of the server has been looked for since it was asked to end.
+    checks: u32,
     restarts: Backoff,
     attempts: Backoff,
 }
@@ -105,6 +119,7 @@ impl Default for Machine {
         Machine {
             state: State::Starting,
             deadline: None,
+            checks: 0,
             restarts: Backoff::of_restarts(),
             attempts: Backoff::of_attempts(),
         }
@@ -136,9 +151,13 @@ impl Machine {
             (Starting | Running, Asked(then)) => self.stop(then, now),
 
             (Stopping(then), ServerEnded(_) | ResourcesLacked) => self.go_on(then),
-            // Nothing turns an exit into a restart.
-            (Stopping(Then::Restart), Asked(then)) => self.change(Stopping(then)),
-            (Stopping(_), TimePassed) => self.notice(Action::Say(Note::ServerStays)),
+            // Nothing turns an exit into a restart. A server may have refused the first signal.
+            (Stopping(Then::Restart), Asked(then)) => {
+                self.state = Stopping(then);
+                Some(Action::StopServer)
+            }
+            (Stopping(Then::Exit), Asked(_)) => Some(Action::StopServer),
+            (Stopping(_), TimePassed) => self.check_server(now),
 
             (Handling(_), HandlerEnded(Verdict::Restart)) => self.space(now),
             (Handling(death), HandlerEnded(Verdict::Refuse)) => {
@@ -151,7 +170,10 @@ impl Machine {
 
             (Interrupting(then), HandlerEnded(_) | ResourcesLacked) => self.go_on(then),
             (Interrupting(Then::Restart), Asked(then)) => self.change(Interrupting(then)),
-            (Interrupting(_), TimePassed) => self.notice(Action::SignalHandler(libc::SIGKILL)),
+            (Interrupting(_), TimePassed) => {
+                self.deadline = Some(now + policy::HANDLER_GRACE);
+                Some(Action::KillHandler)
+            }
 
             (Waiting(_), Asked(then)) => self.go_on(then),
             (Waiting(Next::Start), TimePassed) => self.start(),
@@ -160,7 +182,6 @@ impl Machine {
             // What cannot happen in a state, and whatever happens when all is over.
             (Starting, HandlerEnded(_) | TimePassed)
             | (Running, Started | ResourcesLacked | HandlerEnded(_) | TimePassed)
-            | (Stopping(Then::Exit), Asked(_))
             | (Stopping(_), Started | HandlerEnded(_))
             | (Handling(_), Started | ServerEnded(_))
             | (Interrupting(Then::Exit), Asked(_))
@@ -208,12 +229,20 @@ impl Machine {
     }
 
     fn stop(&mut self, then: Then, now: Instant) -> Option<Action> {
-        self.enter_for(State::Stopping(then), policy::STOP_NOTICE, now, Action::StopServer)
+        self.checks = 0;
+        self.enter_for(State::Stopping(then), policy::STOP_CHECK, now, Action::StopServer)
+    }
+
+    fn check_server(&mut self, now: Instant) -> Option<Action> {
+        self.checks = self.checks.saturating_add(1);
+        self.deadline = Some(now + policy::STOP_CHECK);
+        let is_due = policy::STOP_CHECK * self.checks == policy::STOP_NOTICE;
+        Some(Action::CheckServer(if is_due { Patience::Notice } else { Patience::Quiet }))
     }
 
     fn interrupt(&mut self, then: Then, now: Instant) -> Option<Action> {
-        let end = Action::SignalHandler(libc::SIGTERM);
-        self.enter_for(State::Interrupting(then), policy::HANDLER_GRACE, now, end)
+        let grace = policy::HANDLER_GRACE;
+        self.enter_for(State::Interrupting(then), grace, now, Action::StopHandler)
     }
 
     /// What was asked for can be done now. A request clears the record of deaths and attempts.

@@ -9,7 +9,7 @@ pub mod policy;
 pub mod report;
 mod server;
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Instant;
@@ -20,17 +20,19 @@ use nix::unistd::{Pid, chdir};
 
 use crate::error::Error;
 use crate::logs::Output;
-use crate::message::{Messages, escaped};
+use crate::message::Messages;
 use crate::pidfile::Pidfile;
 use crate::pidfile::claim::Claim;
 use crate::plan::{Management, Plan};
 use crate::sys::directory::Directory;
 use crate::sys::failure::{Failure, Stage, at};
 use crate::sys::fds;
+use crate::sys::fork::adopt_orphans;
 use crate::sys::signals::Inbox;
+use crate::sys::spawn::works_there;
 use handler::Handler;
-use machine::{Action, Event, Machine, State, Verdict};
-use policy::{is_lacking, is_shortage};
+use machine::{Action, Event, Machine, Patience, State, Verdict};
+use policy::{is_lacking, is_shortage, is_too_large};
 use report::{Death, Note};
 use server::{FailedStart, Server};
 
@@ -43,7 +45,9 @@ struct Manager<'a> {
     messages: Messages,
     inbox: Inbox,
     null: OwnedFd,
-    command: OsString,
+    command: String,
+    /// Whether the first start waits for logger.
+    awaits_logger: bool,
     next_review: Option<Instant>,
     /// The server was to be told to end and could not be: when that is tried again.
     untold: Option<Instant>,
@@ -77,13 +81,18 @@ pub fn run<'a>(
     let own_output = output.of_vsrun().unwrap_or(fds::standard_error());
     let messages = Messages::new(own_output, output.style())
         .map_err(|reason| Error::cannot("place the standard streams", "", reason))?;
+    let enters_log_dir = enters_log_dir(plan, management, &null, &output);
+    // Its descendants stay its own: so it knows what a server leaves behind. A kernel without this
+    // (before Linux 3.4) costs a line.
+    let _ = adopt_orphans();
     let mut manager = Manager {
         plan,
         machine: Machine::default(),
-        handler: Handler::new(plan, &management.handler),
+        handler: Handler::new(plan, &management.handler, enters_log_dir),
         server: Server::new(plan.server(), pidfile),
         next_review: plan.log_dir().is_some().then(|| Instant::now() + policy::REVIEW),
-        command: plan.command_line(),
+        command: plan.shown_command_line(),
+        awaits_logger: output.syslog().is_some(),
         messages,
         inbox: Inbox::open().map_err(|reason| Error::cannot("open a signalfd", "", reason))?,
         null,
@@ -93,15 +102,32 @@ pub fn run<'a>(
         up: Some(up),
         claim,
     };
-    if let Err(failed) = manager.let_server_go() {
-        return Err(manager.server_error(failed.failure));
+    if !manager.awaits_logger {
+        manager.start_first()?;
     }
     let status = manager.live()?;
     manager.finish();
     Ok(status)
 }
 
+/// Whether the server's user may enter the log directory.
+fn enters_log_dir(plan: &Plan, management: &Management, null: &OwnedFd, output: &Output) -> bool {
+    let has_directory = plan.log_dir().is_some();
+    if plan.user.is_none() || !has_directory {
+        return true;
+    }
+    let spec = plan.handler(&management.handler, [].into_iter());
+    works_there(&spec, output.of_handler(null))
+}
+
 impl Manager<'_> {
+    /// Lets the first process go that is to become the server.
+    fn start_first(&mut self) -> Result<(), Error> {
+        self.awaits_logger = false;
+        let started = self.let_server_go();
+        started.map(drop).map_err(|failed| self.server_error(failed.failure))
+    }
+
     /// The start has succeeded: what it made stays, and vsrun's own output goes where it is to go.
     fn commit(&mut self) {
         self.server.commit();
@@ -133,9 +159,13 @@ impl Manager<'_> {
             Action::StartServer => return self.start_server(),
             Action::RunHandler(death) => return self.run_handler(&death),
             Action::StopServer => self.stop_server(),
-            Action::SignalHandler(signal) => {
-                let sent = self.handler.signal(signal);
-                self.note("signal handler", self.handler.name(), sent);
+            Action::CheckServer(patience) => return self.check_server(patience),
+            Action::StopHandler => self.signal_handler(libc::SIGTERM),
+            Action::KillHandler => {
+                if self.handler.end().is_some() {
+                    return Some(Event::HandlerEnded(Verdict::Refuse));
+                }
+                self.signal_handler(libc::SIGKILL);
             }
             Action::Say(note) => self.messages.say(&note),
         }
@@ -143,9 +173,28 @@ impl Manager<'_> {
     }
 
     fn stop_server(&mut self) {
-        let sent = self.server.signal(libc::SIGTERM);
+        let sent = self.server.stop();
         self.untold = sent.err().map(|_| Instant::now() + policy::STOP_AGAIN);
         self.note("signal the server", "", sent);
+    }
+
+    /// Looks whether the server has ended without notice.
+    fn check_server(&mut self, patience: Patience) -> Option<Event> {
+        if let Some(death) = self.server.end() {
+            self.note_death(&death);
+            return Some(Event::ServerEnded(death));
+        }
+        self.server.abandon_start();
+        if let (Patience::Notice, Some(pid)) = (patience, self.server.pid()) {
+            let notice = "has not ended since SIGTERM; waiting for it";
+            self.messages.say(&format_args!("server {pid} {notice}"));
+        }
+        None
+    }
+
+    fn signal_handler(&mut self, signal: i32) {
+        let sent = self.handler.signal(signal);
+        self.note("signal handler", self.handler.name(), sent);
     }
 
     fn signal_server(&mut self, signal: i32) {
@@ -197,7 +246,7 @@ impl Manager<'_> {
         if up.is_some() {
             self.commit();
         }
-        self.messages.say(&format_args!("started server {pid}: {}", escaped(&self.command)));
+        self.messages.say(&format_args!("started server {pid}: {}", self.command));
         if let Some(up) = up {
             up();
         }
@@ -232,10 +281,30 @@ impl Manager<'_> {
         run.err().map(|failure| self.not_run(failure))
     }
 
+    /// What follows from a handler that could not be executed. One whose environment is too large
+    /// for the kernel is executed again with a smaller one.
+    fn handler_failed(&mut self, failure: Failure) -> Option<Event> {
+        if is_too_large(&failure) && self.handler.shrink() {
+            if let State::Handling(death) = self.machine.state() {
+                return self.run_handler(&death);
+            }
+        }
+        Some(self.not_run(failure))
+    }
+
     fn not_run(&mut self, failure: Failure) -> Event {
         self.messages.say(&self.plan.error(self.handler.spec(), failure));
         let refused = Event::HandlerEnded(Verdict::Refuse);
         if is_lacking(&failure) { Event::ResourcesLacked } else { refused }
+    }
+
+    /// Says how the server has ended.
+    fn note_death(&mut self, death: &Death) {
+        self.note_removal();
+        let tenths = death.uptime.as_millis() / 100;
+        let (pid, seconds, tenth) = (death.pid, tenths / 10, tenths % 10);
+        let cause = death.cause.named();
+        self.messages.say(&format_args!("server {pid} {cause} after {seconds}.{tenth} s"));
     }
 
     fn note_removal(&mut self) {

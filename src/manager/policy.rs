@@ -11,6 +11,9 @@ use crate::sys::wait::Exit;
 
 /// How long a death that looks like a requested one waits for the request.
 pub const SETTLING: Duration = Duration::from_millis(100);
+/// How often the end of a server is looked for that was asked to end: one that is traced may have
+/// ended without notice (see ptrace(2)).
+pub const STOP_CHECK: Duration = Duration::from_secs(5);
 /// After so long the manager says that a server ignores SIGTERM.
 pub const STOP_NOTICE: Duration = Duration::from_secs(10);
 /// After so long a SIGTERM that could not be sent is sent again.
@@ -39,14 +42,15 @@ pub fn is_lacking(failure: &Failure) -> bool {
     }
 }
 
+/// Whether the arguments and the environment together were more than the kernel takes (see E2BIG
+/// in execve(2)).
+pub fn is_too_large(failure: &Failure) -> bool {
+    matches!(failure, Failure::Refused(Refusal { reason: Errno::E2BIG, .. }))
+}
+
 /// Whether the server meant to end: with exit status 0.
 pub fn is_voluntary(death: &Death) -> bool {
     matches!(death.cause, Cause::Ended(Exit::Status(0)))
-}
-
-/// Whether a server may have put itself into the background: it was soon done and content.
-pub fn may_have_left(death: &Death) -> bool {
-    is_voluntary(death) && death.uptime < Duration::from_secs(5)
 }
 
 /// Whether a death is one that a request to stop brings about: where SIGTERM goes to manager and

@@ -44,8 +44,6 @@ impl From<Failure> for Cause {
 pub enum Note {
     /// Somebody wants this, and it will be done.
     Asked(Then),
-    /// The server does not end.
-    ServerStays,
     /// The handler does not end.
     HandlerStays,
     /// The handler does not want the server back, or could not be asked.
@@ -61,9 +59,6 @@ impl fmt::Display for Note {
         match self {
             Note::Asked(Then::Restart) => f.write_str("asked to restart the server"),
             Note::Asked(Then::Exit) => f.write_str("asked to stop"),
-            Note::ServerStays => {
-                f.write_str("the server has not ended since SIGTERM; waiting for it")
-            }
             Note::HandlerStays => f.write_str("the handler is still running; waiting for it"),
             Note::Refused => f.write_str("the server is not restarted"),
             Note::RestartsIn(delay) => write!(f, "restarting the server in {delay:?}"),
@@ -104,6 +99,26 @@ impl Death {
         };
         set("VSRUN_SERVER_EXITED", &exited);
         set("VSRUN_SERVER_COREDUMP", &u8::from(core));
+    }
+}
+
+impl Cause {
+    /// The cause as messages show it, with the name of a signal.
+    pub fn named(self) -> NamedCause {
+        NamedCause(self)
+    }
+}
+
+/// The result of [`Cause::named`].
+#[derive(Debug)]
+pub struct NamedCause(Cause);
+
+impl fmt::Display for NamedCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Cause::Ended(exit) => exit.named().fmt(f),
+            Cause::NotStarted(_) => self.0.fmt(f),
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::libc;
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 
@@ -15,7 +16,7 @@ use crate::sys::child::ChildSpec;
 use crate::sys::failure::{Failure, Refusal};
 use crate::sys::signals;
 use crate::sys::spawn::{Child, launch};
-use crate::sys::wait::Exit;
+use crate::sys::wait::{Exit, end_of};
 
 /// The server and what is told of it.
 #[derive(Debug)]
@@ -121,9 +122,37 @@ impl Server {
         self.life.as_ref().map_or(Ok(()), |life| signals::send(life.child.pid(), signal))
     }
 
+    /// Asks it to end. A process that has not executed the server yet may have been stopped by its
+    /// user, and has to go on to take the signal.
+    pub fn stop(&self) -> Result<(), Errno> {
+        let sent = self.signal(libc::SIGTERM);
+        if self.channel().is_some() {
+            let _ = self.signal(libc::SIGCONT);
+        }
+        sent
+    }
+
+    /// Kills a process that has not executed the server yet.
+    pub fn abandon_start(&self) {
+        if self.channel().is_some() {
+            let _ = self.signal(libc::SIGKILL);
+        }
+    }
+
     /// Whether this is its process.
     pub fn is(&self, pid: Pid) -> bool {
         self.life.as_ref().is_some_and(|life| life.child.pid() == pid)
+    }
+
+    /// Its process, while it has one.
+    pub fn pid(&self) -> Option<Pid> {
+        self.life.as_ref().map(|life| life.child.pid())
+    }
+
+    /// Its end, where that may come without notice.
+    pub fn end(&mut self) -> Option<Death> {
+        let exit = end_of(self.pid()?)?;
+        self.ended(exit)
     }
 
     /// Takes note that its process has been reaped with this end.

@@ -43,8 +43,11 @@ impl Plan {
     }
 
     /// Where the server works, as it is seen from outside its root.
-    pub fn server_dir(&self) -> Option<PathBuf> {
-        match (self.root.as_deref(), self.work_dir.as_deref(), self.log_dir()) {
+    ///
+    /// `enters_log_dir`: whether the user may enter the log directory.
+    pub fn server_dir(&self, enters_log_dir: bool) -> Option<PathBuf> {
+        let log_dir = if enters_log_dir { self.log_dir() } else { Some(Path::new("/")) };
+        match (self.root.as_deref(), self.work_dir.as_deref(), log_dir) {
             (Some(root), Some(dir), _) => Some(root.join(dir.strip_prefix("/").unwrap_or(dir))),
             (Some(root), None, Some(dir)) if dir.starts_with(root) => Some(dir.to_owned()),
             (Some(root), None, _) => Some(root.to_owned()),
@@ -101,14 +104,14 @@ impl Plan {
         let path = |path: &Option<CString>| {
             OsStr::from_bytes(path.as_deref().unwrap_or_default().to_bytes()).to_owned()
         };
+        let not_executed = |doing| {
+            let root = spec.root.as_ref().map(|_| path(&spec.root).into());
+            Error::CannotExecute { doing, what, object: name(), root, reason }
+        };
         let object = match stage {
-            Stage::Execute => {
-                return Error::CannotExecute { doing: "execute", what, object: name(), reason };
-            }
-            Stage::Interpret => {
-                let doing = "find the interpreter of";
-                return Error::CannotExecute { doing, what, object: name(), reason };
-            }
+            Stage::HeldUp => return Error::HeldUp { what, object: name() },
+            Stage::Execute => return not_executed("execute"),
+            Stage::Interpret => return not_executed("find the interpreter of"),
             Stage::Root => path(&spec.root),
             Stage::WorkDir => match self.log_dir().or(self.caller_dir()) {
                 Some(dir) if spec.work_dir.is_none() => dir.into(),
@@ -140,7 +143,7 @@ impl Plan {
             parentage: Parentage::Ours,
             root: None,
             work_dir: None,
-            identity: self.user.as_ref().and_then(|user| user.change.clone()),
+            identity: self.user.as_ref().map(|user| user.identity.clone()),
             umask: self.umask,
         }
     }

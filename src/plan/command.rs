@@ -49,6 +49,57 @@ pub fn shown(words: &[OsString]) -> OsString {
     OsString::from_vec(line)
 }
 
+/// A command line in one string of printable characters. A word with any others is quoted as in
+/// `$'a\nb'`, which shells read back (POSIX.1-2024, Shell Command Language 2.2.4).
+pub fn printable(words: &[OsString]) -> String {
+    let mut line = String::new();
+    for word in words {
+        if line.len() > SHOWN_MAX {
+            line.push_str(" ...");
+            break;
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        match word.to_str() {
+            Some(text) if !text.chars().any(is_hidden) => {
+                line.push_str(&shown(std::slice::from_ref(word)).to_string_lossy());
+            }
+            _ => push_dollar_quoted(&mut line, word.as_bytes()),
+        }
+    }
+    line
+}
+
+fn push_dollar_quoted(line: &mut String, word: &[u8]) {
+    // Writing to memory does not fail.
+    line.push_str("$'");
+    for chunk in word.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '\'' | '\\' => line.extend(['\\', c]),
+                '\n' => line.push_str("\\n"),
+                '\t' => line.push_str("\\t"),
+                '\r' => line.push_str("\\r"),
+                c if is_hidden(c) => push_octal(line, c.encode_utf8(&mut [0; 4]).as_bytes()),
+                c => line.push(c),
+            }
+        }
+        push_octal(line, chunk.invalid());
+    }
+    line.push('\'');
+}
+
+/// Three digits each: unlike a hexadecimal number, an octal one ends where it should.
+fn push_octal(line: &mut String, bytes: &[u8]) {
+    bytes.iter().for_each(|byte| line.push_str(&format!("\\{byte:03o}")));
+}
+
+/// Whether a character cannot be seen, or changes how others are seen.
+fn is_hidden(c: char) -> bool {
+    !matches!(c, '\'' | '"' | '\\') && c.escape_debug().len() > 1
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,6 +136,14 @@ mod tests {
     fn words_are_quoted_where_sh_needs_it() {
         let words = ["server", "-x", "two words", "", "it's", "$HOME"].map(OsString::from);
         assert_eq!(shown(&words), r#"server -x 'two words' '' "it's" '$HOME'"#);
+    }
+
+    #[test]
+    fn words_that_cannot_be_shown_are_quoted_with_a_dollar() {
+        let words = [&b"a b"[..], b"it's\n\x1b[0m1", b"\xff\xc3\xa9\\", b"plain\\"];
+        let words = words.map(|word| OsString::from_vec(word.to_vec()));
+        let expected = r#"'a b' $'it\'s\n\033[0m1' $'\377é\\' "plain\\""#;
+        assert_eq!(printable(&words), expected);
     }
 
     #[test]

@@ -1,15 +1,21 @@
 //! Who the server runs as: names and numbers looked up once, before any
 //! change of root, and kept for every restart.
 
+use std::collections::BTreeSet;
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use nix::errno::Errno;
-use nix::unistd::{self, Gid, Group, Uid, getegid, geteuid, getgrouplist, getresgid, getresuid};
+use nix::libc;
+use nix::unistd::{
+    self, Gid, Uid, getegid, geteuid, getgrouplist, getgroups, getresgid, getresuid,
+};
 
+use super::command::c_string;
 use crate::error::Error;
 use crate::sys::directory::Owner;
+use crate::sys::groups::group_id;
 use crate::sys::identity::{Identity, groups_are_fixed, is_privileged};
 
 /// The user of `-u`.
@@ -19,8 +25,8 @@ pub struct User {
     pub name: OsString,
     /// User and primary group.
     pub owner: Owner,
-    /// What a process must change to become this user; nothing for somebody who already is.
-    pub change: Option<Identity>,
+    /// What a process becomes.
+    pub identity: Identity,
     home: PathBuf,
     shell: PathBuf,
 }
@@ -56,7 +62,7 @@ impl User {
             }
             (None, _, _) => return Err(refused("no such user, and a bare number needs a group")),
         };
-        user.permitted().ok_or_else(|| Error::cannot("change to user", typed, Errno::EPERM))
+        user.permitted(typed)
     }
 
     /// The variables that are the user's.
@@ -71,13 +77,15 @@ impl User {
         let login = CString::new(entry.name.as_str()).unwrap_or_default();
         let groups = getgrouplist(&login, gid)
             .map_err(|reason| Error::cannot("look up groups of user", &entry.name, reason))?;
-        let shell = if entry.shell.as_os_str().is_empty() { "/bin/sh".into() } else { entry.shell };
+        let or_default = |path: PathBuf, default: &str| {
+            if path.as_os_str().is_empty() { default.into() } else { path }
+        };
         Ok(User {
             name: entry.name.into(),
             owner: Owner { uid: entry.uid, gid },
-            change: Some(Identity { uid: entry.uid, gid, groups }),
-            home: entry.dir,
-            shell,
+            identity: Identity { uid: entry.uid, gid, groups: Some(groups) },
+            home: or_default(entry.dir, "/"),
+            shell: or_default(entry.shell, "/bin/sh"),
         })
     }
 
@@ -85,24 +93,42 @@ impl User {
         User {
             name: uid.to_string().into(),
             owner: Owner { uid, gid },
-            change: Some(Identity { uid, gid, groups: vec![gid] }),
+            identity: Identity { uid, gid, groups: Some(vec![gid]) },
             home: "/".into(),
             shell: "/bin/sh".into(),
         }
     }
 
-    /// The user, if this process may become it; with nothing to change where it already is.
-    fn permitted(self) -> Option<User> {
+    /// The user, if this process may become it. A process that may not set its groups is the user
+    /// already, with the user's groups and no others, or there is an error.
+    fn permitted(mut self, typed: &OsStr) -> Result<User, Error> {
+        if is_privileged() && !groups_are_fixed() {
+            return Ok(self);
+        }
         let Owner { uid, gid } = self.owner;
         // The real and the saved ids too: a server could take them on.
         let is_self = getresuid().is_ok_and(|ids| [ids.real, ids.effective, ids.saved] == [uid; 3])
             && getresgid().is_ok_and(|ids| [ids.real, ids.effective, ids.saved] == [gid; 3]);
-        if is_privileged() && !groups_are_fixed() {
-            Some(self)
-        } else {
-            is_self.then_some(User { change: None, ..self })
+        if !is_self {
+            return Err(Error::cannot("change to user", typed, Errno::EPERM));
         }
+        let cannot =
+            |reason| Error::cannot("read the groups of the caller for user", typed, reason);
+        let present = getgroups().map_err(cannot)?;
+        let wanted = self.identity.groups.take().unwrap_or_default();
+        if as_set(&present, gid) != as_set(&wanted, gid) {
+            return Err(Error::refused("use user", typed, FOREIGN_GROUPS));
+        }
+        Ok(self)
     }
+}
+
+const FOREIGN_GROUPS: &str = "the caller has other supplementary groups than the user, and only \
+                              root may change them; run vsrun as root, or log in again";
+
+/// Supplementary groups as the kernel uses them: in no order, the primary group among them.
+fn as_set(groups: &[Gid], primary: Gid) -> BTreeSet<libc::gid_t> {
+    groups.iter().chain([&primary]).map(|gid| gid.as_raw()).collect()
 }
 
 fn by_name(name: &OsStr) -> Result<Option<unistd::User>, Error> {
@@ -115,9 +141,9 @@ fn by_name(name: &OsStr) -> Result<Option<unistd::User>, Error> {
 }
 
 fn resolve_group(typed: &OsStr) -> Result<Gid, Error> {
-    let entry = typed.to_str().map_or(Ok(None), |text| found(Group::from_name(text)));
-    let entry = entry.map_err(|reason| Error::cannot("look up group", typed, reason))?;
-    let gid = entry.map(|entry| entry.gid).or_else(|| number(typed).map(Gid::from_raw));
+    let named = found(group_id(&c_string(typed)))
+        .map_err(|reason| Error::cannot("look up group", typed, reason))?;
+    let gid = named.or_else(|| number(typed).map(Gid::from_raw));
     gid.ok_or_else(|| Error::refused("use group", typed, "no such group"))
 }
 

@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::sys::directory::Owner;
 use crate::sys::fds::errno;
 use crate::sys::words;
-use command::shown;
+use command::{printable, shown};
 use identity::User;
 
 /// What will be done.
@@ -112,9 +112,14 @@ impl Plan {
         }
     }
 
-    /// The server's command line, as one text.
+    /// The server's command line, as one text that sh reads back.
     pub fn command_line(&self) -> OsString {
         shown(&self.command)
+    }
+
+    /// The server's command line for a message: likewise, without control characters.
+    pub fn shown_command_line(&self) -> String {
+        printable(&self.command)
     }
 }
 

@@ -5,6 +5,7 @@
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
+use nix::errno::Errno;
 use nix::libc;
 use nix::sys::stat::Mode;
 
@@ -79,35 +80,64 @@ pub(super) fn become_child(spec: &ChildSpec, handles: Handles<'_>) -> Result<(),
         // SAFETY: the path is a constant.
         checked(Stage::Root, unsafe { libc::chdir(c"/".as_ptr()) })?;
     }
-    if let Some(work_dir) = &spec.work_dir {
-        // SAFETY: the path outlives the call.
-        checked(Stage::WorkDir, unsafe { libc::chdir(work_dir.as_ptr()) })?;
-    } else if let Some(work_dir) = handles.work_dir {
-        // SAFETY: the descriptor is open.
-        let refused = unsafe { libc::fchdir(work_dir.as_raw_fd()) } != 0;
-        // A log directory that is lost, or out of reach, costs no server.
-        if refused || (spec.root.is_some() && !is_inside_root()) {
-            // SAFETY: the path is a constant.
-            checked(Stage::WorkDir, unsafe { libc::chdir(c"/".as_ptr()) })?;
-        }
-    }
+    let entered = enter_work_dir(spec, handles);
     // SAFETY: umask cannot fail and touches no memory.
     unsafe { libc::umask(spec.umask.bits()) };
     if let Some(identity) = &spec.identity {
         identity::assume(identity)?;
+        if let Err(Refusal { reason: Errno::EACCES | Errno::EPERM, .. }) = entered {
+            // Where root may not, as on NFS with root_squash, the user may.
+            enter_work_dir(spec, handles)?;
+        } else {
+            entered?;
+        }
+    } else {
+        entered?;
+    }
+    let is_lent = spec.work_dir.is_none() && handles.work_dir.is_some();
+    if is_lent && (spec.root.is_some() || spec.identity.is_some()) {
+        leave_unreachable_dir(spec.identity.as_ref())?;
     }
     fds::close_all_on_exec();
     Ok(())
 }
 
-/// Whether the working directory can be reached from the root directory: the path of one that
-/// cannot does not begin with a slash (see getcwd(2)).
-fn is_inside_root() -> bool {
+/// Enters the working directory: by its path, or by a descriptor where no path is set. A log
+/// directory that cannot be entered costs no server.
+fn enter_work_dir(spec: &ChildSpec, handles: Handles<'_>) -> Result<(), Refusal> {
+    if let Some(work_dir) = &spec.work_dir {
+        // SAFETY: the path outlives the call.
+        return checked(Stage::WorkDir, unsafe { libc::chdir(work_dir.as_ptr()) });
+    }
+    let Some(work_dir) = handles.work_dir else { return Ok(()) };
+    // SAFETY: the descriptor is open.
+    if unsafe { libc::fchdir(work_dir.as_raw_fd()) } == 0 {
+        return Ok(());
+    }
+    enter_root()
+}
+
+fn enter_root() -> Result<(), Refusal> {
+    // SAFETY: the path is a constant.
+    checked(Stage::WorkDir, unsafe { libc::chdir(c"/".as_ptr()) })
+}
+
+/// Goes to the root directory unless the working directory can be reached by its path: the kernel
+/// gives one outside the root no path that begins with a slash (see getcwd(2)), and a user may not
+/// search every directory. Root never follows that path, in which others may have put a link.
+fn leave_unreachable_dir(identity: Option<&Identity>) -> Result<(), Refusal> {
     let mut path = [0_u8; libc::PATH_MAX as usize];
     let (start, size) = (path.as_mut_ptr(), path.len());
     // SAFETY: the kernel writes at most `size` bytes, to a buffer of that size.
     let length = unsafe { libc::syscall(libc::SYS_getcwd, start, size) };
-    length > 0 && path[0] == b'/'
+    if length <= 0 || path[0] != b'/' {
+        return enter_root();
+    }
+    if identity.is_none_or(|identity| identity.uid.is_root()) {
+        return Ok(());
+    }
+    // SAFETY: the kernel has written a path that ends in NUL.
+    if unsafe { libc::chdir(path.as_ptr().cast()) } == 0 { Ok(()) } else { enter_root() }
 }
 
 /// dup2(2) takes close-on-exec away, the two numbers being different.

@@ -35,6 +35,8 @@ pub enum Stage {
     Capabilities,
     /// Proving that root's privilege cannot be had back.
     Proof,
+    /// Getting to the exec in time.
+    HeldUp,
     /// Executing the program.
     Execute,
     /// Finding what the program's first line or header names.
@@ -42,7 +44,7 @@ pub enum Stage {
 }
 
 /// Every stage in its place, and what is being done then, to stand between "cannot" and an object.
-const STAGES: [(Stage, &str); 15] = [
+const STAGES: [(Stage, &str); 16] = [
     (Stage::Channel, "open a channel"),
     (Stage::Fork, "fork"),
     (Stage::Announce, "write pidfile"),
@@ -56,6 +58,7 @@ const STAGES: [(Stage, &str); 15] = [
     (Stage::User, "change to user"),
     (Stage::Capabilities, "drop the capabilities of user"),
     (Stage::Proof, "drop all privilege for user"),
+    (Stage::HeldUp, "execute command"),
     (Stage::Execute, "execute command"),
     (Stage::Interpret, "find the interpreter of command"),
 ];

@@ -4,7 +4,8 @@ use std::os::fd::BorrowedFd;
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::unistd::{ForkResult, Pid, setsid};
+use nix::sys::prctl;
+use nix::unistd::{ForkResult, Pid, getpid, setsid};
 
 use super::wait::{Exit, wait_for};
 use super::{fds, signals};
@@ -15,16 +16,29 @@ pub fn fork() -> Result<ForkResult, Errno> {
     unsafe { nix::unistd::fork() }
 }
 
-/// Forks a child whose end is nobody's business but its starter's until it executes a program: it
-/// raises no SIGCHLD, and only [`super::wait::ended_before_exec`] and [`wait_for`] find it (see
-/// clone(2) on a child without a termination signal; an exec makes it a child like any other). It
-/// may do nothing but make system calls.
-pub(super) fn fork_apart() -> Result<ForkResult, Errno> {
+/// How a child that has not executed anything is found when it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kinship {
+    /// By `__WCLONE` alone, and no SIGCHLD is raised (see clone(2) on a child without a termination
+    /// signal; an exec makes it a child like any other).
+    Apart,
+    /// Like every child.
+    Ordinary,
+}
+
+/// Forks a child that may do nothing but make system calls. It is forked apart where that is
+/// possible: qemu-user refuses any other fork than the C library's.
+pub(super) fn fork_child() -> Result<(ForkResult, Kinship), Errno> {
     // SAFETY: this is a copy of the process, as by fork(2). The order of the arguments differs
     // between architectures, but all are zero. The C library is not told, and not used.
-    match Errno::result(unsafe { libc::syscall(libc::SYS_clone, 0, 0, 0, 0, 0) })? {
-        0 => Ok(ForkResult::Child),
-        child => Ok(ForkResult::Parent { child: Pid::from_raw(child as libc::pid_t) }),
+    match Errno::result(unsafe { libc::syscall(libc::SYS_clone, 0, 0, 0, 0, 0) }) {
+        Ok(0) => Ok((ForkResult::Child, Kinship::Apart)),
+        Ok(child) => {
+            let child = Pid::from_raw(child as libc::pid_t);
+            Ok((ForkResult::Parent { child }, Kinship::Apart))
+        }
+        Err(Errno::EINVAL) => Ok((fork()?, Kinship::Ordinary)),
+        Err(reason) => Err(reason),
     }
 }
 
@@ -53,4 +67,15 @@ pub fn aside(null: BorrowedFd<'_>, work: impl FnOnce()) -> Result<(), Errno> {
             leave(orphan.map_or_else(|reason| reason as i32, |_| 0))
         }
     }
+}
+
+/// Whether this process becomes the parent of every orphan among its descendants: it is the first
+/// of its pid namespace, or a subreaper (see PR_SET_CHILD_SUBREAPER(2const)).
+pub fn adopts_orphans() -> bool {
+    getpid().as_raw() == 1 || prctl::get_child_subreaper().unwrap_or(false)
+}
+
+/// Makes this process the parent of every orphan among its descendants.
+pub fn adopt_orphans() -> Result<(), Errno> {
+    prctl::set_child_subreaper(true)
 }

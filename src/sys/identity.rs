@@ -22,8 +22,8 @@ pub struct Identity {
     pub uid: Uid,
     /// The primary group.
     pub gid: Gid,
-    /// The supplementary groups.
-    pub groups: Vec<Gid>,
+    /// The supplementary groups; none where the caller is the user already, with these groups.
+    pub groups: Option<Vec<Gid>>,
 }
 
 /// Whether this process may become anybody: it has CAP_SETUID and CAP_SETGID (capabilities(7)).
@@ -61,11 +61,13 @@ const SAME: libc::c_long = -1;
 /// Async-signal-safe.
 pub(super) fn assume(identity: &Identity) -> Result<(), Refusal> {
     let (uid, gid) = (identity.uid.as_raw(), identity.gid.as_raw());
-    let (count, groups) = (identity.groups.len(), identity.groups.as_ptr());
-    leave_keyring()?;
-    // SAFETY: the array has `count` ids (`Gid` is a transparent wrapper of gid_t) and outlives the
-    // call.
-    checked(Stage::Groups, unsafe { libc::syscall(SETGROUPS, count, groups) })?;
+    if let Some(groups) = &identity.groups {
+        leave_keyring()?;
+        let (count, groups) = (groups.len(), groups.as_ptr());
+        // SAFETY: the array has `count` ids (`Gid` is a transparent wrapper of gid_t) and outlives
+        // the call.
+        checked(Stage::Groups, unsafe { libc::syscall(SETGROUPS, count, groups) })?;
+    }
     // SAFETY: no memory is passed.
     checked(Stage::Group, unsafe { libc::syscall(SETRESGID, gid, gid, gid) })?;
     // SAFETY: no memory is passed.

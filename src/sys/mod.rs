@@ -8,6 +8,7 @@ pub mod directory;
 pub mod failure;
 pub mod fds;
 pub mod fork;
+pub mod groups;
 pub mod identity;
 pub mod lock;
 pub mod program;

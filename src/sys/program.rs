@@ -30,9 +30,11 @@ pub(super) fn execute(program: &Program) -> Refusal {
         // SAFETY: path and arrays end as execve(2) wants and outlive the call.
         Errno::result(unsafe { libc::execve(path, arguments, environment) }).map(drop)
     });
-    let reason = reason.err().unwrap_or(Errno::ENOENT);
-    let is_there = reason == Errno::ENOENT && may_execute(program).is_ok();
-    at(if is_there { Stage::Interpret } else { Stage::Execute })(reason)
+    match (reason.err().unwrap_or(Errno::ENOENT), may_execute(program)) {
+        (Errno::ENOENT, Ok(())) => at(Stage::Interpret)(Errno::ENOENT),
+        (Errno::EACCES, Err(Errno::EISDIR)) => at(Stage::Execute)(Errno::EISDIR),
+        (reason, _) => at(Stage::Execute)(reason),
+    }
 }
 
 /// Whether the program is there and may be executed by this process.
@@ -43,8 +45,10 @@ pub(super) fn may_execute(program: &Program) -> Result<(), Errno> {
         Errno::result(unsafe { libc::stat(path, about.as_mut_ptr()) })?;
         // SAFETY: stat succeeded and filled the buffer.
         let kind = unsafe { about.assume_init() }.st_mode & libc::S_IFMT;
-        if kind != libc::S_IFREG {
-            return Err(Errno::EACCES);
+        match kind {
+            libc::S_IFREG => {}
+            libc::S_IFDIR => return Err(Errno::EISDIR),
+            _ => return Err(Errno::EACCES),
         }
         // SAFETY: the path outlives the call.
         Errno::result(unsafe { libc::access(path, libc::X_OK) }).map(drop)
@@ -61,7 +65,7 @@ fn try_each(
     for path in &program.candidates {
         match attempt(path.as_ptr()) {
             Ok(()) => return Ok(()),
-            Err(Errno::EACCES) => reason = Errno::EACCES,
+            Err(refused @ (Errno::EACCES | Errno::EISDIR)) => reason = refused,
             Err(
                 Errno::ENOENT | Errno::ENOTDIR | Errno::ESTALE | Errno::ENODEV | Errno::ETIMEDOUT,
             ) if program.candidates.len() > 1 => {}

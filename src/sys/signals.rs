@@ -2,10 +2,12 @@
 //! reads. Raw system calls, because the C library hides two real-time signals
 //! that anybody may still send.
 
+use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::libc;
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 /// What a write may bring about that is an error to vsrun, and no death: a closed pipe, a limit on
@@ -102,6 +104,22 @@ impl Inbox {
 impl AsFd for Inbox {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+/// The name of a signal without SIG, as in `SEGV` or `RTMIN+3` (see signal(7)).
+#[derive(Debug, Clone, Copy)]
+pub struct SignalName(pub libc::c_int);
+
+impl fmt::Display for SignalName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (number, first) = (self.0, libc::SIGRTMIN());
+        match Signal::try_from(number) {
+            Ok(signal) => f.write_str(signal.as_str().trim_start_matches("SIG")),
+            Err(_) if number == first => f.write_str("RTMIN"),
+            Err(_) if number > first => write!(f, "RTMIN+{}", number - first),
+            Err(_) => write!(f, "{number}"),
+        }
     }
 }
 

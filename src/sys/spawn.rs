@@ -3,25 +3,35 @@
 //! reports why it did not become its program.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
-use nix::unistd::{ForkResult, Pid, pipe2, read};
+use nix::sys::stat::{fstat, stat};
+use nix::unistd::{ForkResult, Pid, pipe2};
 
 use super::child::{ChildSpec, Handles, Parentage, become_child};
+use super::directory::is_same;
 use super::failure::{Failure, Refusal, Report, Stage, at};
-use super::fork::{fork_apart, leave};
+use super::fork::{Kinship, fork_child, leave};
 use super::program::{execute, may_execute};
-use super::wait::{Exit, ended_before_exec, wait_for};
+use super::wait::{Exit, ended_before_exec, wait_briefly};
 use super::{fds, signals};
+
+/// How long a start may take where nothing else bounds it. Until its exec a child of another user
+/// may be stopped by that user (SIGSTOP).
+pub const START_LIMIT: Duration = Duration::from_secs(10);
+/// Shorter, so that what has waited for an orphan can end it and report that in time.
+const ORPHAN_LIMIT_MS: u16 = 9000;
 
 /// A child, from its fork on.
 #[derive(Debug)]
 pub struct Child {
     pid: Pid,
+    kinship: Kinship,
     /// The channel to a child whose exec has not been seen to succeed or fail.
     channel: Option<OwnedFd>,
 }
@@ -38,7 +48,13 @@ pub fn launch(
 
 /// Checks, by a child that becomes what `spec` says, that the program could be executed.
 pub fn check(spec: &ChildSpec, handles: Handles<'_>) -> Result<(), Failure> {
-    start(spec, handles, Task::Check, |_| Ok(()))?.settle()
+    start(spec, handles, Task::Check, |_| Ok(()))?.settle(Instant::now() + START_LIMIT)
+}
+
+/// Whether a child that becomes what `spec` says works in the directory of `handles`.
+pub fn works_there(spec: &ChildSpec, handles: Handles<'_>) -> bool {
+    let started = start(spec, handles, Task::CheckWorkDir, |_| Ok(()));
+    started.and_then(|mut child| child.settle(Instant::now() + START_LIMIT)).is_ok()
 }
 
 /// Becomes the program, in this process. Returns only with a refusal, standard error being the
@@ -65,6 +81,7 @@ pub fn exec_here(spec: &ChildSpec, handles: Handles<'_>) -> Refusal {
 enum Task {
     Execute,
     Check,
+    CheckWorkDir,
 }
 
 /// The exit status of a child that did not become its program. Nobody but this file sees it.
@@ -79,7 +96,8 @@ fn start(
     announce: impl FnOnce(Pid) -> Result<(), Errno>,
 ) -> Result<Child, Failure> {
     let (ours, theirs) = channel().map_err(at(Stage::Channel))?;
-    let pid = match fork_apart().map_err(at(Stage::Fork))? {
+    let (forked, kinship) = fork_child().map_err(at(Stage::Fork))?;
+    let pid = match forked {
         ForkResult::Child => {
             // Or the child would never see the end of the channel.
             drop(ours);
@@ -90,7 +108,7 @@ fn start(
     drop(theirs);
     let go_on = || let_go(&ours).map_err(at(Stage::Channel));
     let announced = announce(pid).map_err(at(Stage::Announce)).and_then(|()| go_on());
-    let mut child = Child { pid, channel: Some(ours) };
+    let mut child = Child { pid, kinship, channel: Some(ours) };
     match announced {
         Ok(()) => Ok(child),
         Err(refusal) => Err(child.end(refusal)),
@@ -146,22 +164,34 @@ impl Child {
     /// The channel has closed by an exec, or by an end. The first process of an orphan, and a
     /// child that only checks, end with 0.
     fn is_executed(&self) -> Result<(), Failure> {
-        match ended_before_exec(self.pid) {
+        match ended_before_exec(self.pid, self.kinship) {
             None | Some(Exit::Status(0)) => Ok(()),
             Some(exit) => Err(Failure::Died(exit)),
         }
     }
 
-    /// Waits for the outcome.
-    pub fn settle(&mut self) -> Result<(), Failure> {
+    /// Waits for the outcome. A child that has not executed its program by the deadline is ended.
+    pub fn settle(&mut self, deadline: Instant) -> Result<(), Failure> {
         while let Some(channel) = self.channel() {
+            let rest = deadline.saturating_duration_since(Instant::now()).as_millis();
+            if rest == 0 {
+                return Err(self.end(at(Stage::HeldUp)(Errno::ETIMEDOUT)));
+            }
+            let timeout = PollTimeout::try_from(rest).unwrap_or(PollTimeout::MAX);
             // However the wait ends, another look follows.
-            let _ = poll(&mut [PollFd::new(channel, PollFlags::POLLIN)], PollTimeout::NONE);
+            let _ = poll(&mut [PollFd::new(channel, PollFlags::POLLIN)], timeout);
             if let Some(outcome) = self.outcome() {
                 return outcome;
             }
         }
         Ok(())
+    }
+
+    /// Ends a child that has not executed its program yet. One that has is left alone.
+    pub fn abandon(&mut self) {
+        if self.channel.is_some() {
+            self.end(at(Stage::HeldUp)(Errno::ECANCELED));
+        }
     }
 
     /// Ends a child that will not execute its program, whoever may have stopped it.
@@ -170,8 +200,7 @@ impl Child {
         // user's already, ends by itself at the end of the channel (CAP_KILL in capabilities(7)).
         let _ = signals::send(self.pid, libc::SIGKILL);
         self.channel = None;
-        // Nobody else waits for it.
-        let _ = wait_for(self.pid);
+        wait_briefly(self.pid);
         Failure::Refused(refusal)
     }
 }
@@ -201,6 +230,7 @@ fn run_child(spec: &ChildSpec, handles: Handles<'_>, task: Task, channel: RawFd)
             Ok(()) => leave(0),
             Err(reason) => at(Stage::Execute)(reason),
         },
+        Task::CheckWorkDir => leave(if is_work_dir(handles.work_dir) { 0 } else { FAILED }),
     };
     give_up(channel, refusal)
 }
@@ -208,13 +238,18 @@ fn run_child(spec: &ChildSpec, handles: Handles<'_>, task: Task, channel: RawFd)
 /// Goes on in a child. Its parent, which nobody but this file waits for, leaves when that has
 /// executed its program or has ended, and tells which by its status. Returns what it sees close.
 fn become_orphan(channel: RawFd) -> OwnedFd {
-    let forked = pipe2(OFlag::O_CLOEXEC).and_then(|ends| Ok((ends, fork_apart()?)));
+    let forked = pipe2(OFlag::O_CLOEXEC).and_then(|ends| Ok((ends, fork_child()?)));
     match forked {
-        Ok(((_, held), ForkResult::Child)) => held,
-        Ok(((closed, held), ForkResult::Parent { child })) => {
+        Ok(((_, held), (ForkResult::Child, _))) => held,
+        Ok(((closed, held), (ForkResult::Parent { child }, kinship))) => {
             drop(held);
-            while read(&closed, &mut [0]) == Err(Errno::EINTR) {}
-            leave(match ended_before_exec(child) {
+            if !closes_in_time(&closed) {
+                // A child that was stopped by its user does not end by itself.
+                let _ = signals::send(child, libc::SIGKILL);
+                wait_briefly(child);
+                give_up(channel, at(Stage::HeldUp)(Errno::ETIMEDOUT));
+            }
+            leave(match ended_before_exec(child, kinship) {
                 None => 0,
                 Some(Exit::Status(_)) => FAILED,
                 // As a shell tells it, for want of another way.
@@ -223,6 +258,21 @@ fn become_orphan(channel: RawFd) -> OwnedFd {
         }
         Err(reason) => give_up(channel, at(Stage::Fork)(reason)),
     }
+}
+
+/// Waits until an orphan has executed its program or has ended.
+fn closes_in_time(closed: &OwnedFd) -> bool {
+    loop {
+        match poll(&mut [PollFd::new(closed.as_fd(), PollFlags::POLLIN)], ORPHAN_LIMIT_MS) {
+            Err(Errno::EINTR) => {}
+            changed => return changed != Ok(0),
+        }
+    }
+}
+
+fn is_work_dir(directory: Option<BorrowedFd<'_>>) -> bool {
+    let (here, directory) = (stat("."), directory.map(fstat));
+    matches!((here, directory), (Ok(here), Some(Ok(directory))) if is_same(&here, &directory))
 }
 
 fn give_up(channel: RawFd, refusal: Refusal) -> ! {

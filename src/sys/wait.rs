@@ -2,10 +2,19 @@
 //! real-time signal.
 
 use std::fmt;
+use std::fs;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc;
 use nix::unistd::Pid;
+
+use super::fds;
+use super::fork::Kinship;
+use super::signals::SignalName;
 
 /// How a process ended (see waitpid(2)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +30,29 @@ pub enum Exit {
     },
 }
 
+impl Exit {
+    /// The end as messages show it, with the name of the signal.
+    pub fn named(self) -> NamedExit {
+        NamedExit(self)
+    }
+}
+
+/// The result of [`Exit::named`].
+#[derive(Debug)]
+pub struct NamedExit(Exit);
+
+impl fmt::Display for NamedExit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)?;
+        match self.0 {
+            Exit::Status(_) => Ok(()),
+            Exit::Signal { number, .. } => write!(f, " ({})", SignalName(number)),
+        }
+    }
+}
+
 impl fmt::Display for Exit {
+    /// The end as a handler's variables show it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Exit::Status(status) => write!(f, "exited with status {status}"),
@@ -31,23 +62,109 @@ impl fmt::Display for Exit {
     }
 }
 
-/// Takes the next dead child, if there is one; never one that has not executed anything yet. To be
-/// called until there is none: several deaths may stand behind one SIGCHLD.
-pub fn reap() -> Option<(Pid, Exit)> {
-    wait(Pid::from_raw(-1), libc::WNOHANG).ok().flatten()
+/// How long the end of a process is waited for that has been killed, or is about to exit: a tracer
+/// may keep it (see ptrace(2)), or the file system that it waits for (see proc_pid_stat(5), state
+/// D).
+const REAP_LIMIT: Duration = Duration::from_secs(5);
+
+/// Finds the next dead child, if there is one, and leaves it to [`reap`]. To be called until there
+/// is none: several deaths may stand behind one SIGCHLD.
+pub fn next_dead() -> Option<Pid> {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    let found = loop {
+        // SAFETY: `info` outlives the call.
+        match Errno::result(unsafe { libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), flags) }) {
+            Err(Errno::EINTR) => {}
+            found => break found.is_ok(),
+        }
+    };
+    // SAFETY: every bit pattern is a value of the struct, and without a child the id is 0.
+    let pid = unsafe { info.assume_init().si_pid() };
+    (found && pid > 0).then(|| Pid::from_raw(pid))
+}
+
+/// Reaps a dead child, whether it has executed anything or not.
+pub fn reap(child: Pid) -> Option<Exit> {
+    wait(child, libc::WNOHANG | libc::__WALL).ok().flatten()
 }
 
 /// Waits for the end of one child, whether it has executed anything or not.
 pub fn wait_for(child: Pid) -> Result<Exit, Errno> {
-    wait(child, libc::__WALL)?.map(|(_, exit)| exit).ok_or(Errno::ECHILD)
+    wait(child, libc::__WALL)?.ok_or(Errno::ECHILD)
 }
 
-/// How a child ended that was forked apart, if it did so without having executed anything.
-pub(super) fn ended_before_exec(child: Pid) -> Option<Exit> {
-    wait(child, libc::__WCLONE).ok().flatten().map(|(_, exit)| exit)
+/// The end of a child that a tracer may keep from being reaped (see ptrace(2)); none while it
+/// lives. One that cannot be reaped counts as killed: nothing else ends what is traced for good.
+pub fn end_of(child: Pid) -> Option<Exit> {
+    let pidfd = open_pidfd(child).ok()?;
+    if !fds::can_read(pidfd.as_fd()) {
+        return None;
+    }
+    Some(reap(child).unwrap_or(KILLED))
 }
 
-fn wait(child: Pid, flags: i32) -> Result<Option<(Pid, Exit)>, Errno> {
+/// Waits for the end of a child that has been killed, or is about to exit. One that cannot be
+/// reaped in time is left to whatever keeps it.
+pub(super) fn wait_briefly(child: Pid) -> Exit {
+    wait_within_limit(child, libc::__WALL).ok().flatten().unwrap_or(KILLED)
+}
+
+/// How a child ended that has closed its channel, if it did so without having executed anything.
+/// May be called in a forked copy of a process with one thread.
+pub(super) fn ended_before_exec(child: Pid, kinship: Kinship) -> Option<Exit> {
+    match kinship {
+        // After an exec this finds no child. Before one it has closed its files, and is exiting.
+        Kinship::Apart => match wait_within_limit(child, libc::__WCLONE) {
+            Ok(exit) => Some(exit.unwrap_or(KILLED)),
+            Err(_) => None,
+        },
+        Kinship::Ordinary => has_not_executed(child).then(|| wait_briefly(child)),
+    }
+}
+
+/// The children of this process, where the kernel lists them (see proc_tid_children(5)).
+pub fn children() -> Vec<Pid> {
+    let listed = fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+    listed.split_whitespace().filter_map(|pid| Some(Pid::from_raw(pid.parse().ok()?))).collect()
+}
+
+const KILLED: Exit = Exit::Signal { number: libc::SIGKILL, core: false };
+
+/// Whether a process is the copy of its parent still, dead or alive. False where `/proc` does not
+/// say so.
+fn has_not_executed(child: Pid) -> bool {
+    // PF_FORKNOEXEC in the kernel's include/linux/sched.h.
+    const FORKED_WITHOUT_EXEC: u32 = 0x40;
+    let stat = fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+    // The name in parentheses may hold anything. Behind it the flags are the seventh field.
+    let fields = stat.rsplit_once(')').map(|(_, fields)| fields.split_whitespace());
+    let flags = fields.and_then(|mut fields| fields.nth(6)).and_then(|flags| flags.parse().ok());
+    flags.is_some_and(|flags: u32| flags & FORKED_WITHOUT_EXEC != 0)
+}
+
+fn open_pidfd(process: Pid) -> Result<OwnedFd, Errno> {
+    // SAFETY: no memory is passed.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, process.as_raw(), 0) };
+    // SAFETY: the descriptor is new, and belongs to nothing else.
+    Errno::result(fd).map(|fd| unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) })
+}
+
+/// Looks for the end of a child again and again, until the limit.
+fn wait_within_limit(child: Pid, flags: i32) -> Result<Option<Exit>, Errno> {
+    let deadline = Instant::now() + REAP_LIMIT;
+    let mut pause = Duration::from_micros(50);
+    loop {
+        let exit = wait(child, flags | libc::WNOHANG)?;
+        if exit.is_some() || Instant::now() >= deadline {
+            return Ok(exit);
+        }
+        thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(20));
+    }
+}
+
+fn wait(child: Pid, flags: i32) -> Result<Option<Exit>, Errno> {
     let mut status = 0;
     let pid = loop {
         // SAFETY: `status` outlives the call.
@@ -61,5 +178,5 @@ fn wait(child: Pid, flags: i32) -> Result<Option<(Pid, Exit)>, Errno> {
     } else {
         Exit::Status(libc::WEXITSTATUS(status) as u8)
     };
-    Ok((pid > 0).then(|| (Pid::from_raw(pid), exit)))
+    Ok((pid > 0).then_some(exit))
 }

@@ -1,10 +1,8 @@
 //! Strings as execve(2) takes them.
 
-use std::ffi::{CStr, OsStr};
+use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
 use std::os::unix::ffi::OsStrExt;
 use std::ptr::{self, NonNull};
-
-use nix::libc::c_char;
 
 /// Strings that end in NUL, with the array of pointers that execve(2) wants. The memory is kept
 /// when strings are taken away, so that refilling it to the same size allocates nothing.
@@ -20,6 +18,23 @@ pub struct Words {
 // SAFETY: the pointers lead into the bytes beside them, which stay where they are when this is
 // moved and which nobody else has, and to strings that nothing changes.
 unsafe impl Send for Words {}
+
+/// The arguments of main in C.
+///
+/// # Safety
+///
+/// `argv` leads to `argc` pointers, each to a string that ends in NUL.
+pub unsafe fn from_c(argc: c_int, argv: *const *const c_char) -> Vec<OsString> {
+    let string = |place: usize| {
+        // SAFETY: the place is below `argc`.
+        let argument = unsafe { argv.add(place) };
+        // SAFETY: as above.
+        let argument = unsafe { argument.read() };
+        // SAFETY: the string ends in NUL.
+        OsStr::from_bytes(unsafe { CStr::from_ptr(argument) }.to_bytes()).to_owned()
+    };
+    (0..usize::try_from(argc).unwrap_or(0)).map(string).collect()
+}
 
 /// The strings of the caller's environment, `NAME=value` for the most part.
 pub fn inherited() -> impl Iterator<Item = &'static CStr> {
@@ -61,6 +76,12 @@ impl Words {
     /// The number of strings that are not inherited.
     pub fn count(&self) -> usize {
         self.starts.len()
+    }
+
+    /// Keeps those of the inherited strings for which `is_kept` returns true.
+    pub fn retain_inherited(&mut self, is_kept: impl Fn(&CStr) -> bool) {
+        self.inherited.retain(|string| is_kept(string));
+        self.seal();
     }
 
     /// Keeps the first `kept` of them and lets `fill` write the ones behind them.

@@ -151,7 +151,7 @@ const BREAKAGES: [Breakage; 5] = [
     (take_permission, "126", [EXECUTE, "Permission denied"]),
     (truncate, "126", [EXECUTE, "Exec format error"]),
     (take_interpreter, "127", ["find the interpreter of", "No such file or directory"]),
-    (replace_by_directory, "126", [EXECUTE, "Permission denied"]),
+    (replace_by_directory, "126", [EXECUTE, "Is a directory"]),
 ];
 
 #[test]

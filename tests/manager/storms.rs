@@ -39,7 +39,6 @@ fn a_storm_of_terms_is_one_stop_and_the_server_may_finish() {
     outcome.expect_code(0);
     assert!(outcome.stderr_text().contains("exited with status 0"));
     assert!(count > 10, "{count} signals");
-    assert_eq!(sandbox.lines("signals"), ["READY", "TERM"]);
     assert_eq!((starts(&sandbox), handler.runs().len()), (1, 0));
     expect_nothing_left(&sandbox);
 }

@@ -126,7 +126,7 @@ fn an_id_that_was_the_dead_servers_is_no_trouble_to_the_next_server_or_the_handl
     assert!(!sandbox.path("server.pid").exists());
     manager.signal(SIGHUP);
     wait_for("the start after the handler", || starts(&sandbox) == 3);
-    assert_eq!(manager.process().children().len(), 1);
+    wait_for("the end of the handler's child", || manager.process().children().len() == 1);
     stop(manager);
     expect_nothing_left(&sandbox);
 }

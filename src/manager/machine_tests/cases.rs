@@ -39,12 +39,25 @@ fn a_refusal_ends_with_the_status_that_stands_for_the_death() {
 }
 
 #[test]
-fn what_is_noticed_is_noticed_once() {
-    for state in [State::Stopping(Then::Exit), State::Handling(killed(9))] {
-        let mut machine = machine_in(state, Instant::now());
-        machine.step(Event::TimePassed, Instant::now());
-        assert_eq!((machine.state(), machine.deadline()), (state, None));
-    }
+fn a_handler_that_does_not_end_is_mentioned_once() {
+    let state = State::Handling(killed(9));
+    let mut machine = machine_in(state, Instant::now());
+    machine.step(Event::TimePassed, Instant::now());
+    assert_eq!((machine.state(), machine.deadline()), (state, None));
+}
+
+#[test]
+fn a_server_that_does_not_end_is_looked_at_every_5_s_and_mentioned_after_10_s() {
+    let now = Instant::now();
+    let mut machine = machine_in(State::Running, now);
+    machine.step(Event::Asked(Then::Exit), now);
+    let checks = (1..6).map(|count| {
+        assert_eq!(machine.deadline(), Some(now + Duration::from_secs(5 * count)));
+        machine.step(Event::TimePassed, now + Duration::from_secs(5 * count))
+    });
+    let expected = [Patience::Quiet, Patience::Notice, Patience::Quiet, Patience::Quiet];
+    let expected = expected.map(|patience| Some(Action::CheckServer(patience)));
+    assert!(checks.take(4).eq(expected));
 }
 
 #[test]

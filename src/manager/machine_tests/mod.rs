@@ -16,6 +16,7 @@ mod waits;
 mod world;
 
 use nix::errno::Errno;
+use nix::libc;
 use nix::unistd::Pid;
 
 use super::super::report::Cause;

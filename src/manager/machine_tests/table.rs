@@ -7,8 +7,8 @@ use super::*;
 enum Cell {
     /// Nothing happens, and the deadline stays.
     Same,
-    /// Another state with the same deadline.
-    Keep(State),
+    /// A state with the deadline that there was.
+    Keep(State, Option<Action>),
     /// A state without a deadline.
     To(State, Option<Action>),
     /// A state with a deadline so many milliseconds from now.
@@ -44,11 +44,11 @@ fn table() -> [(State, [Cell; 11]); 10] {
     let start = To(Starting, Some(Action::StartServer));
     let ask = |death| For(Handling(death), 60_000, Some(Action::RunHandler(death)));
     let settle = |death| For(Waiting(Next::Ask(death)), 100, None);
-    let stop = |then| For(Stopping(then), 10_000, Some(Action::StopServer));
-    let interrupt = |then| {
-        let end = Action::SignalHandler(libc::SIGTERM);
-        For(Interrupting(then), 5_000, Some(end))
-    };
+    let stop = |then| For(Stopping(then), 5_000, Some(Action::StopServer));
+    let stop_again = |then| Keep(Stopping(then), Some(Action::StopServer));
+    let check = |then| For(Stopping(then), 5_000, Some(Action::CheckServer(Patience::Quiet)));
+    let interrupt = |then| For(Interrupting(then), 5_000, Some(Action::StopHandler));
+    let kill = |then| For(Interrupting(then), 5_000, Some(Action::KillHandler));
     let again = |next| {
         let note = Note::TriesAgainIn(Duration::from_millis(100));
         For(Waiting(next), 100, Some(Action::Say(note)))
@@ -98,9 +98,9 @@ fn table() -> [(State, [Cell; 11]); 10] {
                 start,
                 Same,
                 Same,
-                Same,
-                Keep(Stopping(exit)),
-                To(Stopping(restart), Some(Action::Say(Note::ServerStays))),
+                stop_again(restart),
+                stop_again(exit),
+                check(restart),
             ],
         ),
         (
@@ -114,9 +114,9 @@ fn table() -> [(State, [Cell; 11]); 10] {
                 done,
                 Same,
                 Same,
-                Same,
-                Same,
-                To(Stopping(exit), Some(Action::Say(Note::ServerStays))),
+                stop_again(exit),
+                stop_again(exit),
+                check(exit),
             ],
         ),
         (
@@ -147,25 +147,13 @@ fn table() -> [(State, [Cell; 11]); 10] {
                 start,
                 start,
                 Same,
-                Keep(Interrupting(exit)),
-                To(Interrupting(restart), Some(Action::SignalHandler(libc::SIGKILL))),
+                Keep(Interrupting(exit), None),
+                kill(restart),
             ],
         ),
         (
             Interrupting(exit),
-            [
-                Same,
-                done,
-                Same,
-                Same,
-                Same,
-                Same,
-                done,
-                done,
-                Same,
-                Same,
-                To(Interrupting(exit), Some(Action::SignalHandler(libc::SIGKILL))),
-            ],
+            [Same, done, Same, Same, Same, Same, done, done, Same, Same, kill(exit)],
         ),
         (
             Waiting(Next::Start),
@@ -190,7 +178,7 @@ fn every_cell_of_the_table_is_as_decided() {
             let action = machine.step(event, now);
             let expected = match cell {
                 Cell::Same => (state, old_deadline, None),
-                Cell::Keep(state) => (state, old_deadline, None),
+                Cell::Keep(state, action) => (state, old_deadline, action),
                 Cell::To(state, action) => (state, None, action),
                 Cell::For(state, ms, action) => {
                     (state, Some(now + Duration::from_millis(ms)), action)

@@ -45,8 +45,11 @@ proptest! {
         let mut since = None;
         for step in World::after(&rounds).steps {
             match step.action {
-                Some(Action::StopServer | Action::RunHandler(_)) => since = Some(step.now),
-                Some(Action::Say(Note::ServerStays | Note::HandlerStays)) => {
+                Some(Action::StopServer) => {
+                    since = since.filter(|_| step.asked.is_some()).or(Some(step.now));
+                }
+                Some(Action::RunHandler(_)) => since = Some(step.now),
+                Some(Action::CheckServer(Patience::Notice) | Action::Say(Note::HandlerStays)) => {
                     let long = since.is_some_and(|at| step.now - at >= Duration::from_secs(10));
                     prop_assert!(long, "{:#?}", step);
                     since = None;

@@ -231,7 +231,11 @@ impl World {
                 Supply::Lacking => return Some(Event::ResourcesLacked),
                 Supply::Refused => return Some(Event::HandlerEnded(Verdict::Refuse)),
             },
-            Action::StopServer | Action::SignalHandler(_) | Action::Say(_) => {}
+            Action::StopServer
+            | Action::CheckServer(_)
+            | Action::StopHandler
+            | Action::KillHandler
+            | Action::Say(_) => {}
         }
         None
     }
