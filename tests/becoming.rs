@@ -2,17 +2,18 @@
 //! session and terminal (spec 1.3).
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use testkit::signal::{
     SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGRTMIN, SIGTERM, SIGTSTP, SIGUSR1,
 };
 use testkit::{
-    Invocation, Outcome, Probe, Report, Resource, Sandbox, require_root, stays, wait_for,
+    Invocation, Outcome, Probe, Report, Resource, Sandbox, require_program, require_root, stays,
+    wait_for,
 };
 
 const NOBODY: u32 = 65534;
@@ -422,7 +423,79 @@ fn the_directory_of_the_start_may_be_one_that_the_caller_cannot_enter() {
     }
 }
 
+#[test]
+fn a_work_dir_that_only_the_user_may_enter_is_entered_as_the_user() {
+    if !require_root() || !require_program("setpriv") {
+        return;
+    }
+    let sandbox = sandbox();
+    let private = sandbox.dir_of("private", NOBODY, NOBODY);
+    fs::set_permissions(&private, Permissions::from_mode(0o700)).expect("a mode");
+    let report = private.join("report");
+    let caps = "-dac_override,-dac_read_search";
+    let start = sandbox.program("/usr/bin/setpriv").args(["--bounding-set", caps]);
+    let start = start.args(["--inh-caps", caps, "--", env!("CARGO_BIN_EXE_vsrun")]);
+    let server = sandbox.probe().report(&report).exit(0);
+    start.user("nobody").work_dir(&private).command(server).run().expect_code(0);
+    assert_eq!(Report::wait(report).cwd, Some(private));
+}
+
+#[test]
+fn where_the_log_directory_is_closed_to_the_user_server_and_handler_work_in_the_root_directory() {
+    if !require_root() {
+        return;
+    }
+    let sandbox = sandbox();
+    let out = sandbox.open_dir("out");
+    let handler = sandbox.handler("handler").exits(1).create();
+    for closed in ["logs", "private/logs"] {
+        let report = out.join("report");
+        fs::remove_file(&report).ok();
+        if closed.contains('/') {
+            sandbox.dir("private");
+        }
+        let logs = sandbox.dir(closed);
+        let private = sandbox.path(Path::new(closed).components().next().expect("a name"));
+        fs::set_permissions(private, Permissions::from_mode(0o700)).expect("a mode");
+        let count = handler.runs().len();
+        let start = sandbox.vsrun().user("nobody").logdir(&logs, "1d").manager("manager", &handler);
+        start.command(sandbox.probe().report(&report).exit(3)).run().expect_code(3);
+        assert_eq!(Report::wait(report).cwd.as_deref(), Some(Path::new("/")), "{closed}");
+        let run = handler.wait_for_run(count + 1);
+        assert_eq!(run.env("VSRUN_SERVER_WORKDIR"), Some(OsStr::new("/")), "{closed}");
+        assert_eq!(run.cwd, Path::new("/"), "{closed}");
+    }
+}
+
+#[test]
+fn an_absurd_stack_size_in_the_environment_fails_no_start() {
+    let sandbox = sandbox();
+    let user = if is_root() { "nobody" } else { "" };
+    let start = sandbox.vsrun().env("RUST_MIN_STACK", "99999999999999").pidfile("pid");
+    let start = if user.is_empty() { start } else { start.user(user) };
+    start.command(["/bin/true"]).run().expect_code(0);
+}
+
+#[test]
+fn as_process_1_without_a_manager_the_server_has_no_child_that_it_did_not_start() {
+    if !require_root() {
+        return;
+    }
+    let sandbox = sandbox();
+    let logs = sandbox.dir("logs");
+    let old = sandbox.file("logs/logfile.1", "old");
+    let long_ago = SystemTime::now() - Duration::from_secs(48 * 3600);
+    File::open(&old).and_then(|file| file.set_modified(long_ago)).expect("a time");
+    let server = sandbox.probe().until(sandbox.path("end")).exit(0);
+    let running = sandbox.vsrun().pid_namespace().logdir(&logs, "1d").command(server).spawn();
+    wait_for("the deletion of the old log", || !old.exists());
+    assert!(running.process().children().is_empty());
+    sandbox.file("end", "");
+    running.wait().expect_code(0);
+}
+
 /// Expects the same line from the server's start in each of the four ways, and no server.
+#[track_caller]
 fn stage_fails(line: &str, with: impl Fn(Invocation<'_>) -> Invocation<'_>) {
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").create();

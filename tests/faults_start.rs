@@ -152,6 +152,85 @@ fn a_program_that_is_being_written_or_lacks_its_first_line_at_a_restart_is_the_h
     }
 }
 
+#[test]
+fn where_only_the_c_librarys_fork_is_allowed_a_server_is_managed_all_the_same() {
+    if !require_root() || !require_program("strace") {
+        return;
+    }
+    let sandbox = sandbox();
+    // Each fork of vsrun's own is refused, as by qemu-user, and followed by one of the C library's.
+    let start = || with_failing(&sandbox, "clone:error=EINVAL:when=1+2").pidfile("pid");
+    let manager = start().manager("manager", CONSENT).command(probe(&sandbox)).spawn();
+    sandbox.signal(started(&sandbox, 1), SIGKILL);
+    let second = started(&sandbox, 2);
+    sandbox.signal(sandbox.wait_for_pidfile(sandbox.path("manager")), SIGTERM);
+    manager.wait().expect_code(0);
+    assert!(!second.exists());
+    expect_no_files(&sandbox);
+    let missing = start().manager("manager", CONSENT).command(["/nonexistent"]).run();
+    missing.expect_code(127);
+    expect_no_files(&sandbox);
+}
+
+/// Stops every process of a user again and again, as the user may.
+fn stopping_all<'a>(sandbox: &'a Sandbox, uid: u32) -> Running<'a> {
+    let script = "while :; do kill -s STOP -- -1; done";
+    sandbox.program("/bin/sh").run_as(uid, uid, &[]).args(["-c", script]).spawn()
+}
+
+#[test]
+fn a_user_who_stops_all_its_processes_holds_a_start_up_for_10_s_at_most() {
+    if !require_root() {
+        return;
+    }
+    // No other test has processes of this user.
+    const UID: u32 = 54_401;
+    let sandbox = sandbox();
+    let stopper = stopping_all(&sandbox, UID);
+    for syslog in [false, true] {
+        let start = sandbox.vsrun().background().user(format!("{UID}:{UID}")).pidfile("pid");
+        let start = if syslog { start.syslog("tag") } else { start };
+        let outcome = start.deadline(Duration::from_secs(20)).command(["/bin/sleep", "1000"]).run();
+        match outcome.code() {
+            Some(0) => {}
+            _ => {
+                outcome.expect_code(125);
+                assert!(outcome.stderr_text().contains("holds it up"), "{outcome:?}");
+                assert!(!sandbox.path("pid").exists());
+            }
+        }
+    }
+    sandbox.signal(stopper.process(), SIGKILL);
+}
+
+#[test]
+fn a_manager_whose_logger_or_server_is_stopped_at_the_start_obeys_a_stop() {
+    if !require_root() {
+        return;
+    }
+    const UID: u32 = 54_402;
+    let sandbox = sandbox();
+    let stopper = stopping_all(&sandbox, UID);
+    for syslog in [false, true] {
+        let start = sandbox.vsrun().user(format!("{UID}:{UID}")).manager("manager", CONSENT);
+        let start = if syslog { start.syslog("tag") } else { start };
+        let manager = start.command(["/bin/sleep", "1000"]).spawn();
+        let children = || manager.process().children();
+        wait_for("a child that is stopped", || {
+            children().iter().any(|it| it.stat().is_some_and(|stat| stat.state == 'T'))
+        });
+        manager.signal(SIGTERM);
+        // What was stopped may be the server already, which has to be killed.
+        let is_server = |child: &Process| child.exe().is_some_and(|exe| exe.ends_with("sleep"));
+        let end = || {
+            children().into_iter().filter(is_server).for_each(|it| sandbox.signal(it, SIGKILL));
+            !manager.process().exists()
+        };
+        wait_for("the end of the manager", end);
+    }
+    sandbox.signal(stopper.process(), SIGKILL);
+}
+
 // Steps of the child that the system refuses.
 
 /// strace(1) around vsrun, which makes one call fail in every process of it.

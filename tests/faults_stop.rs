@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use testkit::signal::{SIGCONT, SIGHUP, SIGKILL, SIGSTOP, SIGTERM, SIGUSR1};
 use testkit::{
-    Clock, OnTerm, Probe, Process, Report, Sandbox, expect_no_files, managed, noted, probe, said,
-    started, starts, stays, stop, wait_for,
+    Clock, OnTerm, Probe, Process, Report, Sandbox, expect_no_files, managed, noted, probe,
+    require_program, require_root, said, started, starts, stays, stop, traced, wait_for,
 };
 
 const CONSENT: &str = "/bin/true";
@@ -25,6 +25,32 @@ fn stubborn_probe(sandbox: &Sandbox) -> Probe {
 }
 
 // Stops.
+
+#[test]
+fn a_server_or_handler_that_a_tracer_keeps_from_being_reaped_holds_a_stop_up_for_5_s() {
+    if !require_root() || !require_program("strace") {
+        return;
+    }
+    for keeps_handler in [false, true] {
+        let sandbox = sandbox();
+        let handler = sandbox.handler("handler").line("sleep 1000").create();
+        let manager = managed(&sandbox, &handler).command(probe(&sandbox)).spawn();
+        let mut kept = started(&sandbox, 1);
+        if keeps_handler {
+            sandbox.signal(kept, SIGKILL);
+            kept = Process::of(handler.wait_for_run(1).stat.pid);
+        }
+        let tracer = traced(&sandbox, kept, &[]);
+        tracer.signal(SIGSTOP);
+        wait_for("a stopped tracer", || tracer.process().stat().is_some_and(|it| it.state == 'T'));
+        sandbox.signal(kept, SIGKILL);
+        manager.signal(SIGTERM);
+        manager.wait().expect_code(0);
+        expect_no_files(&sandbox);
+        tracer.signal(SIGCONT);
+        tracer.wait();
+    }
+}
 
 #[test]
 fn five_hundred_stop_requests_are_one_and_the_server_takes_its_time() {

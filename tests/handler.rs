@@ -394,6 +394,33 @@ fn a_large_environment_keeps_no_handler_from_running() {
 }
 
 #[test]
+fn an_environment_near_the_kernels_limit_keeps_no_handler_from_running() {
+    let sandbox = sandbox();
+    // Its commands could not be executed either.
+    let script = "#!/bin/sh\n\
+        echo \"${VSRUN_SERVER_COMMAND-none} $VSRUN_SERVER_EXITSTATUS ${LAST+all}\" >told\n\
+        exit 1\n";
+    let handler = sandbox.executable("handler", script);
+    // The handler's own variables hold more than is left of the limit, a quarter of the stack's (see
+    // execve(2)).
+    let long_dir = sandbox.dir("d".repeat(250));
+    for (word, told) in [("z".repeat(90_000), "none 9 all"), ("z".to_owned(), "none 9 ")] {
+        let start = sandbox.vsrun().logdir(&long_dir, "1d").manager("manager", &handler);
+        let start = start.limit(Resource::RLIMIT_STACK, 4 << 20, 4 << 20).pidfile("pid");
+        let mut start = start.env_clear();
+        let mut room = (1 << 20) - word.len() - 1000;
+        while room > 0 {
+            let size = room.min(100_000);
+            room -= size;
+            let name = if room > 0 { format!("X{room}") } else { "LAST".to_owned() };
+            start = start.env(name, "y".repeat(size - 16));
+        }
+        start.command(sandbox.probe().exit(9).carrying([word])).run().expect_code(9);
+        assert_eq!(fs::read_to_string(long_dir.join("told")).expect("a file"), format!("{told}\n"));
+    }
+}
+
+#[test]
 fn inherited_vsrun_variables_are_removed_for_handler_and_server() {
     let sandbox = sandbox();
     let report = sandbox.path("report");

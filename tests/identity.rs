@@ -396,6 +396,72 @@ fn ones_own_number_works_without_privilege_and_without_an_entry() {
 }
 
 #[test]
+fn ones_own_id_is_refused_while_the_groups_are_not_the_users() {
+    if !require_root() {
+        return;
+    }
+    let sandbox = sandbox();
+    let as_foo = |groups: &[u32]| {
+        sandbox.vsrun().with_passwd(&[FOO], &FOO_GROUPS).run_as(5000, 5001, groups).user("foo")
+    };
+    for groups in [&[0, 5002, 5004][..], &[5002], &[]] {
+        let outcome = as_foo(groups).command(forbidden(&sandbox)).run();
+        outcome.expect_code(125);
+        assert!(outcome.stderr_text().contains("other supplementary groups"), "{outcome:?}");
+    }
+    for groups in [&[5002, 5004][..], &[5001, 5002, 5004]] {
+        is(&seen(&sandbox, as_foo(groups)), 5000, 5001, groups);
+    }
+    assert!(!sandbox.path("forbidden/ran").exists());
+}
+
+#[test]
+fn ones_own_id_drops_the_capabilities_that_the_caller_has() {
+    if !require_root() || !require_program("setpriv") {
+        return;
+    }
+    let sandbox = sandbox();
+    let words = [
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        "--inh-caps=+net_raw,+net_admin",
+        "--ambient-caps=+net_raw,+net_admin",
+        "--",
+    ];
+    let vsrun = sandbox.copy_of(env!("CARGO_BIN_EXE_vsrun"), "vsrun");
+    let setpriv = sandbox.program("/usr/bin/setpriv").args(words).arg(vsrun);
+    let sets = seen(&sandbox, setpriv.user("nobody")).capabilities.expect("a /proc");
+    assert_eq!((sets.permitted, sets.effective, sets.inheritable, sets.ambient), (0, 0, 0, 0));
+}
+
+#[test]
+fn a_group_of_very_many_members_hides_no_group() {
+    if !require_root() {
+        return;
+    }
+    let sandbox = sandbox();
+    let large = format!("large:x:5003:{}", vec!["a-member-with-a-long-name"; 60_000].join(","));
+    let groups = [&large, "behind:x:5006:"];
+    let start = |user: &str| sandbox.vsrun().with_passwd(&[FOO], &groups).user(user);
+    for (user, gid) in [("foo:large", 5003), ("foo:behind", 5006), ("foo:5007", 5007)] {
+        is(&seen(&sandbox, start(user)), 5000, gid, &[gid]);
+    }
+}
+
+#[test]
+fn an_account_without_home_and_shell_has_the_root_directory_and_sh() {
+    if !require_root() {
+        return;
+    }
+    let sandbox = sandbox();
+    let start = sandbox.vsrun().with_passwd(&["bare:x:5000:5001:::"], &[]).user("bare");
+    let report = seen(&sandbox, start);
+    assert_eq!(report.env("HOME"), Some(OsStr::new("/")));
+    assert_eq!(report.env("SHELL"), Some(OsStr::new("/bin/sh")));
+}
+
+#[test]
 fn root_may_be_named_by_root() {
     if !require_root() {
         return;

@@ -171,7 +171,7 @@ impl Machine {
             (Interrupting(then), HandlerEnded(_) | ResourcesLacked) => self.go_on(then),
             (Interrupting(Then::Restart), Asked(then)) => self.change(Interrupting(then)),
             (Interrupting(_), TimePassed) => {
-                self.deadline = Some(now + policy::HANDLER_GRACE);
+                self.deadline = Some(now + policy::KILL_CHECK);
                 Some(Action::KillHandler)
             }
 

@@ -13,7 +13,7 @@ use crate::sys::wait::Exit;
 pub const SETTLING: Duration = Duration::from_millis(100);
 /// How often the end of a server is looked for that was asked to end: one that is traced may have
 /// ended without notice (see ptrace(2)).
-pub const STOP_CHECK: Duration = Duration::from_secs(5);
+pub const STOP_CHECK: Duration = Duration::from_secs(2);
 /// After so long the manager says that a server ignores SIGTERM.
 pub const STOP_NOTICE: Duration = Duration::from_secs(10);
 /// After so long a SIGTERM that could not be sent is sent again.
@@ -22,6 +22,8 @@ pub const STOP_AGAIN: Duration = Duration::from_secs(1);
 pub const HANDLER_NOTICE: Duration = Duration::from_secs(60);
 /// After so long a handler that was told to end is killed.
 pub const HANDLER_GRACE: Duration = Duration::from_secs(5);
+/// How often the end of a handler is looked for that was killed.
+pub const KILL_CHECK: Duration = Duration::from_secs(1);
 /// How often old log files are looked over while a manager lives.
 pub const REVIEW: Duration = Duration::from_secs(24 * 60 * 60);
 

@@ -97,6 +97,11 @@ pub fn wait_for(child: Pid) -> Result<Exit, Errno> {
 /// The end of a child that a tracer may keep from being reaped (see ptrace(2)); none while it
 /// lives. One that cannot be reaped counts as killed: nothing else ends what is traced for good.
 pub fn end_of(child: Pid) -> Option<Exit> {
+    let (state, flags) = state_of(child).unwrap_or_default();
+    if state == "t" && flags & KILLED_BY_SIGNAL != 0 {
+        // On its way out, where its tracer has stopped it. No signal reaches it any more.
+        return Some(KILLED);
+    }
     let pidfd = open_pidfd(child).ok()?;
     if !fds::can_read(pidfd.as_fd()) {
         return None;
@@ -134,13 +139,23 @@ const KILLED: Exit = Exit::Signal { number: libc::SIGKILL, core: false };
 /// Whether a process is the copy of its parent still, dead or alive. False where `/proc` does not
 /// say so.
 fn has_not_executed(child: Pid) -> bool {
-    // PF_FORKNOEXEC in the kernel's include/linux/sched.h.
-    const FORKED_WITHOUT_EXEC: u32 = 0x40;
-    let stat = fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
-    // The name in parentheses may hold anything. Behind it the flags are the seventh field.
-    let fields = stat.rsplit_once(')').map(|(_, fields)| fields.split_whitespace());
-    let flags = fields.and_then(|mut fields| fields.nth(6)).and_then(|flags| flags.parse().ok());
-    flags.is_some_and(|flags: u32| flags & FORKED_WITHOUT_EXEC != 0)
+    state_of(child).is_some_and(|(_, flags)| flags & FORKED_WITHOUT_EXEC != 0)
+}
+
+/// PF_FORKNOEXEC in the kernel's include/linux/sched.h.
+const FORKED_WITHOUT_EXEC: u32 = 0x40;
+/// PF_SIGNALED, likewise.
+const KILLED_BY_SIGNAL: u32 = 0x400;
+
+/// The state of a process and its flags in the kernel, where `/proc` shows them (see
+/// proc_pid_stat(5)).
+fn state_of(process: Pid) -> Option<(String, u32)> {
+    let stat = fs::read(format!("/proc/{process}/stat")).ok()?;
+    // The name in parentheses may hold anything. Behind it are the state and, five fields on, the
+    // flags.
+    let end = stat.iter().rposition(|byte| *byte == b')')?;
+    let mut fields = std::str::from_utf8(&stat[end + 1..]).ok()?.split_whitespace();
+    Some((fields.next()?.to_owned(), fields.nth(5)?.parse().ok()?))
 }
 
 fn open_pidfd(process: Pid) -> Result<OwnedFd, Errno> {

@@ -44,11 +44,11 @@ fn table() -> [(State, [Cell; 11]); 10] {
     let start = To(Starting, Some(Action::StartServer));
     let ask = |death| For(Handling(death), 60_000, Some(Action::RunHandler(death)));
     let settle = |death| For(Waiting(Next::Ask(death)), 100, None);
-    let stop = |then| For(Stopping(then), 5_000, Some(Action::StopServer));
+    let stop = |then| For(Stopping(then), 2_000, Some(Action::StopServer));
     let stop_again = |then| Keep(Stopping(then), Some(Action::StopServer));
-    let check = |then| For(Stopping(then), 5_000, Some(Action::CheckServer(Patience::Quiet)));
+    let check = |then| For(Stopping(then), 2_000, Some(Action::CheckServer(Patience::Quiet)));
     let interrupt = |then| For(Interrupting(then), 5_000, Some(Action::StopHandler));
-    let kill = |then| For(Interrupting(then), 5_000, Some(Action::KillHandler));
+    let kill = |then| For(Interrupting(then), 1_000, Some(Action::KillHandler));
     let again = |next| {
         let note = Note::TriesAgainIn(Duration::from_millis(100));
         For(Waiting(next), 100, Some(Action::Say(note)))
