@@ -102,6 +102,14 @@ fn a_server_that_puts_itself_into_the_background_has_exited_voluntarily_and_the_
 }
 
 #[test]
+fn a_server_that_leaves_no_process_behind_gives_no_hint_about_the_background() {
+    let sandbox = sandbox();
+    let outcome = managed(&sandbox, REFUSAL).command(probe(&sandbox).exit(0)).run();
+    outcome.expect_code(0);
+    assert!(!outcome.stderr_text().contains("background"), "{outcome:?}");
+}
+
+#[test]
 fn a_stopped_server_is_alive() {
     let sandbox = sandbox();
     let manager = managed(&sandbox, REFUSAL).command(probe(&sandbox)).spawn();
