@@ -1,6 +1,7 @@
 //! Where output goes: nowhere new, to files, or through logger.
 
 pub mod directory;
+mod expiry;
 pub mod rotation;
 pub mod syslog;
 
