@@ -76,7 +76,8 @@ impl Directory {
         }
     }
 
-    /// Creates a file for writing at its end; EEXIST if anything stands under the name.
+    /// Creates a file for writing at its end; EEXIST if anything stands under the name. In a
+    /// set-group-id directory the file has the directory's group (see inode(7)), whoever owns it.
     pub fn create(
         &self,
         name: &OsStr,
@@ -84,9 +85,10 @@ impl Directory {
         mode: u32,
     ) -> Result<(OwnedFd, FileStat), Errno> {
         let flags = OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT | OFlag::O_EXCL;
+        let group = self.group_for(owner)?;
         let file =
             self.open_file(name, flags, Mode::from_bits_truncate(first_mode(owner, mode)))?;
-        match hand_over(&file, owner, mode) {
+        match hand_over(&file, owner.map(|owner| owner.uid), group, mode) {
             Ok(about) => Ok((file, about)),
             Err(reason) => {
                 // The error is the one to tell; a file that stays is empty.
@@ -94,6 +96,13 @@ impl Directory {
                 Err(reason)
             }
         }
+    }
+
+    /// The group that a new file must be given; none where it has the right one by itself.
+    fn group_for(&self, owner: Option<Owner>) -> Result<Option<Gid>, Errno> {
+        let Some(owner) = owner else { return Ok(None) };
+        let gives_its_own = fstat(&self.0)?.st_mode & libc::S_ISGID != 0;
+        Ok(if gives_its_own { None } else { Some(owner.gid) })
     }
 
     /// Opens what stands under a name, never through a link.
@@ -188,15 +197,16 @@ pub(super) fn first_mode(owner: Option<Owner>, mode: u32) -> u32 {
     if owner.is_some() { mode & 0o700 } else { mode }
 }
 
-/// Sets owner and mode, the latter whatever a default access list (acl(5)) or a first mode made of
-/// it.
+/// Sets owner, group and mode, the last whatever a default access list (acl(5)) or a first mode made
+/// of it.
 pub(super) fn hand_over(
     made: &OwnedFd,
-    owner: Option<Owner>,
+    uid: Option<Uid>,
+    gid: Option<Gid>,
     mode: u32,
 ) -> Result<FileStat, Errno> {
-    if let Some(Owner { uid, gid }) = owner {
-        fchown(made, Some(uid), Some(gid))?;
+    if uid.is_some() || gid.is_some() {
+        fchown(made, uid, gid)?;
     }
     let about = fstat(made)?;
     if about.st_mode & 0o7777 == mode {
