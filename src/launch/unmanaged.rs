@@ -30,7 +30,8 @@ struct Traces {
 /// not run. Nothing is left of a start that failed.
 pub fn start(plan: &Plan, null: &OwnedFd) -> Result<u8, Error> {
     // First, since it may make the directory that the pidfile is to stand in.
-    let output = Output::open(plan)?;
+    let mut output = Output::open(plan)?;
+    output.take_notices().iter().for_each(|notice| tell(&output, notice));
     let path = plan.pidfile.as_ref();
     let pidfile = path.map(|path| Pidfile::open(path, Before::Replaceable)).transpose()?;
     let mut traces = Traces { pidfile, output };

@@ -3,6 +3,7 @@
 //! stands; only regular files with an old log's name are ever deleted.
 
 use std::ffi::OsStr;
+use std::mem;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,8 @@ use nix::unistd::geteuid;
 use super::expiry::Undeleted;
 use super::rotation::{Log, next_number, parse};
 use crate::cli::values::Keep;
+use crate::error::said;
+use crate::message::escaped;
 use crate::sys::directory::{Directory, Owner, is_regular, is_same};
 use crate::sys::walk::{Made, remove_made};
 
@@ -42,6 +45,7 @@ pub struct LogDirectory {
     made: Vec<Made>,
     created: Vec<(Log, FileStat)>,
     put_aside: Vec<(Log, u64)>,
+    notices: Vec<String>,
 }
 
 impl LogDirectory {
@@ -61,6 +65,7 @@ impl LogDirectory {
             made,
             created: Vec::new(),
             put_aside: Vec::new(),
+            notices: Vec::new(),
         })
     }
 
@@ -85,6 +90,11 @@ impl LogDirectory {
         Ok(true)
     }
 
+    /// What an administrator should know of what was done here, each told once.
+    pub fn take_notices(&mut self) -> Vec<String> {
+        mem::take(&mut self.notices)
+    }
+
     /// Reads the directory: which old files there are, all of them to be looked at for their age
     /// by the next calls of [`LogDirectory::expire_some`]. If there are too many to be remembered,
     /// the rest is for another time.
@@ -107,29 +117,35 @@ impl LogDirectory {
     }
 
     /// Puts the log aside if there is anything in it, and opens a new one. The directory has been
-    /// listed.
+    /// listed. An old log that cannot be renamed, or for which no new one can be made, is opened
+    /// again to be appended to, and a notice says why.
     pub fn rotate(&mut self, log: Log) -> Result<OwnedFd, Errno> {
         let name = OsStr::new(log.name());
         for _ in 0..ATTEMPTS {
-            match self.directory.entry(name)? {
-                None => match self.directory.create(name, self.owner, FILE_MODE) {
-                    Err(Errno::EEXIST) => {}
-                    created => {
-                        let (file, about) = created?;
+            let Some(entry) = self.directory.entry(name)? else {
+                match self.directory.create(name, self.owner, FILE_MODE) {
+                    Ok((file, about)) => {
                         self.created.push((log, about));
                         return Ok(file);
                     }
-                },
-                Some(entry) if self.is_usable(&entry) => match self.open_empty(name) {
-                    // Somebody has a lease on it (F_SETLEASE in fcntl(2)).
-                    Err(Errno::EAGAIN) => self.put_aside(log)?,
-                    opened => {
-                        if let Some(file) = opened? {
-                            return Ok(file);
-                        }
+                    Err(Errno::EEXIST) => continue,
+                    Err(reason) => {
+                        self.put_back(log);
+                        return self.append(log, "create", reason);
                     }
-                },
-                Some(_) => self.put_aside(log)?,
+                }
+            };
+            if self.is_own(&entry) && entry.st_size == 0 {
+                match self.open_empty(name) {
+                    // Another process has a lease on it (F_SETLEASE in fcntl(2)).
+                    Err(Errno::EAGAIN) => {}
+                    Err(reason) => return Err(reason),
+                    Ok(Some(file)) => return Ok(file),
+                    Ok(None) => continue,
+                }
+            }
+            if let Err(reason) = self.put_aside(log) {
+                return self.append(log, "rename", reason);
             }
         }
         Err(Errno::EEXIST)
@@ -151,29 +167,61 @@ impl LogDirectory {
         Ok(())
     }
 
+    /// Gives the log that was put aside last its name back.
+    fn put_back(&mut self, log: Log) {
+        let Some(last) = self.put_aside.iter().rposition(|(other, _)| *other == log) else {
+            return;
+        };
+        let old = log.old_name(self.put_aside[last].1);
+        if self.directory.rename_new(OsStr::new(&old), OsStr::new(log.name())).is_ok() {
+            self.put_aside.remove(last);
+        }
+    }
+
+    /// Opens the old log to append to it, since a new one cannot be had for this reason, which is
+    /// the error if there is no old one either.
+    fn append(&mut self, log: Log, doing: &str, reason: Errno) -> Result<OwnedFd, Errno> {
+        let Ok(Some((file, _))) = self.open_own(OsStr::new(log.name())) else { return Err(reason) };
+        let path = self.path.join(log.name());
+        let (path, reason) = (escaped(&path), said(reason));
+        self.notices
+            .push(format!("cannot {doing} log '{path}': {reason}; appending to the old file"));
+        Ok(file)
+    }
+
     /// Opens a log in which nothing has been written yet, if it still is one.
     fn open_empty(&self, name: &OsStr) -> Result<Option<OwnedFd>, Errno> {
+        let Some((file, about)) = self.open_own(name)? else { return Ok(None) };
+        if about.st_size > 0 {
+            return Ok(None);
+        }
+        match fchmod(&file, Mode::from_bits_truncate(FILE_MODE)) {
+            // An append-only file keeps its mode (see ioctl_iflags(2)).
+            Ok(()) | Err(Errno::EPERM) => Ok(Some(file)),
+            Err(reason) => Err(reason),
+        }
+    }
+
+    /// Opens a log of the owner's to write at its end; none if it is gone or something else by now.
+    fn open_own(&self, name: &OsStr) -> Result<Option<(OwnedFd, FileStat)>, Errno> {
         let flags = OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_NONBLOCK;
         let file = match self.directory.open_file(name, flags, Mode::empty()) {
-            // Gone, or a link or a FIFO by now.
+            // Gone, or a link or a FIFO.
             Err(Errno::ENOENT | Errno::ELOOP | Errno::ENXIO) => return Ok(None),
             opened => opened?,
         };
-        if !self.is_usable(&fstat(&file)?) {
+        let about = fstat(&file)?;
+        if !self.is_own(&about) {
             return Ok(None);
         }
         fcntl(&file, FcntlArg::F_SETFL(OFlag::O_APPEND))?;
-        fchmod(&file, Mode::from_bits_truncate(FILE_MODE))?;
-        Ok(Some(file))
+        Ok(Some((file, about)))
     }
 
-    /// Whether a file is an empty log of the owner's, and not another file's second name.
-    fn is_usable(&self, entry: &FileStat) -> bool {
+    /// Whether a file is a log of the owner's, and not another file's second name.
+    fn is_own(&self, entry: &FileStat) -> bool {
         let owner = self.owner.map_or(geteuid(), |owner| owner.uid);
-        is_regular(entry)
-            && entry.st_size == 0
-            && entry.st_nlink == 1
-            && entry.st_uid == owner.as_raw()
+        is_regular(entry) && entry.st_nlink == 1 && entry.st_uid == owner.as_raw()
     }
 }
 

@@ -24,7 +24,7 @@ pub enum Output {
     /// Where it went before.
     Inherited,
     /// To the files of a log directory.
-    Files(Files),
+    Files(Box<Files>),
     /// Through logger.
     Syslog(Box<Syslog>),
 }
@@ -54,7 +54,8 @@ impl Output {
                 let mut create =
                     |log| directory.rotate(log).map_err(cannot("create a log file in"));
                 let (vsrun, server) = (create(Log::Vsrun)?, create(Log::Server)?);
-                Ok(Output::Files(Files { directory, server, vsrun, lost: false }))
+                let files = Files { directory, server, vsrun, lost: false };
+                Ok(Output::Files(Box::new(files)))
             }
             plan::Output::Syslog(prefix) => {
                 let spec = plan.logger(prefix);
@@ -75,6 +76,11 @@ impl Output {
         if let Some(files) = self.files() {
             files.directory.commit();
         }
+    }
+
+    /// What an administrator should know of the log files, each told once.
+    pub fn take_notices(&mut self) -> Vec<String> {
+        self.files().map(|files| files.directory.take_notices()).unwrap_or_default()
     }
 
     /// What the server starts from, `input` being its input.

@@ -93,6 +93,7 @@ pub fn run<'a>(
         up: Some(up),
         claim,
     };
+    manager.tell_notices();
     if let Err(failed) = manager.let_server_go() {
         return Err(manager.server_error(failed.failure));
     }
@@ -225,6 +226,11 @@ impl Manager<'_> {
         }
         let log_dir = self.plan.log_dir().unwrap_or(Path::new(""));
         self.note("renew the log files in", log_dir, restored.and(renewed));
+        self.tell_notices();
+    }
+
+    fn tell_notices(&mut self) {
+        self.output.take_notices().iter().for_each(|notice| self.messages.say(notice));
     }
 
     fn run_handler(&mut self, death: &Death) -> Option<Event> {

@@ -131,7 +131,10 @@ impl Directory {
             // Not every file system can; a second link never replaces anything either.
             Err(Errno::EINVAL | Errno::ENOSYS) => {
                 linkat(&self.0, from, &self.0, to, AtFlags::empty())?;
-                self.remove(from)
+                self.remove(from).inspect_err(|_| {
+                    // The error is the one to tell.
+                    let _ = self.remove(to);
+                })
             }
             outcome => outcome,
         }
