@@ -81,13 +81,17 @@ impl LogDirectory {
         self.put_aside.clear();
     }
 
-    /// Opens the directory again by its path if it has been removed. True if that was so.
-    pub fn restore(&mut self) -> Result<bool, Errno> {
-        if !self.directory.is_gone() {
-            return Ok(false);
-        }
-        (self.directory, _) = Directory::open_or_make(&self.path, self.owner)?;
-        Ok(true)
+    /// Takes up the directory that the path leads to now, and makes it if the path leads nowhere.
+    /// True if it is another one than before.
+    pub fn follow_path(&mut self) -> Result<bool, Errno> {
+        let is_other = match self.directory.follow(&self.path) {
+            Err(Errno::ENOENT | Errno::ESTALE) => {
+                (self.directory, _) = Directory::open_or_make(&self.path, self.owner)?;
+                true
+            }
+            followed => followed?,
+        };
+        Ok(is_other)
     }
 
     /// What an administrator should know of what was done here, each told once.
@@ -149,6 +153,18 @@ impl LogDirectory {
             }
         }
         Err(Errno::EEXIST)
+    }
+
+    /// Whether a log must be opened again because the file that is written to has lost its name:
+    /// it was removed, or something else stands there. A file that another vsrun put aside is still
+    /// a log, and stays in use.
+    pub fn has_lost(&self, log: Log, file: &OwnedFd) -> Result<bool, Errno> {
+        let about = fstat(file)?;
+        Ok(match self.directory.entry(OsStr::new(log.name()))? {
+            Some(entry) if is_same(&entry, &about) => false,
+            Some(entry) if self.is_own(&entry) && entry.st_size > 0 => about.st_nlink == 0,
+            _ => true,
+        })
     }
 
     fn put_aside(&mut self, log: Log) -> Result<(), Errno> {

@@ -156,9 +156,25 @@ impl Directory {
         own.is_ok_and(|own| other.is_ok_and(|other| is_same(&own, &other)))
     }
 
-    /// Whether the directory has been removed from the file system.
-    pub fn is_gone(&self) -> bool {
-        fstat(&self.0).is_ok_and(|about| about.st_nlink == 0)
+    /// Opens the directory again if its absolute path leads to another one by now, because this one
+    /// was removed or moved, or something is mounted on it; true if so. ENOENT or ESTALE if the path
+    /// leads nowhere. If it cannot be opened for another reason, such as a link that must not be
+    /// followed, this directory stays in use.
+    ///
+    /// The link count is no sign: on overlayfs a removed directory keeps it.
+    pub fn follow(&mut self, path: &Path) -> Result<bool, Errno> {
+        let found = match Directory::open(path) {
+            Ok(found) => found,
+            Err(reason @ (Errno::ENOENT | Errno::ESTALE)) => return Err(reason),
+            Err(_) => return Ok(false),
+        };
+        // This one may be stale (ESTALE), and is another one then.
+        let is_this = |about: &FileStat| fstat(&self.0).is_ok_and(|own| is_same(&own, about));
+        let is_other = fstat(&found).is_ok_and(|about| !is_this(&about));
+        if is_other {
+            *self = found;
+        }
+        Ok(is_other)
     }
 
     /// Makes the directory the caller's working directory.

@@ -197,6 +197,22 @@ fn a_start_that_another_manager_forbids_leaves_the_logs_alone() {
 }
 
 #[test]
+fn a_manager_whose_log_another_vsrun_put_aside_goes_on_writing_to_it() {
+    let sandbox = sandbox();
+    let logs = LogDirectory::at(users_dir(&sandbox, "logs"));
+    let managed = managed(&sandbox, logs.path(), sandbox.probe());
+    wait_for("vsrun's line", || logs.vsrun().contains("started server"));
+    say(&sandbox, &logs, "1d", "hello");
+    let others = logs.vsrun();
+    managed.restart();
+    wait_for("a line of the restart", || {
+        text(logs.path().join("vsrun.log.1")).matches("started server").count() == 2
+    });
+    managed.stop().expect_code(0);
+    assert_eq!(logs.vsrun(), others);
+}
+
+#[test]
 fn a_manager_that_stops_leaves_its_logs() {
     let sandbox = sandbox();
     let logs = LogDirectory::at(sandbox.path("logs"));
