@@ -33,6 +33,8 @@ pub struct LogDirectory {
     path: PathBuf,
     pub(super) directory: Directory,
     owner: Option<Owner>,
+    /// A manager marks it as in use.
+    is_locked: bool,
     pub(super) keep: Keep,
     /// The old files, as far as they are remembered.
     pub(super) old: Vec<(Log, u64)>,
@@ -57,6 +59,7 @@ impl LogDirectory {
             path: path.to_owned(),
             directory,
             owner,
+            is_locked: false,
             keep,
             old: Vec::new(),
             highest: [0; 2],
@@ -81,6 +84,21 @@ impl LogDirectory {
         self.put_aside.clear();
     }
 
+    /// Locks the directory for as long as this is held. A notice says so if another manager has
+    /// locked it.
+    pub fn lock(&mut self) {
+        self.is_locked = true;
+        // Not every file system can lock a directory, and not every caller may read it: the lock is
+        // for this notice only.
+        if self.directory.lock_shared() == Err(Errno::EWOULDBLOCK) {
+            let path = escaped(&self.path);
+            self.notices.push(format!(
+                "another manager uses log directory '{path}': their logs will mix; \
+                 give each manager a directory of its own"
+            ));
+        }
+    }
+
     /// Takes up the directory that the path leads to now, and makes it if the path leads nowhere.
     /// True if it is another one than before.
     pub fn follow_path(&mut self) -> Result<bool, Errno> {
@@ -91,6 +109,9 @@ impl LogDirectory {
             }
             followed => followed?,
         };
+        if is_other && self.is_locked {
+            self.lock();
+        }
         Ok(is_other)
     }
 

@@ -52,6 +52,9 @@ impl Output {
                 let cannot = |doing| move |reason| Error::cannot(doing, path, reason);
                 let mut directory = LogDirectory::open(path, *keep, plan.owner())
                     .map_err(cannot("open log directory"))?;
+                if plan.manager.is_some() {
+                    directory.lock();
+                }
                 directory.list().map_err(cannot("list log directory"))?;
                 let mut create =
                     |log| directory.rotate(log).map_err(cannot("create a log file in"));

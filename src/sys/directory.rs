@@ -177,6 +177,18 @@ impl Directory {
         Ok(is_other)
     }
 
+    /// Takes a shared lock on the directory, which ends with this descriptor and with the process;
+    /// EWOULDBLOCK if another process has one (see flock(2)). Another descriptor takes the place of
+    /// this one, which cannot be locked if it is an O_PATH one (see open(2)).
+    pub fn lock_shared(&mut self) -> Result<(), Errno> {
+        let readable = reopen(self.as_fd(), OFlag::O_RDONLY)?;
+        let alone = flock(&readable, libc::LOCK_EX | libc::LOCK_NB);
+        // Shared, so that the lock can be seen as long as any of several processes lives.
+        flock(&readable, libc::LOCK_SH | libc::LOCK_NB)?;
+        self.0 = readable;
+        alone
+    }
+
     /// Makes the directory the caller's working directory.
     pub fn enter(&self) -> Result<(), Errno> {
         nix::unistd::fchdir(&self.0)
@@ -250,6 +262,12 @@ pub(super) fn for_each_name(
         visit(entry?.file_name().to_bytes());
     }
     Ok(())
+}
+
+/// Locks an open file, or changes its lock; for the operations see flock(2).
+fn flock(file: &OwnedFd, operation: libc::c_int) -> Result<(), Errno> {
+    // SAFETY: flock(2) takes two integers and touches no memory.
+    Errno::result(unsafe { libc::flock(file.as_raw_fd(), operation) }).map(drop)
 }
 
 /// Opens a directory once more.
