@@ -72,17 +72,11 @@ impl Messages {
         Ok(Messages { to, style, lost: 0, cut: false, line: Line::new() })
     }
 
-    /// Sends the lines to come elsewhere, if that can be had.
+    /// Sends the lines to come elsewhere, to what never waits for a reader. Needs no new
+    /// descriptor.
     pub fn redirect(&mut self, to: BorrowedFd<'_>) {
-        if let Ok(to) = fds::impatient(to) {
-            self.to = to;
-        }
-    }
-
-    /// Lets go of what the lines went to, for good. Needs no new descriptor.
-    pub fn hang_up(&mut self, null: BorrowedFd<'_>) {
         // dup3(2) onto an open descriptor needs nothing that could be lacking.
-        let _ = dup3(null, &mut self.to, OFlag::O_CLOEXEC);
+        let _ = dup3(to, &mut self.to, OFlag::O_CLOEXEC);
     }
 
     /// Writes one line. A line that cannot be written now (full disk, full pipe, closed stream) is

@@ -171,16 +171,17 @@ fn a_rotation_that_is_refused_at_any_call_costs_no_server_and_no_line() {
     if !require_root() || !require_program("strace") {
         return;
     }
+    let (renew, rename) = ("cannot renew the log files in", "cannot rename log");
     let refusals = [
-        ("renameat2", "EROFS"),
-        ("renameat2", "EIO"),
-        ("openat", "ENOSPC"),
-        ("openat", "EROFS"),
-        ("openat", "EDQUOT"),
-        ("newfstatat", "EIO"),
-        ("getdents64", "EIO"),
+        ("renameat2", "EROFS", rename),
+        ("renameat2", "EIO", rename),
+        ("openat", "ENOSPC", renew),
+        ("openat", "EROFS", renew),
+        ("openat", "EDQUOT", renew),
+        ("newfstatat", "EIO", renew),
+        ("getdents64", "EIO", renew),
     ];
-    for (call, error) in refusals {
+    for (call, error, line) in refusals {
         let sandbox = sandbox();
         let logs = LogDirectory::at(sandbox.path("logs"));
         let manager = managed(&sandbox, &logs);
@@ -195,7 +196,7 @@ fn a_rotation_that_is_refused_at_any_call_costs_no_server_and_no_line() {
             let count = lines(&logs, "logfile", "hello\n");
             if count == 3 { Ok(()) } else { Err((call, error, count, logs.names())) }
         });
-        assert!(lines(&logs, "vsrun.log", "cannot renew the log files in") >= 1, "{call} {error}");
+        assert!(lines(&logs, "vsrun.log", line) >= 1, "{call} {error}");
         manager.signal(SIGHUP);
         started(&sandbox, 4);
         wait_for_hello(&logs);
@@ -305,20 +306,50 @@ fn on_a_disk_that_is_full_from_the_start_the_server_runs_and_can_be_stopped() {
 }
 
 #[test]
-fn a_directory_that_another_takes_the_place_of_goes_on_being_written_to() {
-    let sandbox = sandbox();
-    let logs = LogDirectory::at(sandbox.path("logs"));
-    let manager = managed(&sandbox, &logs);
-    let moved = LogDirectory::at(sandbox.path("moved"));
-    fs::rename(logs.path(), moved.path()).expect("the sandbox can be written");
-    sandbox.dir("logs");
-    manager.signal(SIGHUP);
-    sandbox.signal(started(&sandbox, 2), SIGKILL);
-    started(&sandbox, 3);
-    wait_for("a line in the newest log", || moved.server() == "hello\n");
-    stop(manager);
-    assert_eq!(moved.names(), ["logfile", "logfile.1", "logfile.2", "vsrun.log"]);
-    assert_eq!(logs.names(), [] as [&str; 0]);
+fn a_directory_that_was_moved_is_left_for_the_one_that_its_path_leads_to() {
+    for is_replaced in [true, false] {
+        let sandbox = sandbox();
+        let logs = LogDirectory::at(sandbox.path("logs"));
+        let manager = managed(&sandbox, &logs);
+        wait_for("vsrun's line", || logs.vsrun().contains("started server"));
+        let moved = LogDirectory::at(sandbox.path("moved"));
+        fs::rename(logs.path(), moved.path()).expect("the sandbox can be written");
+        if is_replaced {
+            sandbox.dir("logs");
+        }
+        manager.signal(SIGHUP);
+        sandbox.signal(started(&sandbox, 2), SIGKILL);
+        started(&sandbox, 3);
+        wait_for_hello(&logs);
+        assert_eq!(manager.process().cwd().as_deref(), Some(logs.path()));
+        stop(manager);
+        assert_eq!(logs.names(), ["logfile", "logfile.1", "vsrun.log"]);
+        assert_eq!(logs.vsrun().matches("started server").count(), 2);
+        assert_eq!(moved.names(), ["logfile", "vsrun.log"]);
+    }
+}
+
+#[test]
+fn a_directory_that_becomes_stale_is_opened_again_by_its_path() {
+    if !require_root() || !require_program("strace") {
+        return;
+    }
+    for error in ["ESTALE", "ENOENT"] {
+        let sandbox = sandbox();
+        let logs = LogDirectory::at(sandbox.path("logs"));
+        let manager = managed(&sandbox, &logs);
+        let inject = format!("inject=openat:error={error}:when=1");
+        let options = ["-e", "trace=openat", "-e", &inject];
+        let tracer = traced(&sandbox, manager.process(), &options);
+        manager.signal(SIGHUP);
+        started(&sandbox, 2);
+        tracer.signal(SIGINT);
+        tracer.wait();
+        wait_for_hello(&logs);
+        assert_eq!(logs.names(), ["logfile", "logfile.1", "vsrun.log"], "{error}");
+        assert_eq!(lines(&logs, "vsrun.log", "cannot"), 0, "{error}");
+        stop(manager);
+    }
 }
 
 #[test]

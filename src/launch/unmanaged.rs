@@ -34,6 +34,7 @@ pub fn start(plan: &Plan, null: &OwnedFd) -> Result<u8, Error> {
     let deadline = Instant::now() + START_LIMIT;
     let mut output = Output::open(plan)?;
     output.wait_for_logger(plan, deadline)?;
+    output.take_notices().iter().for_each(|notice| tell(&output, notice));
     let path = plan.pidfile.as_ref();
     let pidfile = path.map(|path| Pidfile::open(path, Before::Replaceable)).transpose()?;
     let mut traces = Traces { pidfile, output };

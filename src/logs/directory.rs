@@ -3,20 +3,20 @@
 //! stands; only regular files with an old log's name are ever deleted.
 
 use std::ffi::OsStr;
-use std::fmt;
+use std::mem;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use chrono::{DateTime, FixedOffset};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::{FileStat, Mode, fchmod, fstat};
 use nix::unistd::geteuid;
 
+use super::expiry::Undeleted;
 use super::rotation::{Log, next_number, parse};
 use crate::cli::values::Keep;
 use crate::error::said;
-use crate::sys::clock;
+use crate::message::escaped;
 use crate::sys::directory::{Directory, Owner, is_regular, is_same};
 use crate::sys::walk::{Made, remove_made};
 
@@ -27,49 +27,27 @@ const ATTEMPTS: u32 = 100;
 /// How many old files are remembered at a time: whoever owns the directory may make any number of
 /// them, and the manager is not to be made as large.
 const REMEMBERED: usize = 1 << 17;
-/// How many old files are looked at before whoever waits is served.
-const EXPIRED_AT_ONCE: usize = 256;
-
 /// A log directory and what is known of it.
 #[derive(Debug)]
 pub struct LogDirectory {
     path: PathBuf,
-    directory: Directory,
+    pub(super) directory: Directory,
     owner: Option<Owner>,
-    keep: Keep,
+    /// A manager marks it as in use.
+    is_locked: bool,
+    pub(super) keep: Keep,
     /// The old files, as far as they are remembered.
-    old: Vec<(Log, u64)>,
+    pub(super) old: Vec<(Log, u64)>,
     /// The highest number of each log's old files.
     highest: [u64; 2],
     /// How many of them have not been looked at for their age.
-    unchecked: usize,
+    pub(super) unchecked: usize,
     /// Which of the others should have been deleted.
-    undeleted: Option<Undeleted>,
+    pub(super) undeleted: Option<Undeleted>,
     made: Vec<Made>,
     created: Vec<(Log, FileStat)>,
     put_aside: Vec<(Log, u64)>,
-}
-
-/// Old files that could not be deleted.
-#[derive(Debug, Clone, Copy)]
-pub struct Undeleted {
-    /// The first of them.
-    log: Log,
-    number: u64,
-    /// How many others there are.
-    more: usize,
-    /// What the system said of the first.
-    reason: Errno,
-}
-
-impl fmt::Display for Undeleted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot delete old log '{}'", self.log.old_name(self.number))?;
-        if self.more > 0 {
-            write!(f, " and {} more", self.more)?;
-        }
-        write!(f, ": {}", said(self.reason))
-    }
+    notices: Vec<String>,
 }
 
 impl LogDirectory {
@@ -81,6 +59,7 @@ impl LogDirectory {
             path: path.to_owned(),
             directory,
             owner,
+            is_locked: false,
             keep,
             old: Vec::new(),
             highest: [0; 2],
@@ -89,6 +68,7 @@ impl LogDirectory {
             made,
             created: Vec::new(),
             put_aside: Vec::new(),
+            notices: Vec::new(),
         })
     }
 
@@ -104,13 +84,40 @@ impl LogDirectory {
         self.put_aside.clear();
     }
 
-    /// Opens the directory again by its path if it has been removed. True if that was so.
-    pub fn restore(&mut self) -> Result<bool, Errno> {
-        if !self.directory.is_gone() {
-            return Ok(false);
+    /// Locks the directory for as long as this is held. A notice says so if another manager has
+    /// locked it.
+    pub fn lock(&mut self) {
+        self.is_locked = true;
+        // Not every file system can lock a directory, and not every caller may read it: the lock is
+        // for this notice only.
+        if self.directory.lock_shared() == Err(Errno::EWOULDBLOCK) {
+            let path = escaped(&self.path);
+            self.notices.push(format!(
+                "another manager uses log directory '{path}': their logs will mix; \
+                 give each manager a directory of its own"
+            ));
         }
-        (self.directory, _) = Directory::open_or_make(&self.path, self.owner)?;
-        Ok(true)
+    }
+
+    /// Takes up the directory that the path leads to now, and makes it if the path leads nowhere.
+    /// True if it is another one than before.
+    pub fn follow_path(&mut self) -> Result<bool, Errno> {
+        let is_other = match self.directory.follow(&self.path) {
+            Err(Errno::ENOENT | Errno::ESTALE) => {
+                (self.directory, _) = Directory::open_or_make(&self.path, self.owner)?;
+                true
+            }
+            followed => followed?,
+        };
+        if is_other && self.is_locked {
+            self.lock();
+        }
+        Ok(is_other)
+    }
+
+    /// What an administrator should know of what was done here, each told once.
+    pub fn take_notices(&mut self) -> Vec<String> {
+        mem::take(&mut self.notices)
     }
 
     /// Reads the directory: which old files there are, all of them to be looked at for their age
@@ -135,32 +142,50 @@ impl LogDirectory {
     }
 
     /// Puts the log aside if there is anything in it, and opens a new one. The directory has been
-    /// listed.
+    /// listed. An old log that cannot be renamed, or for which no new one can be made, is opened
+    /// again to be appended to, and a notice says why.
     pub fn rotate(&mut self, log: Log) -> Result<OwnedFd, Errno> {
         let name = OsStr::new(log.name());
         for _ in 0..ATTEMPTS {
-            match self.directory.entry(name)? {
-                None => match self.directory.create(name, self.owner, FILE_MODE) {
-                    Err(Errno::EEXIST) => {}
-                    created => {
-                        let (file, about) = created?;
+            let Some(entry) = self.directory.entry(name)? else {
+                match self.directory.create(name, self.owner, FILE_MODE) {
+                    Ok((file, about)) => {
                         self.created.push((log, about));
                         return Ok(file);
                     }
-                },
-                Some(entry) if self.is_usable(&entry) => match self.open_empty(name) {
-                    // Somebody has a lease on it (F_SETLEASE in fcntl(2)).
-                    Err(Errno::EAGAIN) => self.put_aside(log)?,
-                    opened => {
-                        if let Some(file) = opened? {
-                            return Ok(file);
-                        }
+                    Err(Errno::EEXIST) => continue,
+                    Err(reason) => {
+                        self.put_back(log);
+                        return self.append(log, "create", reason);
                     }
-                },
-                Some(_) => self.put_aside(log)?,
+                }
+            };
+            if self.is_own(&entry) && entry.st_size == 0 {
+                match self.open_empty(name) {
+                    // Another process has a lease on it (F_SETLEASE in fcntl(2)).
+                    Err(Errno::EAGAIN) => {}
+                    Err(reason) => return Err(reason),
+                    Ok(Some(file)) => return Ok(file),
+                    Ok(None) => continue,
+                }
+            }
+            if let Err(reason) = self.put_aside(log) {
+                return self.append(log, "rename", reason);
             }
         }
         Err(Errno::EEXIST)
+    }
+
+    /// Whether a log must be opened again because the file that is written to has lost its name:
+    /// it was removed, or something else stands there. A file that another vsrun put aside is still
+    /// a log, and stays in use.
+    pub fn has_lost(&self, log: Log, file: &OwnedFd) -> Result<bool, Errno> {
+        let about = fstat(file)?;
+        Ok(match self.directory.entry(OsStr::new(log.name()))? {
+            Some(entry) if is_same(&entry, &about) => false,
+            Some(entry) if self.is_own(&entry) && entry.st_size > 0 => about.st_nlink == 0,
+            _ => true,
+        })
     }
 
     fn put_aside(&mut self, log: Log) -> Result<(), Errno> {
@@ -179,63 +204,61 @@ impl LogDirectory {
         Ok(())
     }
 
+    /// Gives the log that was put aside last its name back.
+    fn put_back(&mut self, log: Log) {
+        let Some(last) = self.put_aside.iter().rposition(|(other, _)| *other == log) else {
+            return;
+        };
+        let old = log.old_name(self.put_aside[last].1);
+        if self.directory.rename_new(OsStr::new(&old), OsStr::new(log.name())).is_ok() {
+            self.put_aside.remove(last);
+        }
+    }
+
+    /// Opens the old log to append to it, since a new one cannot be had for this reason, which is
+    /// the error if there is no old one either.
+    fn append(&mut self, log: Log, doing: &str, reason: Errno) -> Result<OwnedFd, Errno> {
+        let Ok(Some((file, _))) = self.open_own(OsStr::new(log.name())) else { return Err(reason) };
+        let path = self.path.join(log.name());
+        let (path, reason) = (escaped(&path), said(reason));
+        self.notices
+            .push(format!("cannot {doing} log '{path}': {reason}; appending to the old file"));
+        Ok(file)
+    }
+
     /// Opens a log in which nothing has been written yet, if it still is one.
     fn open_empty(&self, name: &OsStr) -> Result<Option<OwnedFd>, Errno> {
+        let Some((file, about)) = self.open_own(name)? else { return Ok(None) };
+        if about.st_size > 0 {
+            return Ok(None);
+        }
+        match fchmod(&file, Mode::from_bits_truncate(FILE_MODE)) {
+            // An append-only file keeps its mode (see ioctl_iflags(2)).
+            Ok(()) | Err(Errno::EPERM) => Ok(Some(file)),
+            Err(reason) => Err(reason),
+        }
+    }
+
+    /// Opens a log of the owner's to write at its end; none if it is gone or something else by now.
+    fn open_own(&self, name: &OsStr) -> Result<Option<(OwnedFd, FileStat)>, Errno> {
         let flags = OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_NONBLOCK;
         let file = match self.directory.open_file(name, flags, Mode::empty()) {
-            // Gone, or a link or a FIFO by now.
+            // Gone, or a link or a FIFO.
             Err(Errno::ENOENT | Errno::ELOOP | Errno::ENXIO) => return Ok(None),
             opened => opened?,
         };
-        if !self.is_usable(&fstat(&file)?) {
+        let about = fstat(&file)?;
+        if !self.is_own(&about) {
             return Ok(None);
         }
         fcntl(&file, FcntlArg::F_SETFL(OFlag::O_APPEND))?;
-        fchmod(&file, Mode::from_bits_truncate(FILE_MODE))?;
-        Ok(Some(file))
+        Ok(Some((file, about)))
     }
 
-    /// Whether a file is an empty log of the owner's, and not another file's second name.
-    fn is_usable(&self, entry: &FileStat) -> bool {
+    /// Whether a file is a log of the owner's, and not another file's second name.
+    fn is_own(&self, entry: &FileStat) -> bool {
         let owner = self.owner.map_or(geteuid(), |owner| owner.uid);
-        is_regular(entry)
-            && entry.st_size == 0
-            && entry.st_nlink == 1
-            && entry.st_uid == owner.as_raw()
-    }
-
-    /// Whether there are old files that have not been looked at for their age.
-    pub fn is_expiring(&self) -> bool {
-        self.unchecked > 0
-    }
-
-    /// Deletes some of the old files that have outlived their time. True while there are more to
-    /// look at. An error tells at the end which of them could not be deleted; they are tried again
-    /// when the directory has been listed again.
-    pub fn expire_some(&mut self) -> Result<bool, Undeleted> {
-        if self.unchecked == 0 {
-            return Ok(false);
-        }
-        let cutoff = self.keep.cutoff(clock::now());
-        let Some(cutoff) = cutoff else { return Ok(false) };
-        let rest = self.unchecked.saturating_sub(EXPIRED_AT_ONCE);
-        for (log, number) in &self.old[rest..self.unchecked] {
-            let deleted = expire(&self.directory, &log.old_name(*number), cutoff);
-            if let Err(reason) = deleted {
-                let more = self.undeleted.map_or(0, |known| known.more + 1);
-                let first = Undeleted { log: *log, number: *number, more: 0, reason };
-                self.undeleted = Some(Undeleted { more, ..self.undeleted.unwrap_or(first) });
-            }
-        }
-        self.unchecked = rest;
-        if rest == 0 {
-            // There may have been very many.
-            self.old = Vec::new();
-        }
-        match self.undeleted.take_if(|_| rest == 0) {
-            None => Ok(rest > 0),
-            Some(undeleted) => Err(undeleted),
-        }
+        is_regular(entry) && entry.st_nlink == 1 && entry.st_uid == owner.as_raw()
     }
 }
 
@@ -258,23 +281,4 @@ impl Drop for LogDirectory {
         }
         remove_made(&self.made);
     }
-}
-
-/// Deletes an old file that has outlived its time.
-fn expire(directory: &Directory, name: &str, cutoff: DateTime<FixedOffset>) -> Result<(), Errno> {
-    let name = OsStr::new(name);
-    match directory.entry(name)? {
-        Some(entry) if is_expired(&entry, cutoff) => match directory.remove(name) {
-            // Another vsrun was faster.
-            Err(Errno::ENOENT) => Ok(()),
-            removed => removed,
-        },
-        _ => Ok(()),
-    }
-}
-
-fn is_expired(entry: &FileStat, cutoff: DateTime<FixedOffset>) -> bool {
-    let nanoseconds = u32::try_from(entry.st_mtime_nsec).unwrap_or(0);
-    let modified = DateTime::from_timestamp(entry.st_mtime, nanoseconds);
-    is_regular(entry) && modified.is_some_and(|modified| modified < cutoff)
 }

@@ -1,9 +1,11 @@
 //! Where output goes: nowhere new, to files, or through logger.
 
 pub mod directory;
+mod expiry;
 pub mod rotation;
 pub mod syslog;
 
+use std::mem;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
@@ -23,7 +25,7 @@ pub enum Output {
     /// Where it went before.
     Inherited,
     /// To the files of a log directory.
-    Files(Files),
+    Files(Box<Files>),
     /// Through logger.
     Syslog(Box<Syslog>),
 }
@@ -35,8 +37,9 @@ pub struct Files {
     pub directory: LogDirectory,
     server: OwnedFd,
     vsrun: OwnedFd,
-    /// The directory was removed, and vsrun has no log in the one that took its place yet.
-    lost: bool,
+    /// The directory is another one, in which vsrun has no log yet.
+    is_lost: bool,
+    is_vsrun_log_new: bool,
 }
 
 impl Output {
@@ -49,11 +52,16 @@ impl Output {
                 let cannot = |doing| move |reason| Error::cannot(doing, path, reason);
                 let mut directory = LogDirectory::open(path, *keep, plan.owner())
                     .map_err(cannot("open log directory"))?;
+                if plan.manager.is_some() {
+                    directory.lock();
+                }
                 directory.list().map_err(cannot("list log directory"))?;
                 let mut create =
                     |log| directory.rotate(log).map_err(cannot("create a log file in"));
                 let (vsrun, server) = (create(Log::Vsrun)?, create(Log::Server)?);
-                Ok(Output::Files(Files { directory, server, vsrun, lost: false }))
+                let files =
+                    Files { directory, server, vsrun, is_lost: false, is_vsrun_log_new: false };
+                Ok(Output::Files(Box::new(files)))
             }
             plan::Output::Syslog(prefix) => {
                 let spec = plan.logger(prefix);
@@ -80,6 +88,11 @@ impl Output {
         if let Some(files) = self.files() {
             files.directory.commit();
         }
+    }
+
+    /// What an administrator should know of the log files, each told once.
+    pub fn take_notices(&mut self) -> Vec<String> {
+        self.files().map(|files| files.directory.take_notices()).unwrap_or_default()
     }
 
     /// What the server starts from, `input` being its input.
@@ -154,27 +167,48 @@ impl Output {
 }
 
 impl Files {
-    /// Makes a directory that has been removed again, with a new log for vsrun. True if that was
-    /// so.
-    pub fn restore(&mut self) -> Result<bool, Errno> {
-        self.lost |= self.directory.restore()?;
-        if !self.lost {
-            return Ok(false);
+    /// Opens new logs for the server's next life: in the directory that the path leads to now, and
+    /// one for vsrun if its own is lost. What fails leaves the old files in use.
+    pub fn renew(&mut self) -> Result<(), Errno> {
+        let mut renewed = self.renew_at_path();
+        // Removed after it was opened, or stale.
+        if matches!(renewed, Err(Errno::ENOENT | Errno::ESTALE)) {
+            renewed = self.renew_at_path();
         }
-        self.directory.list()?;
-        self.vsrun = self.directory.rotate(Log::Vsrun)?;
         // Only a start that fails takes back what it made.
         self.directory.commit();
-        self.directory.directory().enter()?;
-        self.lost = false;
-        Ok(true)
+        renewed
     }
 
-    /// Puts the server's log aside and opens a new one. What fails leaves the old file in use.
-    pub fn renew(&mut self) -> Result<(), Errno> {
+    /// Whether vsrun's log is another file since this was asked last.
+    pub fn is_vsrun_log_new(&mut self) -> bool {
+        mem::take(&mut self.is_vsrun_log_new)
+    }
+
+    fn renew_at_path(&mut self) -> Result<(), Errno> {
+        let followed = self.follow_path();
         self.directory.list()?;
-        self.server = self.directory.rotate(Log::Server)?;
-        self.directory.commit();
+        let vsrun = self.restore_vsrun_log();
+        let server = self.directory.rotate(Log::Server).map(|file| self.server = file);
+        followed.and(vsrun).and(server)
+    }
+
+    /// Takes up the directory that the path leads to now.
+    fn follow_path(&mut self) -> Result<(), Errno> {
+        if self.directory.follow_path()? {
+            self.is_lost = true;
+            self.directory.directory().enter()?;
+        }
+        Ok(())
+    }
+
+    /// Opens a log for vsrun if its own is in another directory or was removed.
+    fn restore_vsrun_log(&mut self) -> Result<(), Errno> {
+        if self.is_lost || self.directory.has_lost(Log::Vsrun, &self.vsrun)? {
+            self.vsrun = self.directory.rotate(Log::Vsrun)?;
+            self.is_lost = false;
+            self.is_vsrun_log_new = true;
+        }
         Ok(())
     }
 }

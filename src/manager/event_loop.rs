@@ -209,7 +209,7 @@ impl Manager<'_> {
         // vsrun's own streams and lines hold the pipe too.
         syslog.hang_up();
         self.redirect_own(Some(self.null.as_fd()));
-        self.messages.hang_up(self.null.as_fd());
+        self.messages.redirect(self.null.as_fd());
         let deadline = Instant::now() + syslog::LAST_LINES;
         while self.output.syslog().is_some_and(|syslog| !syslog.is_drained())
             && Instant::now() < deadline

@@ -102,6 +102,7 @@ pub fn run<'a>(
         up: Some(up),
         claim,
     };
+    manager.tell_notices();
     if !manager.awaits_logger {
         manager.start_first()?;
     }
@@ -266,14 +267,18 @@ impl Manager<'_> {
 
     fn renew_logs(&mut self) {
         let Some(files) = self.output.files() else { return };
-        let restored = files.restore();
         let renewed = files.renew();
-        if restored == Ok(true) {
+        if files.is_vsrun_log_new() {
             self.redirect_own(self.output.of_vsrun());
             self.messages.redirect(fds::standard_error());
         }
         let log_dir = self.plan.log_dir().unwrap_or(Path::new(""));
-        self.note("renew the log files in", log_dir, restored.and(renewed));
+        self.note("renew the log files in", log_dir, renewed);
+        self.tell_notices();
+    }
+
+    fn tell_notices(&mut self) {
+        self.output.take_notices().iter().for_each(|notice| self.messages.say(notice));
     }
 
     fn run_handler(&mut self, death: &Death) -> Option<Event> {

@@ -58,12 +58,12 @@ impl Pidfile {
         Ok(Pidfile { path: path.to_owned(), place, written: None, replaced: None, is_new: true })
     }
 
-    /// Replaces the file by one that holds this id. A directory that was removed is looked for
-    /// again by its path.
+    /// Replaces the file by one that holds this id. A directory that was removed or moved since the
+    /// last time is opened again by its path.
     pub fn write(&mut self, pid: Pid) -> Result<(), Errno> {
         let Some(place) = &mut self.place else { return Ok(()) };
-        if place.directory.is_gone() {
-            *place = Place::open(&self.path)?;
+        if let (false, Some(parent)) = (self.is_new, self.path.parent()) {
+            place.directory.follow(parent)?;
         }
         if std::mem::take(&mut self.is_new) {
             self.replaced = place.read();

@@ -81,18 +81,17 @@ fn push_dollar_quoted(line: &mut String, word: &[u8]) {
                 '\n' => line.push_str("\\n"),
                 '\t' => line.push_str("\\t"),
                 '\r' => line.push_str("\\r"),
-                c if is_hidden(c) => push_octal(line, c.encode_utf8(&mut [0; 4]).as_bytes()),
+                c if is_hidden(c) => push_hex(line, c.encode_utf8(&mut [0; 4]).as_bytes()),
                 c => line.push(c),
             }
         }
-        push_octal(line, chunk.invalid());
+        push_hex(line, chunk.invalid());
     }
     line.push('\'');
 }
 
-/// Three digits each: unlike a hexadecimal number, an octal one ends where it should.
-fn push_octal(line: &mut String, bytes: &[u8]) {
-    bytes.iter().for_each(|byte| line.push_str(&format!("\\{byte:03o}")));
+fn push_hex(line: &mut String, bytes: &[u8]) {
+    bytes.iter().for_each(|byte| line.push_str(&format!("\\x{byte:02x}")));
 }
 
 /// Whether a character cannot be seen, or changes how others are seen.
@@ -142,7 +141,7 @@ mod tests {
     fn words_that_cannot_be_shown_are_quoted_with_a_dollar() {
         let words = [&b"a b"[..], b"it's\n\x1b[0m1", b"\xff\xc3\xa9\\", b"plain\\"];
         let words = words.map(|word| OsString::from_vec(word.to_vec()));
-        let expected = r#"'a b' $'it\'s\n\033[0m1' $'\377é\\' "plain\\""#;
+        let expected = r#"'a b' $'it\'s\n\x1b[0m1' $'\xffé\\' "plain\\""#;
         assert_eq!(printable(&words), expected);
     }
 

@@ -76,7 +76,8 @@ impl Directory {
         }
     }
 
-    /// Creates a file for writing at its end; EEXIST if anything stands under the name.
+    /// Creates a file for writing at its end; EEXIST if anything stands under the name. In a
+    /// set-group-id directory the file has the directory's group (see inode(7)), whoever owns it.
     pub fn create(
         &self,
         name: &OsStr,
@@ -84,9 +85,10 @@ impl Directory {
         mode: u32,
     ) -> Result<(OwnedFd, FileStat), Errno> {
         let flags = OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT | OFlag::O_EXCL;
+        let group = self.group_for(owner)?;
         let file =
             self.open_file(name, flags, Mode::from_bits_truncate(first_mode(owner, mode)))?;
-        match hand_over(&file, owner, mode) {
+        match hand_over(&file, owner.map(|owner| owner.uid), group, mode) {
             Ok(about) => Ok((file, about)),
             Err(reason) => {
                 // The error is the one to tell; a file that stays is empty.
@@ -94,6 +96,13 @@ impl Directory {
                 Err(reason)
             }
         }
+    }
+
+    /// The group that a new file must be given; none where it has the right one by itself.
+    fn group_for(&self, owner: Option<Owner>) -> Result<Option<Gid>, Errno> {
+        let Some(owner) = owner else { return Ok(None) };
+        let gives_its_own = fstat(&self.0)?.st_mode & libc::S_ISGID != 0;
+        Ok(if gives_its_own { None } else { Some(owner.gid) })
     }
 
     /// Opens what stands under a name, never through a link.
@@ -122,7 +131,10 @@ impl Directory {
             // Not every file system can; a second link never replaces anything either.
             Err(Errno::EINVAL | Errno::ENOSYS) => {
                 linkat(&self.0, from, &self.0, to, AtFlags::empty())?;
-                self.remove(from)
+                self.remove(from).inspect_err(|_| {
+                    // The error is the one to tell.
+                    let _ = self.remove(to);
+                })
             }
             outcome => outcome,
         }
@@ -144,9 +156,37 @@ impl Directory {
         own.is_ok_and(|own| other.is_ok_and(|other| is_same(&own, &other)))
     }
 
-    /// Whether the directory has been removed from the file system.
-    pub fn is_gone(&self) -> bool {
-        fstat(&self.0).is_ok_and(|about| about.st_nlink == 0)
+    /// Opens the directory again if its absolute path leads to another one by now, because this one
+    /// was removed or moved, or something is mounted on it; true if so. ENOENT or ESTALE if the path
+    /// leads nowhere. If it cannot be opened for another reason, such as a link that must not be
+    /// followed, this directory stays in use.
+    ///
+    /// The link count is no sign: on overlayfs a removed directory keeps it.
+    pub fn follow(&mut self, path: &Path) -> Result<bool, Errno> {
+        let found = match Directory::open(path) {
+            Ok(found) => found,
+            Err(reason @ (Errno::ENOENT | Errno::ESTALE)) => return Err(reason),
+            Err(_) => return Ok(false),
+        };
+        // This one may be stale (ESTALE), and is another one then.
+        let is_this = |about: &FileStat| fstat(&self.0).is_ok_and(|own| is_same(&own, about));
+        let is_other = fstat(&found).is_ok_and(|about| !is_this(&about));
+        if is_other {
+            *self = found;
+        }
+        Ok(is_other)
+    }
+
+    /// Takes a shared lock on the directory, which ends with this descriptor and with the process;
+    /// EWOULDBLOCK if another process has one (see flock(2)). Another descriptor takes the place of
+    /// this one, which cannot be locked if it is an O_PATH one (see open(2)).
+    pub fn lock_shared(&mut self) -> Result<(), Errno> {
+        let readable = reopen(self.as_fd(), OFlag::O_RDONLY)?;
+        let alone = flock(&readable, libc::LOCK_EX | libc::LOCK_NB);
+        // Shared, so that the lock can be seen as long as any of several processes lives.
+        flock(&readable, libc::LOCK_SH | libc::LOCK_NB)?;
+        self.0 = readable;
+        alone
     }
 
     /// Makes the directory the caller's working directory.
@@ -188,15 +228,16 @@ pub(super) fn first_mode(owner: Option<Owner>, mode: u32) -> u32 {
     if owner.is_some() { mode & 0o700 } else { mode }
 }
 
-/// Sets owner and mode, the latter whatever a default access list (acl(5)) or a first mode made of
-/// it.
+/// Sets owner, group and mode, the last whatever a default access list (acl(5)) or a first mode made
+/// of it.
 pub(super) fn hand_over(
     made: &OwnedFd,
-    owner: Option<Owner>,
+    uid: Option<Uid>,
+    gid: Option<Gid>,
     mode: u32,
 ) -> Result<FileStat, Errno> {
-    if let Some(Owner { uid, gid }) = owner {
-        fchown(made, Some(uid), Some(gid))?;
+    if uid.is_some() || gid.is_some() {
+        fchown(made, uid, gid)?;
     }
     let about = fstat(made)?;
     if about.st_mode & 0o7777 == mode {
@@ -221,6 +262,12 @@ pub(super) fn for_each_name(
         visit(entry?.file_name().to_bytes());
     }
     Ok(())
+}
+
+/// Locks an open file, or changes its lock; for the operations see flock(2).
+fn flock(file: &OwnedFd, operation: libc::c_int) -> Result<(), Errno> {
+    // SAFETY: flock(2) takes two integers and touches no memory.
+    Errno::result(unsafe { libc::flock(file.as_raw_fd(), operation) }).map(drop)
 }
 
 /// Opens a directory once more.

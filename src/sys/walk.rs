@@ -153,7 +153,7 @@ fn complete(
     if about.st_uid != geteuid().as_raw() || !is_empty {
         return Err(Errno::EPERM);
     }
-    hand_over(&directory, owner, mode)?;
+    hand_over(&directory, owner.map(|owner| owner.uid), owner.map(|owner| owner.gid), mode)?;
     Ok(directory)
 }
 

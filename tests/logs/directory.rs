@@ -79,6 +79,21 @@ fn the_group_of_the_user_owns_the_logs() {
 }
 
 #[test]
+fn in_a_set_group_id_directory_new_logs_have_its_group_and_the_users_id() {
+    if !require_root() {
+        return;
+    }
+    let sandbox = sandbox();
+    let logs = sandbox.dir_of("logs", NOBODY, 7);
+    fs::set_permissions(&logs, PermissionsExt::from_mode(0o2750)).expect("an owner");
+    say(&sandbox, &logs, "1d", "hello");
+    for name in ["logfile", "vsrun.log"] {
+        let file = logs.join(name);
+        assert_eq!((mode(&file), owner(&file)), (0o640, (NOBODY, 7)), "{name}");
+    }
+}
+
+#[test]
 fn a_directory_that_exists_keeps_its_mode_and_owner() {
     let sandbox = sandbox();
     let logs = sandbox.open_dir("logs");

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, lchown, symlink};
 use std::path::Path;
 
-use testkit::signal::SIGKILL;
+use testkit::signal::{SIGHUP, SIGKILL, SIGTERM};
 use testkit::{LogDirectory, Outcome, Report, Sandbox, require_root, wait_for};
 
 use crate::common::{
@@ -23,7 +23,7 @@ fn expect_no_log_directory(outcome: &Outcome, path: &Path) {
 /// to be trusted.
 fn is_refused_as_a_link(sandbox: &Sandbox, path: &Path, target: &Path) {
     let before = snapshot(target);
-    let outcome = as_user(sandbox.vsrun()).logdir(path, "0h").command(["/bin/true"]).run();
+    let outcome = as_user(sandbox.vsrun()).logdir(path, "1h").command(["/bin/true"]).run();
     expect_no_log_directory(&outcome, path);
     let reason = "Too many symbolic links, or one that others could have put there\n";
     assert!(outcome.stderr_text().ends_with(reason), "{}", outcome.stderr_text());
@@ -117,6 +117,38 @@ fn a_directory_removed_in_mid_run_is_made_again_at_the_next_start() {
     assert_eq!(Report::wait(reports.join("report")).cwd.as_deref(), Some(logs.path()));
     wait_for("vsrun's line", || logs.vsrun().contains("started server"));
     managed.stop().expect_code(0);
+}
+
+#[test]
+fn directories_removed_from_an_overlayfs_are_noticed() {
+    if !require_root() {
+        return;
+    }
+    let sandbox = sandbox();
+    let place = sandbox.dir("place");
+    // A container's directories: from its image, and still of one link when they are removed.
+    let mount = "mkdir -p lower/log lower/run upper work merged && \
+                 mount -t overlay none -o lowerdir=lower,upperdir=upper,workdir=work merged && \
+                 exec \"$@\"";
+    let shell = sandbox.program("/bin/sh").tmpfs(&place, "mode=755").current_dir(&place);
+    let vsrun = shell.args(["-c", mount, "sh", env!("CARGO_BIN_EXE_vsrun")]);
+    let vsrun = vsrun.logdir("merged/log", "1d").pidfile("merged/run/pid");
+    let vsrun = vsrun.manager(sandbox.path("monitor"), "/bin/true");
+    let manager = vsrun.command(sandbox.probe().append(sandbox.path("starts"))).spawn();
+    wait_for("the first start", || sandbox.lines("starts").len() == 1);
+    let inside = manager.process().path_inside(place.join("merged"));
+    for name in ["log", "run"] {
+        fs::remove_dir_all(inside.join(name)).expect("the test's own file system");
+    }
+    fs::create_dir(inside.join("run")).expect("the test's own file system");
+    manager.signal(SIGHUP);
+    wait_for("the second start", || sandbox.lines("starts").len() == 2);
+    wait_for("vsrun's line", || text(inside.join("log/vsrun.log")).contains("started server"));
+    assert!(inside.join("log/logfile").exists());
+    let server: Option<i32> = sandbox.lines("starts")[1].parse().ok();
+    assert_eq!(sandbox.read_pidfile(inside.join("run/pid")), server);
+    manager.signal(SIGTERM);
+    manager.wait().expect_code(0);
 }
 
 #[test]

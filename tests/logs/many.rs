@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use nix::sys::stat::Mode;
 use nix::unistd::{geteuid, mkfifo};
@@ -14,7 +14,7 @@ use crate::common::{Managed, about, as_user, sandbox, text, users_dir};
 /// A server in a directory that held so many old logs and a log that is put aside.
 fn among_old_logs<'a>(sandbox: &'a Sandbox, logs: &Path, count: u32, keep: &str) -> Managed<'a> {
     let fill = format!(
-        "cd logs && seq -f logfile.%.0f {count} | xargs touch && echo old >logfile &&
+        "cd logs && seq -f logfile.%.0f {count} | xargs touch -d '2 hours ago' && echo old >logfile &&
         : >../filled && exec \"$@\""
     );
     let sh = sandbox.program("/bin/sh");
@@ -34,7 +34,7 @@ fn expect_prompt_start(sandbox: &Sandbox) {
 fn a_hundred_thousand_old_logs_are_deleted_while_the_server_runs() {
     let sandbox = sandbox();
     let logs = users_dir(&sandbox, "logs");
-    let managed = among_old_logs(&sandbox, &logs, 100_000, "0h");
+    let managed = among_old_logs(&sandbox, &logs, 100_000, "1h");
     expect_prompt_start(&sandbox);
     let inside = managed.vsrun.process().path_inside(&logs);
     // To read so large a directory over and over would take longer than to empty it.
@@ -65,7 +65,9 @@ fn twenty_thousand_young_logs_stay_and_do_not_hold_up_a_start() {
 /// Makes empty files with the names of old logs.
 fn make_old_logs(logs: &Path, count: u64) {
     for number in 1..=count {
-        File::create(logs.join(format!("logfile.{number}"))).expect("the sandbox can be written");
+        let file = File::create(logs.join(format!("logfile.{number}")));
+        let long_ago = SystemTime::now() - Duration::from_secs(48 * 3600);
+        file.and_then(|file| file.set_modified(long_ago)).expect("the sandbox can be written");
     }
 }
 
@@ -78,7 +80,7 @@ fn slow_deletions(sandbox: &Sandbox) -> Invocation<'_> {
 
 fn with_slow_deletions<'a>(sandbox: &'a Sandbox, logs: &Path) -> Invocation<'a> {
     let vsrun = slow_deletions(sandbox).arg(env!("CARGO_BIN_EXE_vsrun"));
-    as_user(vsrun).logdir(logs, "0h")
+    as_user(vsrun).logdir(logs, "1h")
 }
 
 const MANY: u64 = 1_500;
@@ -144,7 +146,7 @@ fn what_deletes_old_logs_keeps_nobody_waiting_for_the_end_of_the_output() {
     mkfifo(&pipe, Mode::S_IRWXU).expect("a FIFO");
     let redirect = format!("exec \"$@\" >'{}' 2>&1", pipe.display());
     let strace = slow_deletions(&sandbox).args(["/bin/sh", "-c", &redirect, "sh"]);
-    let vsrun = as_user(strace.arg(env!("CARGO_BIN_EXE_vsrun"))).logdir(&logs, "0h");
+    let vsrun = as_user(strace.arg(env!("CARGO_BIN_EXE_vsrun"))).logdir(&logs, "1h");
     let running = vsrun.command(["/bin/true"]).spawn();
     assert_eq!(fs::read(&pipe).expect("a FIFO"), b"");
     expect_most_are_left(&logs);

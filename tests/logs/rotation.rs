@@ -95,6 +95,23 @@ fn a_log_that_was_removed_is_made_anew_at_the_next_start() {
 }
 
 #[test]
+fn vsruns_log_that_was_removed_is_made_anew_at_the_next_start() {
+    let sandbox = sandbox();
+    let logs = LogDirectory::at(sandbox.path("logs"));
+    let managed = managed(&sandbox, logs.path(), sandbox.probe().out("hello"));
+    wait_for("vsrun's line", || logs.vsrun().contains("started server"));
+    fs::remove_file(logs.path().join("vsrun.log")).expect("a log");
+    managed.restart();
+    wait_for("vsrun's new line", || logs.vsrun().contains("started server"));
+    sandbox.signal(managed.server(), SIGKILL);
+    managed.wait_for_start(3);
+    assert!(logs.vsrun().contains("\nhandled\nbadly\n"), "{}", logs.vsrun());
+    let manager = managed.vsrun.process().open_files().expect("a running manager");
+    assert!(!manager.values().any(|file| file.to_string_lossy().ends_with("(deleted)")));
+    managed.stop().expect_code(0);
+}
+
+#[test]
 fn a_log_keeps_owner_mode_and_time_when_it_is_put_aside() {
     let sandbox = sandbox();
     let logs = users_dir(&sandbox, "logs");

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use testkit::signal::SIGKILL;
-use testkit::{LogDirectory, OnTerm, Outcome, require_program, stays, wait_for};
+use testkit::signal::{SIGKILL, SIGTERM};
+use testkit::{LogDirectory, OnTerm, Outcome, Running, require_program, stays, wait_for};
 
 use crate::common::{
     as_user, every_way, give, managed, sandbox, say, snapshot, text, users_dir, users_file,
@@ -189,11 +189,62 @@ fn a_start_that_another_manager_forbids_leaves_the_logs_alone() {
     wait_for_hello(&logs);
     wait_for("vsrun's line", || text(logs.join("vsrun.log")).contains("started server"));
     let before = snapshot(&logs);
-    let second = as_user(sandbox.vsrun()).logdir(&logs, "0h");
+    let second = as_user(sandbox.vsrun()).logdir(&logs, "1h");
     let second = second.manager(sandbox.path("monitor"), &managed.handler);
     second.command(["/bin/true"]).run().expect_code(125);
     stays("the logs as they were", Duration::from_millis(100), || snapshot(&logs) == before);
     managed.stop().expect_code(0);
+}
+
+#[test]
+fn a_manager_whose_log_another_vsrun_put_aside_goes_on_writing_to_it() {
+    let sandbox = sandbox();
+    let logs = LogDirectory::at(users_dir(&sandbox, "logs"));
+    let managed = managed(&sandbox, logs.path(), sandbox.probe());
+    wait_for("vsrun's line", || logs.vsrun().contains("started server"));
+    say(&sandbox, &logs, "1d", "hello");
+    let others = logs.vsrun();
+    managed.restart();
+    wait_for("a line of the restart", || {
+        text(logs.path().join("vsrun.log.1")).matches("started server").count() == 2
+    });
+    managed.stop().expect_code(0);
+    assert_eq!(logs.vsrun(), others);
+}
+
+#[test]
+fn a_manager_says_that_another_one_uses_its_directory() {
+    let sandbox = sandbox();
+    let logs = LogDirectory::at(users_dir(&sandbox, "logs"));
+    let line = format!(
+        "another manager uses log directory '{}': their logs will mix; \
+         give each manager a directory of its own",
+        logs.path().display()
+    );
+    let manager = |name: &str| {
+        let vsrun = as_user(sandbox.vsrun()).manager(sandbox.path(name), "/bin/true");
+        let running = vsrun.logdir(&logs, "1d").command(sandbox.probe()).spawn();
+        wait_for("its line", || {
+            logs.vsrun().contains(&format!("vsrun[{}]: started", running.pid()))
+        });
+        (running, logs.vsrun().matches(&line).count())
+    };
+    let stop = |manager: Running<'_>| {
+        manager.signal(SIGTERM);
+        manager.wait().expect_code(0);
+    };
+    let (first, said) = manager("first");
+    assert_eq!(said, 0);
+    let (second, said) = manager("second");
+    assert_eq!(said, 1);
+    stop(first);
+    // The second is there still.
+    let (third, said) = manager("third");
+    assert_eq!(said, 1);
+    [second, third].into_iter().for_each(stop);
+    let (last, said) = manager("last");
+    assert_eq!(said, 0);
+    stop(last);
 }
 
 #[test]

@@ -90,6 +90,24 @@ fn a_directory_that_is_removed_keeps_no_server_from_being_restarted() {
     running.wait().expect_code(0);
 }
 
+#[test]
+fn a_directory_that_was_moved_is_left_for_the_one_that_its_path_leads_to() {
+    let sandbox = sandbox();
+    let run = run_dir(&sandbox);
+    let server = sandbox.probe().append(sandbox.path("starts"));
+    let start = sandbox.vsrun().pidfile("run/pid").manager("manager", handler(&sandbox));
+    let running = start.command(server).spawn();
+    wait_for("the first start", || sandbox.lines("starts").len() == 1);
+    fs::rename(run.path(), sandbox.path("moved")).expect("a directory");
+    fs::create_dir(run.path()).expect("the sandbox can be written");
+    running.signal(SIGHUP);
+    wait_for("the second start", || sandbox.lines("starts").len() == 2);
+    assert_eq!(sandbox.lines("run/pid"), sandbox.lines("starts")[1..]);
+    running.signal(SIGTERM);
+    running.wait().expect_code(0);
+    assert_eq!(run.names(), [""; 0]);
+}
+
 // The end.
 
 #[test]
