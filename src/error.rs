@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 use crate::message::escaped;
 use crate::sys::spawn::START_LIMIT;
 use crate::sys::wait::Exit;
+use crate::sys::walk::{RefusedLink, refused_link};
 
 /// vsrun itself failed, usage errors included.
 pub const FAILED: u8 = 125;
@@ -48,6 +49,15 @@ pub enum Error {
         object: OsString,
         /// The system's reason.
         reason: Errno,
+    },
+    /// A path leads through a symbolic link that is not followed.
+    LinkRefused {
+        /// What could not be done, as in "open log directory".
+        doing: &'static str,
+        /// The path.
+        object: OsString,
+        /// The link.
+        link: RefusedLink,
     },
     /// The command, the handler or logger cannot be executed.
     CannotExecute {
@@ -90,6 +100,15 @@ impl Error {
         Error::Cannot { doing, object: object.as_ref().to_owned(), reason }
     }
 
+    /// An error of the system with the path it befell, and the symbolic link that caused it.
+    pub fn cannot_open(doing: &'static str, path: &Path, reason: Errno) -> Error {
+        let link = if reason == Errno::ELOOP { refused_link(path) } else { None };
+        match link {
+            Some(link) => Error::LinkRefused { doing, object: path.into(), link },
+            None => Error::cannot(doing, path, reason),
+        }
+    }
+
     /// A value that may not be used, and why.
     pub fn refused(doing: &'static str, object: impl AsRef<OsStr>, reason: &'static str) -> Error {
         Error::Refused { doing, object: object.as_ref().to_owned(), reason }
@@ -102,6 +121,7 @@ impl Error {
             Error::Usage(_)
             | Error::Refused { .. }
             | Error::Cannot { .. }
+            | Error::LinkRefused { .. }
             | Error::HeldUp { .. }
             | Error::Died { .. }
             | Error::Managed(_)
@@ -122,6 +142,14 @@ impl fmt::Display for Error {
             }
             Error::Cannot { doing, object, reason } => {
                 write!(f, "cannot {doing} '{}': {}", escaped(object), said(*reason))
+            }
+            Error::LinkRefused { doing, object, link } => {
+                let (object, path) = (escaped(object), escaped(&link.path));
+                let why = link.why;
+                write!(
+                    f,
+                    "cannot {doing} '{object}': symbolic link '{path}' is not followed: {why}"
+                )
             }
             Error::CannotExecute { doing, what, object, root, reason } => {
                 write!(f, "cannot {doing} {what} '{}': {}", escaped(object), said(*reason))?;
@@ -165,11 +193,8 @@ fn show_search(f: &mut fmt::Formatter<'_>, program: &OsStr, root: Option<&Path>)
     Ok(())
 }
 
-/// The system's words for a reason (see strerror(3)), but where vsrun has a reason of its own.
+/// The system's words for a reason (see strerror(3)).
 pub fn said(reason: Errno) -> String {
-    if reason == Errno::ELOOP {
-        return "Too many symbolic links, or one that others could have put there".to_owned();
-    }
     let text = std::io::Error::from_raw_os_error(reason as i32).to_string();
     text.split(" (os error").next().unwrap_or_default().to_owned()
 }

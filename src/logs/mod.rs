@@ -51,7 +51,7 @@ impl Output {
             plan::Output::Files(path, keep) => {
                 let cannot = |doing| move |reason| Error::cannot(doing, path, reason);
                 let mut directory = LogDirectory::open(path, *keep, plan.owner())
-                    .map_err(cannot("open log directory"))?;
+                    .map_err(|reason| Error::cannot_open("open log directory", path, reason))?;
                 if plan.manager.is_some() {
                     directory.lock();
                 }

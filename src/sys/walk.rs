@@ -5,13 +5,13 @@
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Component, Path};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{
-    AT_FDCWD, AtFlags, OFlag, OpenHow, RenameFlags, ResolveFlag, open, openat, openat2, readlinkat,
-    renameat, renameat2,
+    AT_FDCWD, AtFlags, OFlag, OpenHow, RenameFlags, ResolveFlag, open, openat, openat2, readlink,
+    readlinkat, renameat, renameat2,
 };
 use nix::libc;
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, mkdirat};
@@ -38,11 +38,35 @@ pub enum Place {
     Last,
 }
 
+/// A symbolic link that is not followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedLink {
+    /// The link.
+    pub path: PathBuf,
+    /// Why it is not followed.
+    pub why: &'static str,
+}
+
 /// Goes an absolute path step by step, and where one is missing has it made by `missing`. A
 /// symbolic link that anybody but root and the caller may have put there is ELOOP.
 pub fn walk(
     path: &Path,
+    missing: impl FnMut(BorrowedFd<'_>, &OsStr, Place) -> Result<OwnedFd, Errno>,
+) -> Result<OwnedFd, Errno> {
+    walk_noting(path, missing, &mut None)
+}
+
+/// The symbolic link for which [`walk`] refuses a path, if there is one. For messages.
+pub fn refused_link(path: &Path) -> Option<RefusedLink> {
+    let mut refused = None;
+    let _ = walk_noting(path, |_, _, _| Err(Errno::ENOENT), &mut refused);
+    refused
+}
+
+fn walk_noting(
+    path: &Path,
     mut missing: impl FnMut(BorrowedFd<'_>, &OsStr, Place) -> Result<OwnedFd, Errno>,
+    refused: &mut Option<RefusedLink>,
 ) -> Result<OwnedFd, Errno> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     // All there and no link on the way: one call tells, where the kernel has it (Linux 5.6).
@@ -70,7 +94,10 @@ pub fn walk(
                 links += 1;
                 if kind(&entry) != SFlag::S_IFLNK {
                     return Err(Errno::ENOTDIR);
-                } else if links > LINKS_MAX || !is_trusted(&fstat(&here)?, &entry) {
+                } else if links > LINKS_MAX {
+                    return Err(Errno::ELOOP);
+                } else if let Some(why) = distrust(&fstat(&here)?, &entry) {
+                    *refused = Some(RefusedLink { path: path_of(&here).join(&step), why });
                     return Err(Errno::ELOOP);
                 }
                 let target = readlinkat(&here, step.as_os_str())?;
@@ -91,12 +118,26 @@ fn steps_of(path: &Path) -> VecDeque<OsString> {
     steps.map(|step| step.as_os_str().to_owned()).collect()
 }
 
-/// A link is followed if only root and the caller could have put it into its directory.
-fn is_trusted(directory: &FileStat, link: &FileStat) -> bool {
+/// The path of an open directory, as far as `/proc` tells it.
+fn path_of(directory: &OwnedFd) -> PathBuf {
+    let link = format!("/proc/self/fd/{}", directory.as_raw_fd());
+    readlink(link.as_str()).map(PathBuf::from).unwrap_or_default()
+}
+
+/// Why a link is not followed: others than root and the caller could have put it into its
+/// directory.
+fn distrust(directory: &FileStat, link: &FileStat) -> Option<&'static str> {
     let ours = |uid| uid == 0 || uid == geteuid().as_raw();
     // Where others may write they may also have moved a link there, sticky or not.
-    let others_may_write = directory.st_mode & (libc::S_IWGRP | libc::S_IWOTH) != 0;
-    ours(directory.st_uid) && ours(link.st_uid) && !others_may_write
+    if directory.st_mode & (libc::S_IWGRP | libc::S_IWOTH) != 0 {
+        Some("others may write to its directory")
+    } else if !ours(directory.st_uid) {
+        Some("its directory belongs to another user")
+    } else if !ours(link.st_uid) {
+        Some("it belongs to another user")
+    } else {
+        None
+    }
 }
 
 /// Makes a directory, beside its place until it is complete. EEXIST if somebody else has made one
