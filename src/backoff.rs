@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-/// What lived so long starts with a clean record.
-pub const STABLE_LIFE: Duration = Duration::from_secs(10);
+use crate::limits;
 
 /// Delays that double up to a maximum, and are reset.
 #[derive(Debug, Clone)]
@@ -14,23 +13,24 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// The shortest delay that is one.
-    const STEP: Duration = Duration::from_millis(100);
-
     /// Between restarts: none, 0.1 s, 0.2 s, 0.4 s ... 30 s.
     pub fn of_restarts() -> Backoff {
-        Backoff { first: Duration::ZERO, max: Duration::from_secs(30), next: Duration::ZERO }
+        Backoff { first: Duration::ZERO, max: limits::RESTART_DELAY, next: Duration::ZERO }
     }
 
     /// Between attempts while the system lacks something: 0.1 s, 0.2 s, 0.4 s ... 5 s.
     pub fn of_attempts() -> Backoff {
-        Backoff { first: Self::STEP, max: Duration::from_secs(5), next: Self::STEP }
+        Backoff {
+            first: limits::FIRST_DELAY,
+            max: limits::ATTEMPT_DELAY,
+            next: limits::FIRST_DELAY,
+        }
     }
 
     /// The delay before the next attempt. The one after it will be longer.
     pub fn delay(&mut self) -> Duration {
         let delay = self.next;
-        self.next = (delay * 2).clamp(Self::STEP, self.max);
+        self.next = (delay * 2).clamp(limits::FIRST_DELAY, self.max);
         delay
     }
 

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
+use crate::limits;
 use crate::message::escaped;
-use crate::sys::spawn::START_LIMIT;
 use crate::sys::wait::Exit;
 use crate::sys::walk::{RefusedLink, refused_link};
 
@@ -138,10 +138,10 @@ impl fmt::Display for Error {
                 write!(f, "cannot {doing} '{}': {reason}", escaped(object))
             }
             Error::Cannot { doing, object, reason } if object.is_empty() => {
-                write!(f, "cannot {doing}: {}", said(*reason))
+                write!(f, "cannot {doing}: {}", strerror(*reason))
             }
             Error::Cannot { doing, object, reason } => {
-                write!(f, "cannot {doing} '{}': {}", escaped(object), said(*reason))
+                write!(f, "cannot {doing} '{}': {}", escaped(object), strerror(*reason))
             }
             Error::LinkRefused { doing, object, link } => {
                 let (object, path) = (escaped(object), escaped(&link.path));
@@ -152,7 +152,7 @@ impl fmt::Display for Error {
                 )
             }
             Error::CannotExecute { doing, what, object, root, reason } => {
-                write!(f, "cannot {doing} {what} '{}': {}", escaped(object), said(*reason))?;
+                write!(f, "cannot {doing} {what} '{}': {}", escaped(object), strerror(*reason))?;
                 if *reason == Errno::ENOENT {
                     show_search(f, object, root.as_deref())
                 } else {
@@ -160,7 +160,7 @@ impl fmt::Display for Error {
                 }
             }
             Error::HeldUp { what, object } => {
-                let (object, limit) = (escaped(object), START_LIMIT.as_secs());
+                let (object, limit) = (escaped(object), limits::START.as_secs());
                 write!(
                     f,
                     "cannot execute {what} '{object}': its process has not got there in {limit} s; "
@@ -194,7 +194,7 @@ fn show_search(f: &mut fmt::Formatter<'_>, program: &OsStr, root: Option<&Path>)
 }
 
 /// The system's words for a reason (see strerror(3)).
-pub fn said(reason: Errno) -> String {
+pub fn strerror(reason: Errno) -> String {
     let text = std::io::Error::from_raw_os_error(reason as i32).to_string();
     text.split(" (os error").next().unwrap_or_default().to_owned()
 }

@@ -10,5 +10,7 @@ pub mod plan;
 pub mod sys;
 
 pub mod backoff;
+pub mod death;
 pub mod error;
+pub mod limits;
 pub mod message;

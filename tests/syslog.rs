@@ -248,7 +248,7 @@ fn without_logger_nothing_is_started() {
         let mut errors = said.lines().filter(|line| !line.contains("/dev/log"));
         let error = errors.next().expect("an error");
         assert!(error.contains("'logger'") && errors.next().is_none(), "{said}");
-        assert!(sandbox.processes().is_empty());
+        wait_for("the end of every process", || sandbox.processes().is_empty());
         let left = ["out/report", "pidfile", "monitor", "monitor.lock"].map(|it| sandbox.path(it));
         assert!(!left.iter().any(|path| path.exists()), "{left:?}");
     }

@@ -13,26 +13,26 @@ use crate::sys::wait::{Exit, wait_for};
 
 /// The process that a fork leaves this code in.
 #[derive(Debug)]
-pub enum Side<T> {
-    /// The one that goes on.
-    Away(T),
-    /// The one that stays behind, and has learned the exit status of the other's start.
-    Behind(u8),
+pub enum ForkSide<T> {
+    /// The new process, which goes on.
+    Background(T),
+    /// The old one, with the exit status of the start in the new one.
+    Caller(u8),
 }
 
-/// Where a manager reports how it has started.
+/// The way to the process that waits for the outcome of a start.
 #[derive(Debug)]
-pub struct Report(Option<OwnedFd>);
+pub struct OutcomePipe(Option<OwnedFd>);
 
-impl Report {
-    /// Tells the exit status that the caller is to have, the first time. False if whoever waited
-    /// for it was killed: the caller has been told of a failure then.
-    pub fn tell(&mut self, status: u8) -> bool {
-        let Some(report) = self.0.take() else { return true };
+impl OutcomePipe {
+    /// Reports the exit status of the start, the first time. False if the process that waited for it
+    /// was killed: its caller sees a failed start then.
+    pub fn report(&mut self, status: u8) -> bool {
+        let Some(pipe) = self.0.take() else { return true };
         loop {
-            match write(&report, &[status]) {
+            match write(&pipe, &[status]) {
                 Err(Errno::EINTR) => {}
-                told => return told.is_ok(),
+                written => return written.is_ok(),
             }
         }
     }
@@ -40,15 +40,15 @@ impl Report {
 
 /// Forks, and opens a session without a terminal (see setsid(2)). The caller waits for the exit
 /// status of the process that goes on.
-pub fn leave_session() -> Result<Side<()>, Error> {
+pub fn leave_session() -> Result<ForkSide<()>, Error> {
     let cannot = |reason| Error::cannot("go into the background", "", reason);
     match fork().map_err(cannot)? {
-        ForkResult::Child => setsid().map(|_| Side::Away(())).map_err(cannot),
+        ForkResult::Child => setsid().map(|_| ForkSide::Background(())).map_err(cannot),
         ForkResult::Parent { child: leader } => {
             // The caller may be interrupted while it waits.
             signals::give_back();
             match wait_for(leader).map_err(cannot)? {
-                Exit::Status(status) => Ok(Side::Behind(status)),
+                Exit::Status(status) => Ok(ForkSide::Caller(status)),
                 Exit::Signal { .. } => Err(Error::NoOutcome),
             }
         }
@@ -57,18 +57,18 @@ pub fn leave_session() -> Result<Side<()>, Error> {
 
 /// Forks once more, so that what goes on and stays leads no session and cannot get a terminal
 /// (see daemon(7)). The session's leader waits for its report.
-pub fn leave_leader() -> Result<Side<Report>, Error> {
+pub fn leave_leader() -> Result<ForkSide<OutcomePipe>, Error> {
     let cannot = |reason| Error::cannot("go into the background", "", reason);
     let (outcome, report) = pipe2(OFlag::O_CLOEXEC).map_err(cannot)?;
     match fork().map_err(cannot)? {
-        ForkResult::Child => Ok(Side::Away(Report(Some(report)))),
+        ForkResult::Child => Ok(ForkSide::Background(OutcomePipe(Some(report)))),
         ForkResult::Parent { .. } => {
             drop(report);
             let mut status = [0];
             loop {
                 match read(&outcome, &mut status) {
                     Ok(0) => return Err(Error::NoOutcome),
-                    Ok(_) => return Ok(Side::Behind(status[0])),
+                    Ok(_) => return Ok(ForkSide::Caller(status[0])),
                     Err(Errno::EINTR) => {}
                     Err(reason) => return Err(cannot(reason)),
                 }

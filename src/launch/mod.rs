@@ -5,7 +5,6 @@ mod unmanaged;
 
 use std::ffi::OsString;
 use std::io::Write as _;
-use std::os::fd::{AsFd, OwnedFd};
 
 use nix::libc;
 use nix::sys::stat::{Mode, umask};
@@ -14,34 +13,34 @@ use nix::unistd::getpid;
 use crate::cli::{self, Asked};
 use crate::error::{Error, FAILED};
 use crate::logs::Output;
-use crate::manager;
+use crate::manager::{self, Start};
 use crate::message::complain;
 use crate::pidfile::claim::Claim;
-use crate::plan::{Ground, Management, Plan};
+use crate::plan::{Management, Plan};
 use crate::sys::child::Handles;
 use crate::sys::spawn::check;
 use crate::sys::{fds, signals};
-use background::{Side, leave_leader, leave_session};
+use background::{ForkSide, leave_leader, leave_session};
 
 /// All of vsrun, given its arguments, its name first; its exit status.
 pub fn main(arguments: Vec<OsString>) -> u8 {
-    fds::close_inherited();
-    // Before anything else is opened, which could take the place of a closed standard stream.
-    let null = fds::null();
+    let null = fds::open_null();
     signals::reset();
     // What vsrun creates has the modes it asks for; what it executes gets the caller's umask.
     let umask = umask(Mode::empty());
-    settle(match cli::parse(arguments) {
-        Ok(Asked::Server(cli)) => null
-            .map_err(|reason| Error::cannot("open", "/dev/null", reason))
-            .and_then(|null| run(&Plan::new(cli, umask)?, null)),
+    report(match cli::parse(arguments) {
+        Ok(Asked::Server(cli)) => {
+            fds::close_inherited();
+            null.map_err(|reason| Error::cannot("open", "/dev/null", reason))
+                .and_then(|()| run(&Plan::new(cli, umask)?))
+        }
         Ok(Asked::Text(text)) => print(&text),
         Err(error) => Err(error),
     })
 }
 
-/// The exit status of an outcome; an error is told.
-fn settle(outcome: Result<u8, Error>) -> u8 {
+/// The exit status of an outcome, whose error is written to standard error.
+fn report(outcome: Result<u8, Error>) -> u8 {
     outcome.unwrap_or_else(|error| {
         complain(&error);
         error.status()
@@ -55,53 +54,51 @@ fn print(text: &str) -> Result<u8, Error> {
     Ok(0)
 }
 
-fn run(plan: &Plan, null: OwnedFd) -> Result<u8, Error> {
+fn run(plan: &Plan) -> Result<u8, Error> {
     if let Some(management) = &plan.manager {
-        check_handler(plan, management, &null)?;
+        check_handler(plan, management)?;
     }
     signals::hold();
-    if plan.ground == Ground::Background {
-        if let Side::Behind(status) = leave_session()? {
+    if plan.background {
+        if let ForkSide::Caller(status) = leave_session()? {
             return Ok(status);
         }
     }
-    match (&plan.manager, plan.ground) {
-        (None, _) => unmanaged::start(plan, &null),
-        (Some(management), Ground::Foreground) => manage(plan, management, null, &mut || {}),
-        (Some(management), Ground::Background) => match leave_leader()? {
-            Side::Behind(status) => Ok(status),
-            Side::Away(mut report) => {
-                let mut up = || {
-                    if !report.tell(0) {
-                        // What is said to have failed is not to run: a request like any other.
-                        let _ = signals::send(getpid(), libc::SIGTERM);
-                    }
-                };
-                let status = settle(manage(plan, management, null, &mut up));
-                // Where nothing has been told by now no server ran, be it that somebody stopped it.
-                report.tell(status.max(FAILED));
-                Ok(status)
-            }
-        },
+    match &plan.manager {
+        None => unmanaged::start(plan),
+        Some(management) if plan.background => manage_in_background(plan, management),
+        Some(management) => manage(plan, management, &mut || {}),
     }
 }
 
 /// Whether the handler is there and may be executed, as the user who will run it.
-fn check_handler(plan: &Plan, management: &Management, null: &OwnedFd) -> Result<(), Error> {
+fn check_handler(plan: &Plan, management: &Management) -> Result<(), Error> {
     let spec = plan.handler(&management.handler, [].into_iter());
-    let handles = Handles { input: null.as_fd(), output: None, work_dir: None };
-    check(&spec, handles).map_err(|failure| plan.error(&spec, failure))
+    let handles = Handles { input: fds::null(), output: None, work_dir: None };
+    check(&spec, handles).map_err(|end| plan.error(&spec, end))
 }
 
-fn manage(
-    plan: &Plan,
-    management: &Management,
-    null: OwnedFd,
-    up: &mut dyn FnMut(),
-) -> Result<u8, Error> {
+fn manage_in_background(plan: &Plan, management: &Management) -> Result<u8, Error> {
+    let mut outcome = match leave_leader()? {
+        ForkSide::Caller(status) => return Ok(status),
+        ForkSide::Background(outcome) => outcome,
+    };
+    let mut on_started = || {
+        if !outcome.report(0) {
+            // The caller died and sees a failed start, so stop the server.
+            let _ = signals::send(getpid(), libc::SIGTERM);
+        }
+    };
+    let status = report(manage(plan, management, &mut on_started));
+    // Where nothing has been reported by now no server ran, if only because it was stopped.
+    outcome.report(status.max(FAILED));
+    Ok(status)
+}
+
+fn manage(plan: &Plan, management: &Management, on_started: &mut dyn FnMut()) -> Result<u8, Error> {
     let claim = Claim::stake(&management.pidfile)?;
     // First, since it may make the directory that the pidfile is to stand in.
     let output = Output::open(plan)?;
     let pidfile = plan.pidfile.as_ref().map(|path| claim.open_beside(path)).transpose()?;
-    manager::run(plan, management, null, claim, output, pidfile, up)
+    manager::run(Start { plan, management, claim, output, pidfile, on_started })
 }

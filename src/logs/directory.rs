@@ -15,7 +15,7 @@ use nix::unistd::geteuid;
 use super::expiry::Undeleted;
 use super::rotation::{Log, next_number, parse};
 use crate::cli::values::Keep;
-use crate::error::said;
+use crate::error::strerror;
 use crate::message::escaped;
 use crate::sys::directory::{Directory, Owner, is_regular, is_same};
 use crate::sys::walk::{Made, remove_made};
@@ -70,6 +70,11 @@ impl LogDirectory {
             put_aside: Vec::new(),
             notices: Vec::new(),
         })
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The directory itself.
@@ -220,7 +225,7 @@ impl LogDirectory {
     fn append(&mut self, log: Log, doing: &str, reason: Errno) -> Result<OwnedFd, Errno> {
         let Ok(Some((file, _))) = self.open_own(OsStr::new(log.name())) else { return Err(reason) };
         let path = self.path.join(log.name());
-        let (path, reason) = (escaped(&path), said(reason));
+        let (path, reason) = (escaped(&path), strerror(reason));
         self.notices
             .push(format!("cannot {doing} log '{path}': {reason}; appending to the old file"));
         Ok(file)

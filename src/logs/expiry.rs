@@ -10,7 +10,7 @@ use nix::sys::stat::FileStat;
 
 use super::directory::LogDirectory;
 use super::rotation::Log;
-use crate::error::said;
+use crate::error::strerror;
 use crate::sys::clock;
 use crate::sys::directory::{Directory, is_regular};
 
@@ -35,7 +35,7 @@ impl fmt::Display for Undeleted {
         if self.more > 0 {
             write!(f, " and {} more", self.more)?;
         }
-        write!(f, ": {}", said(self.reason))
+        write!(f, ": {}", strerror(self.reason))
     }
 }
 

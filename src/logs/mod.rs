@@ -7,7 +7,6 @@ pub mod syslog;
 
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Instant;
 
 use nix::errno::Errno;
 
@@ -15,6 +14,7 @@ use crate::error::Error;
 use crate::message::{Style, complain};
 use crate::plan::{self, Plan};
 use crate::sys::child::Handles;
+use crate::sys::fds;
 use directory::LogDirectory;
 use rotation::Log;
 use syslog::Syslog;
@@ -27,7 +27,7 @@ pub enum Output {
     /// To the files of a log directory.
     Files(Box<Files>),
     /// Through logger.
-    Syslog(Box<Syslog>),
+    Syslog(Syslog),
 }
 
 /// The log directory with the two files that are written to.
@@ -43,7 +43,7 @@ pub struct Files {
 }
 
 impl Output {
-    /// Opens what a plan asks for, and starts logger. Dropped before [`Output::commit`], it leaves
+    /// Opens what a plan asks for. Dropped before [`Output::commit`], it leaves
     /// no file and no directory behind.
     pub fn open(plan: &Plan) -> Result<Output, Error> {
         match &plan.output {
@@ -63,24 +63,15 @@ impl Output {
                     Files { directory, server, vsrun, is_lost: false, is_vsrun_log_new: false };
                 Ok(Output::Files(Box::new(files)))
             }
-            plan::Output::Syslog(prefix) => {
-                let spec = plan.logger(prefix);
-                let cannot = |reason| Error::cannot("open a pipe to logger", "", reason);
-                let mut syslog = Syslog::open(spec, plan.owner()).map_err(cannot)?;
-                if syslog.is_deaf() {
+            plan::Output::Syslog(_) => {
+                if !syslog::has_daemon() {
                     let socket = syslog::SOCKET;
                     complain(&format_args!("no syslog daemon listens at {socket}: output is lost"));
                 }
-                syslog.launch().map(drop).map_err(|failure| plan.error(syslog.spec(), failure))?;
-                Ok(Output::Syslog(Box::new(syslog)))
+                let cannot = |reason| Error::cannot("open a pipe to logger", "", reason);
+                Ok(Output::Syslog(Syslog::open(plan.owner()).map_err(cannot)?))
             }
         }
-    }
-
-    /// Waits until logger has been executed, for as long as a start may take.
-    pub fn wait_for_logger(&mut self, plan: &Plan, deadline: Instant) -> Result<(), Error> {
-        let Some(syslog) = self.syslog() else { return Ok(()) };
-        syslog.settle(deadline).map_err(|failure| plan.error(syslog.spec(), failure))
     }
 
     /// The start has succeeded: what was made stays.
@@ -95,8 +86,8 @@ impl Output {
         self.files().map(|files| files.directory.take_notices()).unwrap_or_default()
     }
 
-    /// What the server starts from, `input` being its input.
-    pub fn of_server<'a>(&'a self, input: &'a impl AsFd) -> Handles<'a> {
+    /// What the server starts from.
+    pub fn of_server(&self) -> Handles<'_> {
         let (output, work_dir) = match self {
             Output::Inherited => (None, None),
             Output::Files(files) => {
@@ -104,16 +95,16 @@ impl Output {
             }
             Output::Syslog(syslog) => (Some(syslog.output()), None),
         };
-        Handles { input: input.as_fd(), output, work_dir }
+        Handles { input: fds::null(), output, work_dir }
     }
 
     /// What the handler starts from: the log directory, or the manager's working directory.
-    pub fn of_handler<'a>(&'a self, input: &'a impl AsFd) -> Handles<'a> {
+    pub fn of_handler(&self) -> Handles<'_> {
         let work_dir = match self {
             Output::Files(files) => Some(files.directory.directory().as_fd()),
             Output::Inherited | Output::Syslog(_) => None,
         };
-        Handles { input: input.as_fd(), output: self.of_vsrun(), work_dir }
+        Handles { input: fds::null(), output: self.of_vsrun(), work_dir }
     }
 
     /// Where vsrun's own lines go.
@@ -148,28 +139,12 @@ impl Output {
             Output::Inherited | Output::Files(_) => None,
         }
     }
-
-    /// What can be read when there is something to be done about the output.
-    pub fn channel(&self) -> Option<BorrowedFd<'_>> {
-        match self {
-            Output::Syslog(syslog) => syslog.channel(),
-            Output::Inherited | Output::Files(_) => None,
-        }
-    }
-
-    /// When there is something to be done about the output.
-    pub fn deadline(&self) -> Option<Instant> {
-        match self {
-            Output::Syslog(syslog) => syslog.deadline(),
-            Output::Inherited | Output::Files(_) => None,
-        }
-    }
 }
 
 impl Files {
     /// Opens new logs for the server's next life: in the directory that the path leads to now, and
     /// one for vsrun if its own is lost. What fails leaves the old files in use.
-    pub fn renew(&mut self) -> Result<(), Errno> {
+    pub fn renew(&mut self) -> Result<(), Error> {
         let mut renewed = self.renew_at_path();
         // Removed after it was opened, or stale.
         if matches!(renewed, Err(Errno::ENOENT | Errno::ESTALE)) {
@@ -177,7 +152,9 @@ impl Files {
         }
         // Only a start that fails takes back what it made.
         self.directory.commit();
-        renewed
+        let cannot =
+            |reason| Error::cannot("renew the log files in", self.directory.path(), reason);
+        renewed.map_err(cannot)
     }
 
     /// Whether vsrun's log is another file since this was asked last.

@@ -1,30 +1,25 @@
-//! The termination handler: what it is told, and the one run it may have at a time.
+//! The termination handler, and the environment that describes a death to it.
 
-use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::ffi::OsStr;
 use std::path::Path;
 
-use nix::errno::Errno;
-use nix::unistd::Pid;
-
 use super::machine::Verdict;
-use super::report::Death;
-use crate::logs::Output;
+use super::task::Task;
+use crate::death::Death;
+use crate::error::Error;
 use crate::plan::Plan;
-use crate::sys::child::ChildSpec;
-use crate::sys::failure::Failure;
-use crate::sys::signals;
-use crate::sys::spawn::{Child, launch};
-use crate::sys::wait::{Exit, end_of};
+use crate::sys::child::Handles;
+use crate::sys::failure::End;
+use crate::sys::wait::Exit;
 
 /// The handler.
 #[derive(Debug)]
 pub struct Handler {
-    spec: ChildSpec,
+    /// Its program and process.
+    pub task: Task,
     /// How many variables are the same at every death.
     constant: usize,
     size: Size,
-    running: Option<Child>,
 }
 
 /// How large the handler's environment may be.
@@ -40,7 +35,7 @@ enum Size {
 }
 
 impl Handler {
-    /// A handler that is told of this server.
+    /// A handler for this server.
     ///
     /// `enters_log_dir`: whether the server's user may enter the log directory.
     pub fn new(plan: &Plan, path: &Path, enters_log_dir: bool) -> Handler {
@@ -59,17 +54,23 @@ impl Handler {
         let constants = constants.iter().filter_map(|(name, value)| Some((*name, (*value)?)));
         let spec = plan.handler(path, constants);
         let constant = spec.program.environment.count();
-        Handler { constant, size: Size::Full, spec, running: None }
+        Handler { constant, size: Size::Full, task: Task::new(spec) }
     }
 
-    /// What it is to be.
-    pub fn spec(&self) -> &ChildSpec {
-        &self.spec
+    /// Starts it for a death.
+    pub fn start(&mut self, death: &Death, restarts: u64, handles: Handles<'_>) -> Result<(), End> {
+        self.task.spec.program.environment.replace_tail(self.constant, |tail| {
+            death.for_each_variable(|name, value| tail.set(name, value));
+            tail.set("VSRUN_SERVER_RESTARTS", restarts);
+        });
+        let held = self.task.fork(handles)?;
+        self.task.release(held)
     }
 
-    /// Its path.
-    pub fn name(&self) -> OsString {
-        self.spec.program.name.clone()
+    /// Sends it and what it started a signal, as far as that is in its process group.
+    pub fn signal(&self, signal: i32) -> Result<(), Error> {
+        let sent = self.task.signal_group(signal);
+        sent.map_err(|reason| Error::cannot("signal handler", &self.task.spec.program.name, reason))
     }
 
     /// Makes the environment smaller from now on, where it was more than the kernel takes. False if
@@ -81,7 +82,7 @@ impl Handler {
                 Size::WithoutCommand
             }
             Size::WithoutCommand => {
-                self.spec.program.environment.retain_inherited(|string| {
+                self.task.spec.program.environment.retain_inherited(|string| {
                     let names = [&b"PATH="[..], b"TZ=", b"LANG=", b"LC_"];
                     names.iter().any(|name| string.to_bytes().starts_with(name))
                 });
@@ -91,55 +92,9 @@ impl Handler {
         };
         true
     }
+}
 
-    /// Lets the handler go for one death.
-    pub fn run(
-        &mut self,
-        death: &Death,
-        restarts: u64,
-        null: &impl AsFd,
-        output: &Output,
-    ) -> Result<(), Failure> {
-        self.spec.program.environment.replace_tail(self.constant, |tail| {
-            death.for_each_variable(|name, value| tail.set(name, value));
-            tail.set("VSRUN_SERVER_RESTARTS", restarts);
-        });
-        self.running = Some(launch(&self.spec, output.of_handler(null), |_| Ok(()))?);
-        Ok(())
-    }
-
-    /// What can be read when [`Handler::failure`] may be known.
-    pub fn channel(&self) -> Option<BorrowedFd<'_>> {
-        self.running.as_ref().and_then(Child::channel)
-    }
-
-    /// Why it could not be executed, if that has turned out.
-    pub fn failure(&mut self) -> Option<Failure> {
-        let failure = self.running.as_mut()?.outcome()?.err()?;
-        self.running = None;
-        Some(failure)
-    }
-
-    /// Sends it and whatever it started in its session's first group a signal.
-    pub fn signal(&self, signal: i32) -> Result<(), Errno> {
-        let Some(leader) = self.running.as_ref().map(Child::pid) else { return Ok(()) };
-        match signals::send_to_group(leader, signal) {
-            // One that has just been forked leads no group yet.
-            Err(Errno::ESRCH) => signals::send(leader, signal),
-            sent => sent,
-        }
-    }
-
-    /// Its end, where that may come without notice.
-    pub fn end(&mut self) -> Option<Exit> {
-        let exit = end_of(self.running.as_ref()?.pid())?;
-        self.running = None;
-        Some(exit)
-    }
-
-    /// Takes note that a child has been reaped; the verdict, if it was the handler.
-    pub fn ended(&mut self, pid: Pid, exit: Exit) -> Option<Verdict> {
-        self.running.take_if(|running| running.pid() == pid)?;
-        Some(if exit == Exit::Status(0) { Verdict::Restart } else { Verdict::Refuse })
-    }
+/// The answer of a handler that has ended so.
+pub fn verdict(exit: Exit) -> Verdict {
+    if exit == Exit::Status(0) { Verdict::Restart } else { Verdict::Refuse }
 }

@@ -3,13 +3,19 @@
 //! data. The table is in docs/architecture.md.
 #![deny(clippy::wildcard_enum_match_arm)]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::policy;
-use super::report::{Death, Note};
-use crate::backoff::{Backoff, STABLE_LIFE};
+use nix::libc;
 
-/// What somebody wants, and what a stop is followed by.
+use super::notes::Note;
+use crate::backoff::Backoff;
+use crate::death::Death;
+use crate::limits;
+use crate::sys::clock::Moment;
+use crate::sys::failure::End;
+use crate::sys::wait::Exit;
+
+/// What a request asks for, and what a stop is followed by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Then {
     /// The server is started again.
@@ -23,43 +29,63 @@ pub enum Then {
 pub enum Next {
     /// The server is started.
     Start,
-    /// The handler is asked about this death.
-    Ask(Death),
+    /// The handler is run for this death.
+    RunHandler(Death),
 }
 
-/// Where the manager stands.
+/// The state of a manager.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// A process is on its way to become the server.
     Starting,
     /// The server runs.
     Running,
-    /// The server was told to end.
+    /// The server was asked to end.
     Stopping(Then),
-    /// The handler was asked about this death and has not answered.
+    /// The handler runs for this death.
     Handling(Death),
-    /// The handler was told to end.
+    /// The handler was asked to end.
     Interrupting(Then),
-    /// Nothing runs until some time has passed.
+    /// Nothing runs until some time has passed, or until the first start may begin.
     Waiting(Next),
-    /// The manager exits with this status.
-    Done(u8),
+    /// It is over.
+    Done(Outcome),
+}
+
+/// How a manager ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// With this exit status.
+    Status(u8),
+    /// The first start has failed.
+    StartFailed,
 }
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
+    /// What the first start waits for is there.
+    Ready,
+    /// Logger could not be started.
+    LoggerFailed,
     /// The server has been executed.
     Started,
-    /// The system lacked what it takes to start the server or the handler: memory, processes,
-    /// descriptors.
+    /// The server could not be started. Its process is gone, if there was one.
+    StartFailed(Death),
+    /// The handler could not be run.
+    HandlerFailed,
+    /// The system had no memory, process or descriptor for the start or the handler.
     ResourcesLacked,
-    /// The server is gone, or could not be executed.
+    /// The server is gone.
     ServerEnded(Death),
-    /// The handler is gone; its answer.
+    /// The handler is gone.
     HandlerEnded(Verdict),
-    /// Somebody wants the server restarted, or stopped and the manager gone.
-    Asked(Then),
+    /// A request arrived.
+    Requested(Then),
+    /// A signal for the server arrived.
+    SignalArrived(i32),
+    /// The signal that asks the server to end could not be sent.
+    StopNotSent,
     /// The deadline has passed.
     TimePassed,
 }
@@ -78,221 +104,358 @@ pub enum Verdict {
 pub enum Action {
     /// Start the server.
     StartServer,
+    /// The first start has succeeded: keep what it made, and report it.
+    ConfirmStart,
+    /// Say that the server was started.
+    SayStarted,
+    /// Say why the start or the handler has failed.
+    SayFailure,
+    /// Say so if the server left processes behind.
+    SayLeftovers,
     /// Ask the server to end, by SIGTERM.
     StopServer,
-    /// Look whether the server has ended and cannot be reaped; say so the second time that it has
-    /// not ended.
-    CheckServer(Patience),
-    /// Ask the handler about a death.
+    /// Look whether the server has ended and cannot be reaped.
+    CheckServer,
+    /// Say that the server does not end.
+    SayServerStays,
+    /// Send the server a signal.
+    SignalServer(i32),
+    /// Run the handler for a death.
     RunHandler(Death),
-    /// Ask the handler and whatever it started to end, by SIGTERM.
+    /// Ask the handler and what it started to end, by SIGTERM.
     StopHandler,
-    /// Kill the handler and whatever it started; or find that it has ended and cannot be reaped.
+    /// Kill the handler and what it started, or find that it has ended and cannot be reaped.
     KillHandler,
     /// Say something.
     Say(Note),
-}
-
-/// How long a server has been asked to end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Patience {
-    /// Less than [`policy::STOP_NOTICE`], or longer than that.
-    Quiet,
-    /// For [`policy::STOP_NOTICE`].
-    Notice,
 }
 
 /// A manager's state and its memory of recent deaths.
 #[derive(Debug)]
 pub struct Machine {
     state: State,
-    deadline: Option<Instant>,
-    /// How often the end of the server has been looked for since it was asked to end.
-    checks: u32,
+    deadline: Option<Moment>,
+    /// Whether the server has been executed once.
+    has_run: bool,
+    stop: Stop,
     restarts: Backoff,
     attempts: Backoff,
 }
 
-impl Default for Machine {
-    /// The manager of a server that is being started.
-    fn default() -> Machine {
+/// The progress of a stop.
+#[derive(Debug, Clone, Copy)]
+struct Stop {
+    since: Moment,
+    is_said: bool,
+    is_unsent: bool,
+}
+
+impl Machine {
+    /// The manager of a server that is to be started at [`Event::Ready`].
+    pub fn new(now: Moment) -> Machine {
         Machine {
-            state: State::Starting,
+            state: State::Waiting(Next::Start),
             deadline: None,
-            checks: 0,
+            has_run: false,
+            stop: Stop { since: now, is_said: false, is_unsent: false },
             restarts: Backoff::of_restarts(),
             attempts: Backoff::of_attempts(),
         }
     }
-}
 
-impl Machine {
-    /// Where the manager stands.
-    pub fn state(&self) -> State {
-        self.state
+    /// How it ended, when it is over.
+    pub fn outcome(&self) -> Option<Outcome> {
+        match self.state {
+            State::Done(outcome) => Some(outcome),
+            State::Starting
+            | State::Running
+            | State::Stopping(_)
+            | State::Handling(_)
+            | State::Interrupting(_)
+            | State::Waiting(_) => None,
+        }
     }
 
     /// When [`Event::TimePassed`] is wanted, if at all.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub fn deadline(&self) -> Option<Moment> {
         self.deadline
     }
 
-    /// Takes an event that happened at `now`, and tells what is to be done, if anything.
-    pub fn step(&mut self, event: Event, now: Instant) -> Option<Action> {
+    /// Takes an event that happened at `now`, and adds what is to be done to `actions`, in order.
+    /// Only the last of them leads to a further event at once.
+    pub fn step(&mut self, event: Event, now: Moment, actions: &mut Vec<Action>) {
         use {Event::*, State::*};
         match (self.state, event) {
-            (Starting, Started) => {
-                self.attempts.reset();
-                self.enter(Running)
+            (Waiting(_), LoggerFailed) if !self.has_run => self.finish(Outcome::StartFailed),
+            (Done(_), LoggerFailed) => {}
+            (_, LoggerFailed) => actions.push(Action::SayFailure),
+
+            (Starting, Started) => self.started(actions),
+            (Starting, StartFailed(_) | ResourcesLacked) if !self.has_run => {
+                self.finish(Outcome::StartFailed);
             }
-            (Starting | Running, ServerEnded(death)) => self.died(death, now),
-            (Starting, ResourcesLacked) => self.try_again(Next::Start, now),
+            (Starting, StartFailed(death)) => {
+                actions.push(Action::SayFailure);
+                self.handle(death, now, actions);
+            }
+            (Starting, ResourcesLacked) => {
+                actions.push(Action::SayFailure);
+                self.try_again(Next::Start, now, actions);
+            }
+            (Running, ServerEnded(death)) => {
+                actions.push(Action::Say(Note::ServerEnded(death)));
+                self.died(death, now, actions);
+            }
             // A process that has not become the server yet is ended like the server.
-            (Starting | Running, Asked(then)) => self.stop(then, now),
+            (Starting | Running, Requested(then)) => {
+                actions.push(Action::Say(Note::Requested(then)));
+                self.stop(then, now, actions);
+            }
+            (Running | Stopping(_), SignalArrived(signal)) => {
+                actions.push(Action::SignalServer(signal));
+            }
 
-            (Stopping(then), ServerEnded(_) | ResourcesLacked) => self.go_on(then),
+            (Stopping(then), ServerEnded(death)) => {
+                actions.push(Action::Say(Note::ServerEnded(death)));
+                self.follow(then, actions);
+            }
+            (Stopping(then), StartFailed(death)) => {
+                // One that was asked to end before it was the server has ended as it should.
+                if matches!(death.end, End::Refused(_)) {
+                    actions.push(Action::SayFailure);
+                }
+                self.follow(then, actions);
+            }
+            (Stopping(then), ResourcesLacked) => {
+                actions.push(Action::SayFailure);
+                self.follow(then, actions);
+            }
+            (Stopping(_), Started) => self.started_late(actions),
             // Nothing turns an exit into a restart. A server may have refused the first signal.
-            (Stopping(Then::Restart), Asked(then)) => {
-                self.state = Stopping(then);
-                Some(Action::StopServer)
+            (Stopping(Then::Restart), Requested(then)) => {
+                self.turn(Stopping(then), then, actions);
+                actions.push(Action::StopServer);
             }
-            (Stopping(Then::Exit), Asked(_)) => Some(Action::StopServer),
-            (Stopping(_), TimePassed) => self.check_server(now),
-
-            (Handling(_), HandlerEnded(Verdict::Restart)) => self.space(now),
-            (Handling(death), HandlerEnded(Verdict::Refuse)) => {
-                self.enter(Done(death.status()));
-                Some(Action::Say(Note::Refused))
+            (Stopping(Then::Exit), Requested(_)) => actions.push(Action::StopServer),
+            (Stopping(_), StopNotSent) => {
+                self.stop.is_unsent = true;
+                self.deadline = Some(now + limits::STOP_AGAIN);
             }
-            (Handling(death), ResourcesLacked) => self.try_again(Next::Ask(death), now),
-            (Handling(_), Asked(then)) => self.interrupt(then, now),
-            (Handling(_), TimePassed) => self.notice(Action::Say(Note::HandlerStays)),
+            (Stopping(_), TimePassed) => self.press_stop(now, actions),
 
-            (Interrupting(then), HandlerEnded(_) | ResourcesLacked) => self.go_on(then),
-            (Interrupting(Then::Restart), Asked(then)) => self.change(Interrupting(then)),
+            (Handling(_), HandlerEnded(Verdict::Restart)) => self.restart(now, actions),
+            (Handling(death), HandlerEnded(Verdict::Refuse)) => self.refuse(death, actions),
+            (Handling(death), HandlerFailed) => {
+                actions.push(Action::SayFailure);
+                self.refuse(death, actions);
+            }
+            (Handling(death), ResourcesLacked) => {
+                actions.push(Action::SayFailure);
+                self.try_again(Next::RunHandler(death), now, actions);
+            }
+            (Handling(_), Requested(then)) => {
+                actions.push(Action::Say(Note::Requested(then)));
+                self.enter_for(Interrupting(then), limits::HANDLER_GRACE, now);
+                actions.push(Action::StopHandler);
+            }
+            (Handling(_), TimePassed) => {
+                self.deadline = None;
+                actions.push(Action::Say(Note::HandlerRuns));
+            }
+
+            (Interrupting(then), HandlerEnded(_)) => self.follow(then, actions),
+            (Interrupting(then), HandlerFailed | ResourcesLacked) => {
+                actions.push(Action::SayFailure);
+                self.follow(then, actions);
+            }
+            (Interrupting(Then::Restart), Requested(then)) => {
+                self.turn(Interrupting(then), then, actions);
+            }
             (Interrupting(_), TimePassed) => {
-                self.deadline = Some(now + policy::KILL_CHECK);
-                Some(Action::KillHandler)
+                self.deadline = Some(now + limits::KILL_CHECK);
+                actions.push(Action::KillHandler);
             }
 
-            (Waiting(_), Asked(then)) => self.go_on(then),
-            (Waiting(Next::Start), TimePassed) => self.start(),
-            (Waiting(Next::Ask(death)), TimePassed) => self.ask(death, now),
+            (Waiting(Next::Start), Ready) if !self.has_run => self.start(actions),
+            // The first start fulfils a request to restart.
+            (Waiting(Next::Start), Requested(Then::Restart)) if !self.has_run => {}
+            (Waiting(_), Requested(then)) => {
+                actions.push(Action::Say(Note::Requested(then)));
+                self.follow(then, actions);
+            }
+            (Waiting(Next::Start), TimePassed) => self.start(actions),
+            (Waiting(Next::RunHandler(death)), TimePassed) => self.run_handler(death, now, actions),
 
             // What cannot happen in a state, and whatever happens when all is over.
-            (Starting, HandlerEnded(_) | TimePassed)
-            | (Running, Started | ResourcesLacked | HandlerEnded(_) | TimePassed)
-            | (Stopping(_), Started | HandlerEnded(_))
-            | (Handling(_), Started | ServerEnded(_))
-            | (Interrupting(Then::Exit), Asked(_))
-            | (Interrupting(_), Started | ServerEnded(_))
-            | (Waiting(_), Started | ResourcesLacked | ServerEnded(_) | HandlerEnded(_))
+            (
+                Starting,
+                Ready | ServerEnded(_) | HandlerEnded(_) | HandlerFailed | SignalArrived(_)
+                | StopNotSent | TimePassed,
+            )
+            | (
+                Running,
+                Ready | Started | StartFailed(_) | HandlerFailed | ResourcesLacked
+                | HandlerEnded(_) | StopNotSent | TimePassed,
+            )
+            | (Stopping(_), Ready | HandlerEnded(_) | HandlerFailed)
+            | (
+                Handling(_),
+                Ready | Started | StartFailed(_) | ServerEnded(_) | SignalArrived(_) | StopNotSent,
+            )
+            | (Interrupting(Then::Exit), Requested(_))
+            | (
+                Interrupting(_),
+                Ready | Started | StartFailed(_) | ServerEnded(_) | SignalArrived(_) | StopNotSent,
+            )
+            | (
+                Waiting(_),
+                Ready | Started | StartFailed(_) | HandlerFailed | ResourcesLacked | ServerEnded(_)
+                | HandlerEnded(_) | SignalArrived(_) | StopNotSent,
+            )
             | (
                 Done(_),
-                Started | ResourcesLacked | ServerEnded(_) | HandlerEnded(_) | Asked(_)
-                | TimePassed,
-            ) => None,
+                Ready | Started | StartFailed(_) | HandlerFailed | ResourcesLacked | ServerEnded(_)
+                | HandlerEnded(_) | Requested(_) | SignalArrived(_) | StopNotSent | TimePassed,
+            ) => {}
         }
     }
 
-    fn enter(&mut self, state: State) -> Option<Action> {
-        (self.state, self.deadline) = (state, None);
-        None
+    fn enter(&mut self, state: State) {
+        self.state = state;
+        self.deadline = None;
+    }
+
+    fn enter_for(&mut self, state: State, duration: Duration, now: Moment) {
+        self.state = state;
+        self.deadline = Some(now + duration);
     }
 
     /// Enters another state with the deadline that holds already.
-    fn change(&mut self, state: State) -> Option<Action> {
+    fn turn(&mut self, state: State, then: Then, actions: &mut Vec<Action>) {
+        if self.state != state {
+            actions.push(Action::Say(Note::Requested(then)));
+        }
         self.state = state;
-        None
     }
 
-    fn enter_for(
-        &mut self,
-        state: State,
-        duration: Duration,
-        now: Instant,
-        action: Action,
-    ) -> Option<Action> {
-        (self.state, self.deadline) = (state, Some(now + duration));
-        Some(action)
+    fn finish(&mut self, outcome: Outcome) {
+        self.enter(State::Done(outcome));
     }
 
-    /// Acts on a deadline once.
-    fn notice(&mut self, action: Action) -> Option<Action> {
-        self.deadline = None;
-        Some(action)
-    }
-
-    fn start(&mut self) -> Option<Action> {
+    fn start(&mut self, actions: &mut Vec<Action>) {
         self.enter(State::Starting);
-        Some(Action::StartServer)
+        actions.push(Action::StartServer);
     }
 
-    fn stop(&mut self, then: Then, now: Instant) -> Option<Action> {
-        self.checks = 0;
-        self.enter_for(State::Stopping(then), policy::STOP_CHECK, now, Action::StopServer)
+    fn started(&mut self, actions: &mut Vec<Action>) {
+        self.attempts.reset();
+        self.enter(State::Running);
+        self.started_late(actions);
     }
 
-    fn check_server(&mut self, now: Instant) -> Option<Action> {
-        self.checks = self.checks.saturating_add(1);
-        self.deadline = Some(now + policy::STOP_CHECK);
-        let is_due = policy::STOP_CHECK * self.checks == policy::STOP_NOTICE;
-        Some(Action::CheckServer(if is_due { Patience::Notice } else { Patience::Quiet }))
+    /// The server has been executed, perhaps after it was asked to end.
+    fn started_late(&mut self, actions: &mut Vec<Action>) {
+        if !self.has_run {
+            actions.push(Action::ConfirmStart);
+        }
+        self.has_run = true;
+        actions.push(Action::SayStarted);
     }
 
-    fn interrupt(&mut self, then: Then, now: Instant) -> Option<Action> {
-        let grace = policy::HANDLER_GRACE;
-        self.enter_for(State::Interrupting(then), grace, now, Action::StopHandler)
+    fn stop(&mut self, then: Then, now: Moment, actions: &mut Vec<Action>) {
+        self.stop = Stop { since: now, is_said: false, is_unsent: false };
+        self.enter_for(State::Stopping(then), limits::STOP_CHECK, now);
+        actions.push(Action::StopServer);
     }
 
-    /// What was asked for can be done now. A request clears the record of deaths and attempts.
-    fn go_on(&mut self, then: Then) -> Option<Action> {
+    /// The server takes its time.
+    fn press_stop(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        self.deadline = Some(now + limits::STOP_CHECK);
+        if !self.stop.is_said && now.since(self.stop.since) >= limits::STOP_NOTICE {
+            self.stop.is_said = true;
+            actions.push(Action::SayServerStays);
+        }
+        let is_unsent = std::mem::take(&mut self.stop.is_unsent);
+        actions.push(if is_unsent { Action::StopServer } else { Action::CheckServer });
+    }
+
+    /// Fulfils a request, which clears the record of deaths and attempts.
+    fn follow(&mut self, then: Then, actions: &mut Vec<Action>) {
         self.restarts.reset();
         self.attempts.reset();
         match then {
-            Then::Exit => self.enter(State::Done(0)),
-            Then::Restart => self.start(),
+            Then::Exit => self.finish(Outcome::Status(0)),
+            Then::Restart => self.start(actions),
         }
     }
 
-    /// The server is gone and nobody asked for it.
-    fn died(&mut self, death: Death, now: Instant) -> Option<Action> {
-        if death.uptime >= STABLE_LIFE {
+    fn died(&mut self, death: Death, now: Moment, actions: &mut Vec<Action>) {
+        if is_voluntary(&death) {
+            actions.push(Action::SayLeftovers);
+            return self.finish(Outcome::Status(0));
+        }
+        self.handle(death, now, actions);
+    }
+
+    /// The server is down and has not meant to be.
+    fn handle(&mut self, death: Death, now: Moment, actions: &mut Vec<Action>) {
+        if death.uptime >= limits::STABLE_LIFE {
             self.restarts.reset();
         }
-        if policy::is_voluntary(&death) {
-            self.enter(State::Done(0))
-        } else if policy::may_be_requested(&death) {
-            self.enter(State::Waiting(Next::Ask(death)));
-            self.deadline = Some(now + policy::SETTLING);
-            None
+        if may_be_requested(&death) {
+            self.enter_for(State::Waiting(Next::RunHandler(death)), limits::REQUEST_WAIT, now);
         } else {
-            self.ask(death, now)
+            self.run_handler(death, now, actions);
         }
     }
 
-    fn ask(&mut self, death: Death, now: Instant) -> Option<Action> {
-        let ask = Action::RunHandler(death);
-        self.enter_for(State::Handling(death), policy::HANDLER_NOTICE, now, ask)
+    fn run_handler(&mut self, death: Death, now: Moment, actions: &mut Vec<Action>) {
+        self.enter_for(State::Handling(death), limits::HANDLER_NOTICE, now);
+        actions.push(Action::RunHandler(death));
     }
 
     /// The handler wants the server back: at once, or after a delay if it dies too often.
-    fn space(&mut self, now: Instant) -> Option<Action> {
+    fn restart(&mut self, now: Moment, actions: &mut Vec<Action>) {
         self.attempts.reset();
         match self.restarts.delay() {
-            Duration::ZERO => self.start(),
-            delay => self.wait(Next::Start, delay, Note::RestartsIn(delay), now),
+            Duration::ZERO => self.start(actions),
+            delay => self.wait(Next::Start, delay, Note::RestartsIn(delay), now, actions),
         }
     }
 
-    fn try_again(&mut self, next: Next, now: Instant) -> Option<Action> {
-        let delay = self.attempts.delay();
-        self.wait(next, delay, Note::TriesAgainIn(delay), now)
+    fn refuse(&mut self, death: Death, actions: &mut Vec<Action>) {
+        self.finish(Outcome::Status(death.status()));
+        actions.push(Action::Say(Note::RestartRefused));
     }
 
-    fn wait(&mut self, next: Next, delay: Duration, note: Note, now: Instant) -> Option<Action> {
-        self.enter_for(State::Waiting(next), delay, now, Action::Say(note))
+    fn try_again(&mut self, next: Next, now: Moment, actions: &mut Vec<Action>) {
+        let delay = self.attempts.delay();
+        self.wait(next, delay, Note::TriesAgainIn(delay), now, actions);
     }
+
+    fn wait(
+        &mut self,
+        next: Next,
+        delay: Duration,
+        note: Note,
+        now: Moment,
+        actions: &mut Vec<Action>,
+    ) {
+        self.enter_for(State::Waiting(next), delay, now);
+        actions.push(Action::Say(note));
+    }
+}
+
+/// Whether the server meant to end: with exit status 0.
+fn is_voluntary(death: &Death) -> bool {
+    death.end == End::Exited(Exit::Status(0))
+}
+
+/// Whether a death is one that a request to stop brings about: where SIGTERM goes to manager and
+/// server at once, the death may be seen first.
+fn may_be_requested(death: &Death) -> bool {
+    let stops = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT];
+    matches!(death.end, End::Exited(Exit::Signal { number, .. }) if stops.contains(&number))
 }
 
 #[cfg(test)]

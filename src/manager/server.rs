@@ -1,58 +1,40 @@
-//! The server: one life at a time, told by its pidfile.
+//! The server: one life at a time, with its pidfile.
 
-use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Duration;
-
-use nix::errno::Errno;
 use nix::libc;
-use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 
-use super::policy::is_shortage;
-use super::report::{Cause, Death};
-use crate::logs::Output;
+use super::task::Task;
+use crate::death::Death;
+use crate::error::Error;
 use crate::pidfile::Pidfile;
-use crate::sys::child::ChildSpec;
-use crate::sys::failure::{Failure, Refusal};
-use crate::sys::signals;
-use crate::sys::spawn::{Child, launch};
-use crate::sys::wait::{Exit, end_of};
+use crate::sys::child::{ChildSpec, Handles};
+use crate::sys::failure::{End, is_shortage};
+use crate::sys::wait::Exit;
 
-/// The server and what is told of it.
+/// The server and its pidfile.
 #[derive(Debug)]
 pub struct Server {
-    spec: ChildSpec,
+    /// Its program and process.
+    pub task: Task,
     pidfile: Option<Pidfile>,
-    life: Option<Life>,
     starts: u64,
     /// What came of removing the pidfile.
-    removal: Result<(), Errno>,
+    removal: Result<(), Error>,
 }
 
+/// Why a start failed at once.
 #[derive(Debug)]
-struct Life {
-    child: Child,
-    since: Duration,
-}
-
-/// How a start failed.
-#[derive(Debug, Clone, Copy)]
-pub struct FailedStart {
-    /// The process that did not become the server; 0 if it did not come to that.
-    pub pid: Pid,
-    /// Why.
-    pub failure: Failure,
+pub enum StartError {
+    /// There is no process, or it ended.
+    Ended(End),
+    /// The pidfile could not be written.
+    Pidfile(Error),
 }
 
 impl Server {
     /// A server that has not been started.
     pub fn new(spec: ChildSpec, pidfile: Option<Pidfile>) -> Server {
-        Server { spec, pidfile, life: None, starts: 0, removal: Ok(()) }
-    }
-
-    /// What it is to be.
-    pub fn spec(&self) -> &ChildSpec {
-        &self.spec
+        Server { task: Task::new(spec), pidfile, starts: 0, removal: Ok(()) }
     }
 
     /// How often it has been started again.
@@ -60,136 +42,87 @@ impl Server {
         self.starts.saturating_sub(1)
     }
 
-    /// Lets a process go that is to become the server, its id being in the pidfile by then. After
-    /// the first start a pidfile that cannot be written does not keep the server from running,
-    /// unless what is lacking may be had in a moment; what came of writing it is returned.
-    pub fn start(
-        &mut self,
-        null: &impl AsFd,
-        output: &Output,
-    ) -> Result<Result<(), Errno>, FailedStart> {
-        let (first, pidfile) = (self.starts == 0, &mut self.pidfile);
-        let (mut pid, mut written) = (Pid::from_raw(0), Ok(()));
-        let announce = |child| {
-            pid = child;
-            written = pidfile.as_mut().map_or(Ok(()), |pidfile| pidfile.write(child));
-            written.or_else(|reason| if first || is_shortage(reason) { written } else { Ok(()) })
-        };
-        let since = since_boot();
-        match launch(&self.spec, output.of_server(null), announce) {
-            Ok(child) => {
-                self.life = Some(Life { child, since });
-                Ok(written)
-            }
-            Err(failure) => {
-                self.remove_pidfile();
-                Err(FailedStart { pid, failure })
+    /// Starts a process whose id is in the pidfile before it executes the server. Where the server
+    /// has run before, a pidfile that cannot be written does not keep it down, unless that is for a
+    /// shortage that may soon be over: the result says what came of writing it.
+    pub fn start(&mut self, handles: Handles<'_>) -> Result<Result<(), Error>, StartError> {
+        let held = self.task.fork(handles).map_err(StartError::Ended)?;
+        let mut written = Ok(());
+        if let Some(pidfile) = &mut self.pidfile {
+            if let Err(reason) = pidfile.write(held.pid()) {
+                let error = Error::cannot("write pidfile", pidfile.path(), reason);
+                if self.starts == 0 || is_shortage(reason) {
+                    drop(held);
+                    self.remove_pidfile();
+                    return Err(StartError::Pidfile(error));
+                }
+                written = Err(error);
             }
         }
+        if let Err(end) = self.task.release(held) {
+            self.remove_pidfile();
+            return Err(StartError::Ended(end));
+        }
+        Ok(written)
     }
 
-    /// What can be read when [`Server::outcome`] is known.
-    pub fn channel(&self) -> Option<BorrowedFd<'_>> {
-        self.life.as_ref().and_then(|life| life.child.channel())
+    /// What has come of a start, once, when it is known.
+    pub fn outcome(&mut self) -> Option<Result<Pid, Death>> {
+        let outcome = self.task.outcome()?;
+        match outcome {
+            Ok(_) => self.starts += 1,
+            Err(_) => self.remove_pidfile(),
+        }
+        Some(outcome)
     }
 
-    /// What has come of a start: told once, when it is known.
-    pub fn outcome(&mut self) -> Option<Result<Pid, FailedStart>> {
-        let child = &mut self.life.as_mut()?.child;
-        let (pid, outcome) = (child.pid(), child.outcome()?);
-        Some(match outcome {
-            Ok(()) => {
-                self.starts += 1;
-                Ok(pid)
-            }
-            Err(failure) => {
-                self.life = None;
-                self.remove_pidfile();
-                Err(FailedStart { pid, failure })
-            }
-        })
+    /// Records that a process has been reaped. None if it is not the server's.
+    pub fn reaped(&mut self, pid: Pid, exit: Exit) -> Option<Death> {
+        let death = self.task.reaped(pid, exit)?;
+        self.remove_pidfile();
+        Some(death)
     }
 
-    /// The start has succeeded: what the pidfile held before is forgotten.
+    /// Its end, where that may come without notice.
+    pub fn find_end(&mut self) -> Option<Death> {
+        let death = self.task.find_end()?;
+        self.remove_pidfile();
+        Some(death)
+    }
+
+    /// Asks it to end. A process that has not executed the server yet may have been stopped by its
+    /// user, and has to go on to take the signal.
+    pub fn stop(&self) -> Result<(), Error> {
+        let sent = self.signal(libc::SIGTERM);
+        if self.task.is_starting() {
+            let _ = self.task.signal(libc::SIGCONT);
+        }
+        sent
+    }
+
+    /// Sends it a signal, if it has a process.
+    pub fn signal(&self, signal: i32) -> Result<(), Error> {
+        let sent = self.task.signal(signal);
+        sent.map_err(|reason| Error::cannot("signal the server", "", reason))
+    }
+
+    /// The first start has succeeded: the pidfile stays.
     pub fn commit(&mut self) {
         if let Some(pidfile) = &mut self.pidfile {
             pidfile.commit();
         }
     }
 
-    /// Sends it a signal, if it is alive.
-    pub fn signal(&self, signal: i32) -> Result<(), Errno> {
-        self.life.as_ref().map_or(Ok(()), |life| signals::send(life.child.pid(), signal))
-    }
-
-    /// Asks it to end. A process that has not executed the server yet may have been stopped by its
-    /// user, and has to go on to take the signal.
-    pub fn stop(&self) -> Result<(), Errno> {
-        let sent = self.signal(libc::SIGTERM);
-        if self.channel().is_some() {
-            let _ = self.signal(libc::SIGCONT);
-        }
-        sent
-    }
-
-    /// Kills a process that has not executed the server yet.
-    pub fn abandon_start(&self) {
-        if self.channel().is_some() {
-            let _ = self.signal(libc::SIGKILL);
-        }
-    }
-
-    /// Whether this is its process.
-    pub fn is(&self, pid: Pid) -> bool {
-        self.life.as_ref().is_some_and(|life| life.child.pid() == pid)
-    }
-
-    /// Its process, while it has one.
-    pub fn pid(&self) -> Option<Pid> {
-        self.life.as_ref().map(|life| life.child.pid())
-    }
-
-    /// Its end, where that may come without notice.
-    pub fn end(&mut self) -> Option<Death> {
-        let exit = end_of(self.pid()?)?;
-        self.ended(exit)
-    }
-
-    /// Takes note that its process has been reaped with this end.
-    pub fn ended(&mut self, exit: Exit) -> Option<Death> {
-        let life = self.life.take()?;
-        self.remove_pidfile();
-        let uptime = since_boot().saturating_sub(life.since);
-        Some(Death { pid: life.child.pid(), cause: Cause::Ended(exit), uptime })
-    }
-
     fn remove_pidfile(&mut self) {
         if let Some(pidfile) = &mut self.pidfile {
-            self.removal = pidfile.remove().map(drop);
+            let removed = pidfile.remove().map(drop);
+            self.removal =
+                removed.map_err(|reason| Error::cannot("remove pidfile", pidfile.path(), reason));
         }
     }
 
-    /// What came of removing the pidfile, told once.
-    pub fn removal(&mut self) -> Result<(), Errno> {
+    /// What came of removing the pidfile, once.
+    pub fn take_removal(&mut self) -> Result<(), Error> {
         std::mem::replace(&mut self.removal, Ok(()))
     }
-}
-
-impl FailedStart {
-    /// One that did not come to a process.
-    pub fn without_process(refusal: Refusal) -> FailedStart {
-        FailedStart { pid: Pid::from_raw(0), failure: refusal.into() }
-    }
-
-    /// The death of a server that never lived.
-    pub fn death(&self) -> Death {
-        Death { pid: self.pid, cause: self.failure.into(), uptime: Duration::ZERO }
-    }
-}
-
-/// Time since the machine was started, suspended time included (CLOCK_BOOTTIME, see
-/// clock_gettime(2)).
-fn since_boot() -> Duration {
-    // The call cannot fail for a clock that every Linux since 2.6.39 has.
-    clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
 }

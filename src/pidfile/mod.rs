@@ -58,6 +58,11 @@ impl Pidfile {
         Ok(Pidfile { path: path.to_owned(), place, written: None, replaced: None, is_new: true })
     }
 
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Replaces the file by one that holds this id. A directory that was removed or moved since the
     /// last time is opened again by its path.
     pub fn write(&mut self, pid: Pid) -> Result<(), Errno> {

@@ -4,12 +4,12 @@ use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::Plan;
 use super::command::{c_string, candidates};
 use super::identity::User;
+use super::{Output, Plan};
 use crate::error::Error;
 use crate::sys::child::{ChildSpec, Parentage, Session};
-use crate::sys::failure::{Failure, Refusal, Stage};
+use crate::sys::failure::{End, Refusal, Stage};
 use crate::sys::program::Program;
 use crate::sys::words::Words;
 
@@ -70,14 +70,15 @@ impl Plan {
         })
     }
 
-    /// The logger that takes output under this prefix: a manager's child, and nobody's where there
-    /// is no manager.
-    pub fn logger(&self, prefix: &OsStr) -> ChildSpec {
+    /// The logger that takes output, if there is to be one: a child of the manager, and an orphan
+    /// where there is no manager.
+    pub fn logger(&self) -> Option<ChildSpec> {
+        let Output::Syslog(prefix) = &self.output else { return None };
         let parentage = match self.manager {
             Some(_) => Parentage::Ours,
             None => Parentage::Orphan,
         };
-        ChildSpec {
+        Some(ChildSpec {
             parentage,
             work_dir: Some(c_string("/")),
             ..self.child(Program {
@@ -88,18 +89,18 @@ impl Plan {
                     &self.search,
                     self.start_dir.as_deref(),
                 ),
-                arguments: Words::new([OsStr::new("logger"), OsStr::new("-t"), prefix]),
+                arguments: Words::new([OsStr::new("logger"), OsStr::new("-t"), prefix.as_os_str()]),
                 environment: self.environment([].into_iter()),
             })
-        }
+        })
     }
 
-    /// The error that stands for a child's failure.
-    pub fn error(&self, spec: &ChildSpec, failure: Failure) -> Error {
+    /// The error for a child that did not execute its program.
+    pub fn error(&self, spec: &ChildSpec, end: End) -> Error {
         let (what, name) = (spec.program.role, || spec.program.name.clone());
-        let Refusal { stage, reason } = match failure {
-            Failure::Refused(refusal) => refusal,
-            Failure::Died(exit) => return Error::Died { what, object: name(), exit },
+        let Refusal { stage, reason } = match end {
+            End::Refused(refusal) => refusal,
+            End::Exited(exit) => return Error::Died { what, object: name(), exit },
         };
         let path = |path: &Option<CString>| {
             OsStr::from_bytes(path.as_deref().unwrap_or_default().to_bytes()).to_owned()
@@ -117,7 +118,6 @@ impl Plan {
                 Some(dir) if spec.work_dir.is_none() => dir.into(),
                 _ => path(&spec.work_dir),
             },
-            Stage::Announce => self.pidfile.clone().unwrap_or_default().into(),
             Stage::Keyring
             | Stage::Groups
             | Stage::Group

@@ -35,8 +35,8 @@ pub struct Plan {
     pub manager: Option<Management>,
     /// Where output goes.
     pub output: Output,
-    /// Where vsrun runs.
-    pub ground: Ground,
+    /// Whether vsrun leaves the caller's session.
+    pub background: bool,
     work_dir: Option<PathBuf>,
     start_dir: Option<PathBuf>,
     search: OsString,
@@ -64,15 +64,6 @@ pub enum Output {
     Files(PathBuf, Keep),
 }
 
-/// Where vsrun runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ground {
-    /// Before the caller's eyes.
-    Foreground,
-    /// Away from the caller's session.
-    Background,
-}
-
 impl Plan {
     /// Settles what a command line asks for. `umask` is the one that children get.
     pub fn new(cli: Cli, umask: Mode) -> Result<Plan, Error> {
@@ -90,7 +81,7 @@ impl Plan {
             pidfile: path("use pidfile", cli.pidfile.as_deref())?,
             manager: cli.manager.as_deref().map(management).transpose()?,
             output: output(cli.syslog, cli.logdir.as_deref())?,
-            ground: if cli.background { Ground::Background } else { Ground::Foreground },
+            background: cli.background,
             command: cli.command,
             user,
             root,

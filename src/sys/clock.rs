@@ -1,9 +1,57 @@
-//! The clock on the wall, as it reads in this place.
+//! Clocks: the time of day as it reads in this place, and time since the
+//! machine was started.
 
 use std::mem::MaybeUninit;
+use std::ops::{Add, Sub};
+use std::time::Duration;
 
 use chrono::{DateTime, FixedOffset, Utc};
 use nix::libc;
+use nix::time::{ClockId, clock_gettime};
+
+/// A moment of CLOCK_MONOTONIC (see clock_gettime(2)): the same for every process since the machine
+/// was started, so that it can be handed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(Duration);
+
+impl Moment {
+    /// The present moment.
+    pub fn now() -> Moment {
+        Moment(read(ClockId::CLOCK_MONOTONIC))
+    }
+
+    /// How long it is from an earlier moment to this one; nothing if that is later.
+    pub fn since(self, earlier: Moment) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl Add<Duration> for Moment {
+    type Output = Moment;
+
+    fn add(self, duration: Duration) -> Moment {
+        Moment(self.0.saturating_add(duration))
+    }
+}
+
+impl Sub for Moment {
+    type Output = Duration;
+
+    fn sub(self, earlier: Moment) -> Duration {
+        self.since(earlier)
+    }
+}
+
+/// Time since the machine was started, suspended time included (CLOCK_BOOTTIME, see
+/// clock_gettime(2)).
+pub fn since_boot() -> Duration {
+    read(ClockId::CLOCK_BOOTTIME)
+}
+
+fn read(clock: ClockId) -> Duration {
+    // The call cannot fail for clocks that every Linux since 2.6.39 has.
+    clock_gettime(clock).map(Duration::from).unwrap_or_default()
+}
 
 /// The time of day, with the offset that TZ or `/etc/localtime` gives it (see tzset(3)); UTC where
 /// that is none. The C library reads the zone once, and takes no file for one that is none.

@@ -13,8 +13,6 @@ pub enum Stage {
     Channel,
     /// Forking.
     Fork,
-    /// Making the child known, before it is let go.
-    Announce,
     /// Leaving the caller's session.
     Session,
     /// Placing the standard streams.
@@ -44,10 +42,9 @@ pub enum Stage {
 }
 
 /// Every stage in its place, and what is being done then, to stand between "cannot" and an object.
-const STAGES: [(Stage, &str); 16] = [
+const STAGES: [(Stage, &str); 15] = [
     (Stage::Channel, "open a channel"),
     (Stage::Fork, "fork"),
-    (Stage::Announce, "write pidfile"),
     (Stage::Session, "leave the session"),
     (Stage::Streams, "place the standard streams"),
     (Stage::Root, "change root to"),
@@ -109,18 +106,43 @@ pub(super) fn checked<T: ErrnoSentinel + PartialEq>(
     Errno::result(result).map(drop).map_err(at(stage))
 }
 
-/// Why a child did not become its program.
+/// How a child ended, or why there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Failure {
-    /// The system refused something.
+pub enum End {
+    /// Its process ended.
+    Exited(Exit),
+    /// The system refused something before its program was executed.
     Refused(Refusal),
-    /// Its process was ended before the exec.
-    Died(Exit),
 }
 
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Failure {
-        Failure::Refused(refusal)
+impl End {
+    /// Whether there is no child for a shortage that may soon be over. Keys have a quota of their
+    /// own, which the end of other processes gives back (keyrings(7)).
+    pub fn is_shortage(self) -> bool {
+        match self {
+            End::Refused(Refusal { stage: Stage::Keyring, reason: Errno::EDQUOT }) => true,
+            End::Refused(Refusal { reason, .. }) => is_shortage(reason),
+            End::Exited(_) => false,
+        }
+    }
+
+    /// Whether arguments and environment together were more than the kernel takes (see E2BIG in
+    /// execve(2)).
+    pub fn is_too_large(self) -> bool {
+        matches!(self, End::Refused(Refusal { reason: Errno::E2BIG, .. }))
+    }
+}
+
+/// Whether the system lacks something that it may soon have again: processes, memory (for a socket
+/// that is ENOBUFS), descriptors.
+pub fn is_shortage(reason: Errno) -> bool {
+    use Errno::{EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM};
+    matches!(reason, EAGAIN | ENOMEM | ENOBUFS | EMFILE | ENFILE)
+}
+
+impl From<Refusal> for End {
+    fn from(refusal: Refusal) -> End {
+        End::Refused(refusal)
     }
 }
 

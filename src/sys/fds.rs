@@ -2,7 +2,8 @@
 //! 2 that is opened here closes on exec.
 
 use std::fs;
-use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::sync::OnceLock;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, open};
@@ -17,18 +18,45 @@ use super::directory;
 /// The size asked for a pipe to logger, in bytes: the default of fs.pipe-max-size (pipe(7)).
 const PIPE_SIZE: i32 = 1 << 20;
 
-/// Closes every descriptor above 2, whoever owns it: only for the first instruction, when all of
-/// them are inherited.
+/// `/dev/null`, open for reading and writing.
+static NULL: OnceLock<OwnedFd> = OnceLock::new();
+
+/// Opens `/dev/null` for reading and writing: first on each of descriptors 0 to 2 that is closed,
+/// for good, and then above them, for [`null`]. To be called before anything else is opened, which
+/// could take the place of a closed standard stream.
+pub fn open_null() -> Result<(), Errno> {
+    loop {
+        let null = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())?;
+        if null.as_raw_fd() > libc::STDERR_FILENO {
+            let _ = NULL.set(null);
+            return Ok(());
+        }
+        fcntl(&null, FcntlArg::F_SETFD(FdFlag::empty()))?;
+        let _ = null.into_raw_fd();
+    }
+}
+
+/// `/dev/null`, as [`open_null`] opened it.
+pub fn null() -> BorrowedFd<'static> {
+    match NULL.get() {
+        Some(null) => null.as_fd(),
+        None => unreachable!("it is opened before anything that needs it"),
+    }
+}
+
+/// Closes every descriptor above 2 but [`null`]: only at the start, when all others are inherited.
 pub fn close_inherited() {
-    if close_range(0) {
+    let kept = NULL.get().map_or(libc::STDERR_FILENO, AsRawFd::as_raw_fd);
+    let below = kept == libc::STDERR_FILENO || kept == 3 || close_range(3, kept - 1, 0);
+    if below && close_range(kept + 1, RawFd::MAX, 0) {
         return;
     }
     // Before Linux 5.9 there is no close_range(2).
     let listed = listed().unwrap_or_default();
     let all = if listed.is_empty() { 3..soft_limit() } else { 0..0 };
-    for fd in listed.into_iter().chain(all) {
-        // SAFETY: nothing has been opened yet that anybody here owns; a number that is not open is
-        // refused with EBADF.
+    for fd in listed.into_iter().chain(all).filter(|fd| *fd != kept) {
+        // SAFETY: nothing else has been opened yet that belongs to this process; a number that is
+        // not open is refused with EBADF.
         unsafe { libc::close(fd) };
     }
 }
@@ -48,28 +76,15 @@ fn soft_limit() -> RawFd {
 /// Makes every descriptor above 2 close on exec: what a library may have opened without saying so.
 /// Async-signal-safe. Where the kernel cannot (before Linux 5.11), our own do so anyway.
 pub(super) fn close_all_on_exec() {
-    close_range(libc::CLOSE_RANGE_CLOEXEC);
+    close_range(3, RawFd::MAX, libc::CLOSE_RANGE_CLOEXEC);
 }
 
-/// Deals with every descriptor above 2; whether the kernel can (see close_range(2)).
-fn close_range(flags: libc::c_uint) -> bool {
-    // SAFETY: it is called with 0 only before anything has been opened that anybody here owns, and
-    // CLOSE_RANGE_CLOEXEC closes nothing.
-    let closed = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, flags) };
+/// Deals with the descriptors from `first` to `last`; whether the kernel can (see close_range(2)).
+fn close_range(first: RawFd, last: RawFd, flags: libc::c_uint) -> bool {
+    // SAFETY: it is called with 0 only for descriptors that are inherited, and CLOSE_RANGE_CLOEXEC
+    // closes nothing.
+    let closed = unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) };
     closed == 0
-}
-
-/// Opens `/dev/null` for reading and writing: first on each of descriptors 0 to 2 that is closed,
-/// for good, and then above them.
-pub fn null() -> Result<OwnedFd, Errno> {
-    loop {
-        let null = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())?;
-        if null.as_raw_fd() > libc::STDERR_FILENO {
-            return Ok(null);
-        }
-        fcntl(&null, FcntlArg::F_SETFD(FdFlag::empty()))?;
-        let _ = null.into_raw_fd();
-    }
 }
 
 /// The reason in an error of the standard library.
@@ -151,9 +166,9 @@ fn is_ready(fd: BorrowedFd<'_>, for_what: PollFlags) -> bool {
     asked.is_ok() && fds[0].revents().is_some_and(|ready| ready.contains(for_what))
 }
 
-/// Puts `input` and `output` in the places of vsrun's own standard streams.
-pub fn redirect_own(input: BorrowedFd<'_>, output: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
-    nix::unistd::dup2_stdin(input)?;
+/// Puts `/dev/null` and `output` in the places of vsrun's own standard streams.
+pub fn redirect_own(output: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
+    nix::unistd::dup2_stdin(null())?;
     if let Some(output) = output {
         nix::unistd::dup2_stdout(output)?;
         nix::unistd::dup2_stderr(output)?;

@@ -1,7 +1,5 @@
 //! fork(2), and what goes with it.
 
-use std::os::fd::BorrowedFd;
-
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::prctl;
@@ -48,9 +46,9 @@ pub fn leave(status: i32) -> ! {
     unsafe { libc::_exit(status) }
 }
 
-/// Does something in an orphan with a session of its own and no output, which nobody waits for.
-/// Fails where there can be none.
-pub fn aside(null: BorrowedFd<'_>, work: impl FnOnce()) -> Result<(), Errno> {
+/// Does something in an orphan with a session of its own and no output. Fails where there can be
+/// none.
+pub fn run_orphan(work: impl FnOnce()) -> Result<(), Errno> {
     match fork()? {
         ForkResult::Parent { child } => match wait_for(child)? {
             Exit::Status(0) | Exit::Signal { .. } => Ok(()),
@@ -61,7 +59,7 @@ pub fn aside(null: BorrowedFd<'_>, work: impl FnOnce()) -> Result<(), Errno> {
             if let Ok(ForkResult::Child) = orphan {
                 signals::give_back();
                 // The caller may be waiting for the end of its own output.
-                let _ = fds::redirect_own(null, Some(null));
+                let _ = fds::redirect_own(Some(fds::null()));
                 work();
             }
             leave(orphan.map_or_else(|reason| reason as i32, |_| 0))

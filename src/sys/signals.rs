@@ -73,13 +73,13 @@ fn set_mask(mask: Set) {
     unsafe { libc::syscall(libc::SYS_rt_sigprocmask, how, &raw const mask, none, SET_SIZE) };
 }
 
-/// The signals that come in, the ignored ones excepted, as something to be read (see signalfd(2)).
+/// The signals that this process is sent, the ignored ones excepted (see signalfd(2)).
 #[derive(Debug)]
-pub struct Inbox(OwnedFd);
+pub struct Requests(OwnedFd);
 
-impl Inbox {
-    /// Blocks them and opens the inbox. What is pending already is in it.
-    pub fn open() -> Result<Inbox, Errno> {
+impl Requests {
+    /// Blocks them and opens a signalfd. What is pending already can be read from it.
+    pub fn open() -> Result<Requests, Errno> {
         let mask = HELD;
         // The C library unblocks its own two when it restores a mask, in the name service say.
         set_mask(mask);
@@ -89,7 +89,7 @@ impl Inbox {
         let fd = unsafe { libc::syscall(number, -1, &raw const mask, SET_SIZE, flags) };
         let fd = Errno::result(fd)?;
         // SAFETY: the descriptor is new and nobody else's.
-        Ok(Inbox(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) }))
+        Ok(Requests(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) }))
     }
 
     /// Takes the number of the next signal, if there is one.
@@ -101,7 +101,7 @@ impl Inbox {
     }
 }
 
-impl AsFd for Inbox {
+impl AsFd for Requests {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }

@@ -3,7 +3,6 @@
 //! reports why it did not become its program.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -14,20 +13,21 @@ use nix::sys::stat::{fstat, stat};
 use nix::unistd::{ForkResult, Pid, pipe2};
 
 use super::child::{ChildSpec, Handles, Parentage, become_child};
+use super::clock::Moment;
 use super::directory::is_same;
-use super::failure::{Failure, Refusal, Report, Stage, at};
+use super::failure::{End, Refusal, Report, Stage, at};
 use super::fork::{Kinship, fork_child, leave};
 use super::program::{execute, may_execute};
 use super::wait::{Exit, ended_before_exec, wait_briefly};
 use super::{fds, signals};
+use crate::limits;
 
-/// How long a start may take where nothing else bounds it. Until its exec a child of another user
-/// may be stopped by that user (SIGSTOP).
-pub const START_LIMIT: Duration = Duration::from_secs(10);
-/// Shorter, so that what has waited for an orphan can end it and report that in time.
-const ORPHAN_LIMIT_MS: u16 = 9000;
+/// A child that waits for [`Held::release`] before it executes its program, so that its id can be
+/// written down first. Dropped, it is killed and reaped.
+#[derive(Debug)]
+pub struct Held(Child);
 
-/// A child, from its fork on.
+/// A child that may execute its program.
 #[derive(Debug)]
 pub struct Child {
     pid: Pid,
@@ -36,25 +36,20 @@ pub struct Child {
     channel: Option<OwnedFd>,
 }
 
-/// Forks a child, makes its id known by `announce`, and lets it go on to its exec. What comes of
-/// that is to be asked for: [`Child::outcome`], [`Child::settle`].
-pub fn launch(
-    spec: &ChildSpec,
-    handles: Handles<'_>,
-    announce: impl FnOnce(Pid) -> Result<(), Errno>,
-) -> Result<Child, Failure> {
-    start(spec, handles, Task::Execute, announce)
+/// Forks a child that is to execute the program of `spec`.
+pub fn spawn(spec: &ChildSpec, handles: Handles<'_>) -> Result<Held, End> {
+    fork_into(spec, handles, Goal::Execute)
 }
 
 /// Checks, by a child that becomes what `spec` says, that the program could be executed.
-pub fn check(spec: &ChildSpec, handles: Handles<'_>) -> Result<(), Failure> {
-    start(spec, handles, Task::Check, |_| Ok(()))?.settle(Instant::now() + START_LIMIT)
+pub fn check(spec: &ChildSpec, handles: Handles<'_>) -> Result<(), End> {
+    fork_into(spec, handles, Goal::Check)?.release()?.wait_for_exec(Moment::now() + limits::START)
 }
 
 /// Whether a child that becomes what `spec` says works in the directory of `handles`.
 pub fn works_there(spec: &ChildSpec, handles: Handles<'_>) -> bool {
-    let started = start(spec, handles, Task::CheckWorkDir, |_| Ok(()));
-    started.and_then(|mut child| child.settle(Instant::now() + START_LIMIT)).is_ok()
+    let child = fork_into(spec, handles, Goal::CheckWorkDir).and_then(Held::release);
+    child.and_then(|mut child| child.wait_for_exec(Moment::now() + limits::START)).is_ok()
 }
 
 /// Becomes the program, in this process. Returns only with a refusal, standard error being the
@@ -77,41 +72,55 @@ pub fn exec_here(spec: &ChildSpec, handles: Handles<'_>) -> Refusal {
     refusal
 }
 
+/// What a child does once it is what its spec says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Task {
+enum Goal {
     Execute,
     Check,
     CheckWorkDir,
 }
 
-/// The exit status of a child that did not become its program. Nobody but this file sees it.
+/// The exit status of a child that did not become its program. Only this file sees it.
 const FAILED: i32 = 125;
 /// What the parent sends when the child may go on.
 const GO: [u8; 1] = [1];
 
-fn start(
-    spec: &ChildSpec,
-    handles: Handles<'_>,
-    task: Task,
-    announce: impl FnOnce(Pid) -> Result<(), Errno>,
-) -> Result<Child, Failure> {
+fn fork_into(spec: &ChildSpec, handles: Handles<'_>, goal: Goal) -> Result<Held, End> {
     let (ours, theirs) = channel().map_err(at(Stage::Channel))?;
     let (forked, kinship) = fork_child().map_err(at(Stage::Fork))?;
-    let pid = match forked {
+    match forked {
         ForkResult::Child => {
             // Or the child would never see the end of the channel.
             drop(ours);
-            run_child(spec, handles, task, theirs.as_raw_fd())
+            run_child(spec, handles, goal, theirs.as_raw_fd())
         }
-        ForkResult::Parent { child } => child,
-    };
-    drop(theirs);
-    let go_on = || let_go(&ours).map_err(at(Stage::Channel));
-    let announced = announce(pid).map_err(at(Stage::Announce)).and_then(|()| go_on());
-    let mut child = Child { pid, kinship, channel: Some(ours) };
-    match announced {
-        Ok(()) => Ok(child),
-        Err(refusal) => Err(child.end(refusal)),
+        ForkResult::Parent { child: pid } => Ok(Held(Child { pid, kinship, channel: Some(ours) })),
+    }
+}
+
+impl Held {
+    /// Its id.
+    pub fn pid(&self) -> Pid {
+        self.0.pid
+    }
+
+    /// Lets it go on to its exec. What comes of that is for [`Child::outcome`] and
+    /// [`Child::wait_for_exec`] to tell.
+    pub fn release(mut self) -> Result<Child, End> {
+        let Child { pid, kinship, ref mut channel } = self.0;
+        let Some(channel) = channel.take() else { unreachable!("it is held by its channel") };
+        let sent = send_go(&channel);
+        let mut child = Child { pid, kinship, channel: Some(channel) };
+        match sent {
+            Ok(()) => Ok(child),
+            Err(reason) => Err(child.end(at(Stage::Channel)(reason))),
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.abandon();
     }
 }
 
@@ -119,7 +128,7 @@ fn channel() -> Result<(OwnedFd, OwnedFd), Errno> {
     socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
 }
 
-fn let_go(channel: &OwnedFd) -> Result<(), Errno> {
+fn send_go(channel: &OwnedFd) -> Result<(), Errno> {
     loop {
         match send(channel.as_raw_fd(), &GO, MsgFlags::MSG_NOSIGNAL) {
             Err(Errno::EINTR) => {}
@@ -143,7 +152,7 @@ impl Child {
 
     /// What has come of the exec: told once, when it is known. A child that did not become its
     /// program is gone by then.
-    pub fn outcome(&mut self) -> Option<Result<(), Failure>> {
+    pub fn outcome(&mut self) -> Option<Result<(), End>> {
         let channel = self.channel.as_ref()?;
         let mut report = Report::default();
         let outcome = loop {
@@ -163,17 +172,17 @@ impl Child {
 
     /// The channel has closed by an exec, or by an end. The first process of an orphan, and a
     /// child that only checks, end with 0.
-    fn is_executed(&self) -> Result<(), Failure> {
+    fn is_executed(&self) -> Result<(), End> {
         match ended_before_exec(self.pid, self.kinship) {
             None | Some(Exit::Status(0)) => Ok(()),
-            Some(exit) => Err(Failure::Died(exit)),
+            Some(exit) => Err(End::Exited(exit)),
         }
     }
 
     /// Waits for the outcome. A child that has not executed its program by the deadline is ended.
-    pub fn settle(&mut self, deadline: Instant) -> Result<(), Failure> {
+    pub fn wait_for_exec(&mut self, deadline: Moment) -> Result<(), End> {
         while let Some(channel) = self.channel() {
-            let rest = deadline.saturating_duration_since(Instant::now()).as_millis();
+            let rest = deadline.since(Moment::now()).as_millis();
             if rest == 0 {
                 return Err(self.end(at(Stage::HeldUp)(Errno::ETIMEDOUT)));
             }
@@ -195,19 +204,19 @@ impl Child {
     }
 
     /// Ends a child that will not execute its program, whoever may have stopped it.
-    fn end(&mut self, refusal: Refusal) -> Failure {
+    fn end(&mut self, refusal: Refusal) -> End {
         // It has not been reaped, so that the id is its own. One that may not be killed, being its
         // user's already, ends by itself at the end of the channel (CAP_KILL in capabilities(7)).
         let _ = signals::send(self.pid, libc::SIGKILL);
         self.channel = None;
         wait_briefly(self.pid);
-        Failure::Refused(refusal)
+        End::Refused(refusal)
     }
 }
 
 // From here on everything is async-signal-safe.
 
-fn run_child(spec: &ChildSpec, handles: Handles<'_>, task: Task, channel: RawFd) -> ! {
+fn run_child(spec: &ChildSpec, handles: Handles<'_>, goal: Goal, channel: RawFd) -> ! {
     // From here on a signal ends the child, wherever it stands.
     signals::give_back();
     // Held until the exec.
@@ -224,13 +233,13 @@ fn run_child(spec: &ChildSpec, handles: Handles<'_>, task: Task, channel: RawFd)
             Err(reason) => give_up(channel, at(Stage::Channel)(reason)),
         }
     }
-    let refusal = match task {
-        Task::Execute => execute(&spec.program),
-        Task::Check => match may_execute(&spec.program) {
+    let refusal = match goal {
+        Goal::Execute => execute(&spec.program),
+        Goal::Check => match may_execute(&spec.program) {
             Ok(()) => leave(0),
             Err(reason) => at(Stage::Execute)(reason),
         },
-        Task::CheckWorkDir => leave(if is_work_dir(handles.work_dir) { 0 } else { FAILED }),
+        Goal::CheckWorkDir => leave(if is_work_dir(handles.work_dir) { 0 } else { FAILED }),
     };
     give_up(channel, refusal)
 }
@@ -262,8 +271,9 @@ fn become_orphan(channel: RawFd) -> OwnedFd {
 
 /// Waits until an orphan has executed its program or has ended.
 fn closes_in_time(closed: &OwnedFd) -> bool {
+    let limit = PollTimeout::try_from(limits::ORPHAN_START.as_millis()).unwrap_or(PollTimeout::MAX);
     loop {
-        match poll(&mut [PollFd::new(closed.as_fd(), PollFlags::POLLIN)], ORPHAN_LIMIT_MS) {
+        match poll(&mut [PollFd::new(closed.as_fd(), PollFlags::POLLIN)], limit) {
             Err(Errno::EINTR) => {}
             changed => return changed != Ok(0),
         }

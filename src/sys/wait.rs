@@ -6,15 +6,17 @@ use std::fs;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::libc;
 use nix::unistd::Pid;
 
+use super::clock::Moment;
 use super::fds;
 use super::fork::Kinship;
 use super::signals::SignalName;
+use crate::limits;
 
 /// How a process ended (see waitpid(2)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,11 +64,6 @@ impl fmt::Display for Exit {
     }
 }
 
-/// How long the end of a process is waited for that has been killed, or is about to exit: a tracer
-/// may keep it (see ptrace(2)), or the file system that it waits for (see proc_pid_stat(5), state
-/// D).
-const REAP_LIMIT: Duration = Duration::from_secs(5);
-
 /// Finds the next dead child, if there is one, and leaves it to [`reap`]. To be called until there
 /// is none: several deaths may stand behind one SIGCHLD.
 pub fn next_dead() -> Option<Pid> {
@@ -79,8 +76,10 @@ pub fn next_dead() -> Option<Pid> {
             found => break found.is_ok(),
         }
     };
-    // SAFETY: every bit pattern is a value of the struct, and without a child the id is 0.
-    let pid = unsafe { info.assume_init().si_pid() };
+    // SAFETY: it was zeroed, which is a value of the struct, and filled where a child was found.
+    let info = unsafe { info.assume_init() };
+    // SAFETY: the fields of SIGCHLD are the ones that were filled; without a child the id is 0.
+    let pid = unsafe { info.si_pid() };
     (found && pid > 0).then(|| Pid::from_raw(pid))
 }
 
@@ -167,11 +166,11 @@ fn open_pidfd(process: Pid) -> Result<OwnedFd, Errno> {
 
 /// Looks for the end of a child again and again, until the limit.
 fn wait_within_limit(child: Pid, flags: i32) -> Result<Option<Exit>, Errno> {
-    let deadline = Instant::now() + REAP_LIMIT;
+    let deadline = Moment::now() + limits::REAP;
     let mut pause = Duration::from_micros(50);
     loop {
         let exit = wait(child, flags | libc::WNOHANG)?;
-        if exit.is_some() || Instant::now() >= deadline {
+        if exit.is_some() || Moment::now() >= deadline {
             return Ok(exit);
         }
         thread::sleep(pause);

@@ -1,54 +1,48 @@
-//! The machine's tests: the table cell by cell (table), single cases of what
-//! counts as what (cases) and of how long is waited (times), and what holds
-//! whatever happens (orders, requests, waits) in a small simulated world.
+//! The machine's tests: the table cell by cell (table), lives as they are told
+//! (lives), and what holds in every sequence of events (sequences).
 
-// What a test does not ask about is none of its business.
-#![allow(clippy::wildcard_enum_match_arm)]
-
-mod cases;
-mod orders;
-mod reach;
-mod requests;
-mod rounds;
+mod lives;
+mod sequences;
 mod table;
-mod times;
-mod waits;
-mod world;
 
 use nix::errno::Errno;
-use nix::libc;
 use nix::unistd::Pid;
 
-use super::super::report::Cause;
 use super::*;
 use crate::sys::failure::{Refusal, Stage};
-use crate::sys::wait::Exit;
 
 const SHORT: Duration = Duration::from_millis(1);
 
-fn death(cause: Cause) -> Death {
-    Death { pid: Pid::from_raw(7), cause, uptime: SHORT }
+fn death(end: End) -> Death {
+    Death { pid: Pid::from_raw(7), end, uptime: SHORT }
 }
 
 fn exited(status: u8) -> Death {
-    death(Cause::Ended(Exit::Status(status)))
+    death(End::Exited(Exit::Status(status)))
 }
 
 fn killed(number: i32) -> Death {
-    death(Cause::Ended(Exit::Signal { number, core: false }))
+    death(End::Exited(Exit::Signal { number, core: false }))
 }
 
-fn not_started() -> Death {
-    death(Cause::NotStarted(Refusal { stage: Stage::Execute, reason: Errno::ENOENT }))
+fn refused() -> Death {
+    death(End::Refused(Refusal { stage: Stage::Execute, reason: Errno::ENOENT }))
 }
 
-/// A machine in any state; those that wait for a time have one.
-fn machine_in(state: State, deadline: Instant) -> Machine {
+/// A machine whose server has run once, in any state; states that wait for a time have one.
+fn machine_in(state: State, deadline: Moment) -> Machine {
     let deadline = match state {
         State::Starting | State::Running | State::Done(_) => None,
         State::Stopping(_) | State::Handling(_) | State::Interrupting(_) | State::Waiting(_) => {
             Some(deadline)
         }
     };
-    Machine { state, deadline, ..Machine::default() }
+    Machine { state, deadline, has_run: true, ..Machine::new(Moment::now()) }
+}
+
+/// The actions that an event leads to.
+fn step(machine: &mut Machine, event: Event, now: Moment) -> Vec<Action> {
+    let mut actions = Vec::new();
+    machine.step(event, now, &mut actions);
+    actions
 }

@@ -1,73 +1,148 @@
-//! The transition table cell by cell.
+//! The transition table cell by cell, for a server that has run before.
 
 use super::*;
 
-/// A cell of the table.
-#[derive(Debug, Clone, Copy)]
+/// A cell of the table: the next state, its deadline, and what is done.
+#[derive(Debug, Clone)]
 enum Cell {
     /// Nothing happens, and the deadline stays.
     Same,
     /// A state with the deadline that there was.
-    Keep(State, Option<Action>),
+    Keep(State, Vec<Action>),
     /// A state without a deadline.
-    To(State, Option<Action>),
+    To(State, Vec<Action>),
     /// A state with a deadline so many milliseconds from now.
-    For(State, u64, Option<Action>),
+    For(State, u64, Vec<Action>),
 }
 
-/// The events in the order of the table's columns: a start that succeeded; one that lacked
-/// something; deaths of the server by a crash, by a signal that stops servers, by a voluntary exit,
-/// by an exec that failed; the handler's answers; requests; the deadline.
-fn columns() -> [Event; 11] {
+const COLUMNS: usize = 15;
+
+/// The events in the order of the table's columns.
+fn columns() -> [Event; COLUMNS] {
     [
+        Event::Ready,
+        Event::LoggerFailed,
         Event::Started,
+        Event::StartFailed(refused()),
+        Event::HandlerFailed,
         Event::ResourcesLacked,
         Event::ServerEnded(killed(11)),
         Event::ServerEnded(killed(15)),
         Event::ServerEnded(exited(0)),
-        Event::ServerEnded(not_started()),
         Event::HandlerEnded(Verdict::Restart),
         Event::HandlerEnded(Verdict::Refuse),
-        Event::Asked(Then::Restart),
-        Event::Asked(Then::Exit),
+        Event::Requested(Then::Restart),
+        Event::Requested(Then::Exit),
+        Event::SignalArrived(10),
         Event::TimePassed,
     ]
 }
 
-fn table() -> [(State, [Cell; 11]); 10] {
+fn table() -> Vec<(State, [Cell; COLUMNS])> {
+    use Action::*;
     use Cell::{For, Keep, Same, To};
     use State::{Done, Handling, Interrupting, Running, Starting, Stopping, Waiting};
     let (exit, restart) = (Then::Exit, Then::Restart);
-    let (crash, termed, unborn) = (killed(11), killed(15), not_started());
-    // Death 9 is the one that the handler is being asked about.
-    let old = killed(9);
-    let start = To(Starting, Some(Action::StartServer));
-    let ask = |death| For(Handling(death), 60_000, Some(Action::RunHandler(death)));
-    let settle = |death| For(Waiting(Next::Ask(death)), 100, None);
-    let stop = |then| For(Stopping(then), 2_000, Some(Action::StopServer));
-    let stop_again = |then| Keep(Stopping(then), Some(Action::StopServer));
-    let check = |then| For(Stopping(then), 2_000, Some(Action::CheckServer(Patience::Quiet)));
-    let interrupt = |then| For(Interrupting(then), 5_000, Some(Action::StopHandler));
-    let kill = |then| For(Interrupting(then), 1_000, Some(Action::KillHandler));
+    // Death 9 is the one that the handler was run for.
+    let (crash, old) = (killed(11), killed(9));
+    let asked = |then| Say(Note::Requested(then));
+    let ended = |death| Say(Note::ServerEnded(death));
+    let start = |before: &[Action]| To(Starting, [before, &[StartServer]].concat());
+    let run = |death, before: &[Action]| {
+        For(Handling(death), 60_000, [before, &[RunHandler(death)]].concat())
+    };
+    let stop = |then| For(Stopping(then), 2_000, vec![asked(then), StopServer]);
+    let interrupt = |then| For(Interrupting(then), 5_000, vec![asked(then), StopHandler]);
     let again = |next| {
         let note = Note::TriesAgainIn(Duration::from_millis(100));
-        For(Waiting(next), 100, Some(Action::Say(note)))
+        For(Waiting(next), 100, vec![SayFailure, Say(note)])
     };
-    let done = To(Done(0), None);
-    [
+    let done = |actions: &[Action]| To(Done(Outcome::Status(0)), actions.to_vec());
+    let refuse = |before: &[Action]| {
+        let refusal = [before, &[Say(Note::RestartRefused)]].concat();
+        To(Done(Outcome::Status(128 + 9)), refusal)
+    };
+    let stopping = |then, next: &dyn Fn(&[Action]) -> Cell| {
+        let forward = Keep(Stopping(then), vec![SignalServer(10)]);
+        let more = match then {
+            Then::Restart => vec![asked(exit), StopServer],
+            Then::Exit => vec![StopServer],
+        };
+        [
+            Same,
+            Keep(Stopping(then), vec![SayFailure]),
+            Keep(Stopping(then), vec![SayStarted]),
+            next(&[SayFailure]),
+            Same,
+            next(&[SayFailure]),
+            next(&[ended(crash)]),
+            next(&[ended(killed(15))]),
+            next(&[ended(exited(0))]),
+            Same,
+            Same,
+            Keep(Stopping(then), vec![StopServer]),
+            Keep(Stopping(exit), more),
+            forward,
+            For(Stopping(then), 2_000, vec![CheckServer]),
+        ]
+    };
+    let interrupting = |then, next: &dyn Fn(&[Action]) -> Cell| {
+        let more = if then == restart { vec![asked(exit)] } else { vec![] };
+        [
+            Same,
+            Keep(Interrupting(then), vec![SayFailure]),
+            Same,
+            Same,
+            next(&[SayFailure]),
+            next(&[SayFailure]),
+            Same,
+            Same,
+            Same,
+            next(&[]),
+            next(&[]),
+            Same,
+            Keep(Interrupting(exit), more),
+            Same,
+            For(Interrupting(then), 1_000, vec![KillHandler]),
+        ]
+    };
+    let waiting = |next, then: Cell| {
+        [
+            Same,
+            Keep(Waiting(next), vec![SayFailure]),
+            Same,
+            Same,
+            Same,
+            Same,
+            Same,
+            Same,
+            Same,
+            Same,
+            Same,
+            start(&[asked(restart)]),
+            done(&[asked(exit)]),
+            Same,
+            then,
+        ]
+    };
+    vec![
         (
             Starting,
             [
-                To(Running, None),
+                Same,
+                Keep(Starting, vec![SayFailure]),
+                To(Running, vec![SayStarted]),
+                run(refused(), &[SayFailure]),
+                Same,
                 again(Next::Start),
-                ask(crash),
-                settle(termed),
-                done,
-                ask(unborn),
+                Same,
+                Same,
+                Same,
                 Same,
                 Same,
                 stop(restart),
                 stop(exit),
+                Same,
                 Same,
             ],
         ),
@@ -75,117 +150,70 @@ fn table() -> [(State, [Cell; 11]); 10] {
             Running,
             [
                 Same,
+                Keep(Running, vec![SayFailure]),
                 Same,
-                ask(crash),
-                settle(termed),
-                done,
-                ask(unborn),
+                Same,
+                Same,
+                Same,
+                run(crash, &[ended(crash)]),
+                For(Waiting(Next::RunHandler(killed(15))), 100, vec![ended(killed(15))]),
+                done(&[ended(exited(0)), SayLeftovers]),
                 Same,
                 Same,
                 stop(restart),
                 stop(exit),
+                Keep(Running, vec![SignalServer(10)]),
                 Same,
             ],
         ),
-        (
-            Stopping(restart),
-            [
-                Same,
-                start,
-                start,
-                start,
-                start,
-                start,
-                Same,
-                Same,
-                stop_again(restart),
-                stop_again(exit),
-                check(restart),
-            ],
-        ),
-        (
-            Stopping(exit),
-            [
-                Same,
-                done,
-                done,
-                done,
-                done,
-                done,
-                Same,
-                Same,
-                stop_again(exit),
-                stop_again(exit),
-                check(exit),
-            ],
-        ),
+        (Stopping(restart), stopping(restart, &start)),
+        (Stopping(exit), stopping(exit, &done)),
         (
             Handling(old),
             [
                 Same,
-                again(Next::Ask(old)),
+                Keep(Handling(old), vec![SayFailure]),
+                Same,
+                Same,
+                refuse(&[SayFailure]),
+                again(Next::RunHandler(old)),
                 Same,
                 Same,
                 Same,
-                Same,
-                start,
-                To(Done(128 + 9), Some(Action::Say(Note::Refused))),
+                start(&[]),
+                refuse(&[]),
                 interrupt(restart),
                 interrupt(exit),
-                To(Handling(old), Some(Action::Say(Note::HandlerStays))),
+                Same,
+                To(Handling(old), vec![Say(Note::HandlerRuns)]),
             ],
         ),
-        (
-            Interrupting(restart),
-            [
-                Same,
-                start,
-                Same,
-                Same,
-                Same,
-                Same,
-                start,
-                start,
-                Same,
-                Keep(Interrupting(exit), None),
-                kill(restart),
-            ],
-        ),
-        (
-            Interrupting(exit),
-            [Same, done, Same, Same, Same, Same, done, done, Same, Same, kill(exit)],
-        ),
-        (
-            Waiting(Next::Start),
-            [Same, Same, Same, Same, Same, Same, Same, Same, start, done, start],
-        ),
-        (
-            Waiting(Next::Ask(old)),
-            [Same, Same, Same, Same, Same, Same, Same, Same, start, done, ask(old)],
-        ),
-        (Done(3), [Same; 11]),
+        (Interrupting(restart), interrupting(restart, &start)),
+        (Interrupting(exit), interrupting(exit, &done)),
+        (Waiting(Next::Start), waiting(Next::Start, start(&[]))),
+        (Waiting(Next::RunHandler(old)), waiting(Next::RunHandler(old), run(old, &[]))),
+        (Done(Outcome::Status(3)), [const { Cell::Same }; COLUMNS]),
     ]
 }
 
 #[test]
 fn every_cell_of_the_table_is_as_decided() {
-    let now = Instant::now();
+    let now = Moment::now();
     let before = now + Duration::from_secs(7);
     for (state, row) in table() {
         for (event, cell) in columns().into_iter().zip(row) {
             let mut machine = machine_in(state, before);
             let old_deadline = machine.deadline();
-            let action = machine.step(event, now);
+            let actions = step(&mut machine, event, now);
             let expected = match cell {
-                Cell::Same => (state, old_deadline, None),
-                Cell::Keep(state, action) => (state, old_deadline, action),
-                Cell::To(state, action) => (state, None, action),
-                Cell::For(state, ms, action) => {
-                    (state, Some(now + Duration::from_millis(ms)), action)
+                Cell::Same => (state, old_deadline, vec![]),
+                Cell::Keep(state, actions) => (state, old_deadline, actions),
+                Cell::To(state, actions) => (state, None, actions),
+                Cell::For(state, ms, actions) => {
+                    (state, Some(now + Duration::from_millis(ms)), actions)
                 }
             };
-            let seen = (machine.state(), machine.deadline(), action);
-            assert_eq!(seen, expected, "{event:?} in {state:?}");
+            assert_eq!((machine.state, machine.deadline, actions), expected, "{event:?} {state:?}");
         }
     }
 }

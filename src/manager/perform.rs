@@ -1,0 +1,236 @@
+//! Carrying out what the machine decides. Each action's immediate result, if
+//! any, is the next event.
+
+use nix::libc;
+use nix::unistd::chdir;
+
+use super::Manager;
+use super::machine::{Action, Event, Verdict};
+use super::server::StartError;
+use crate::death::Death;
+use crate::error::Error;
+use crate::sys::clock::Moment;
+use crate::sys::directory::Directory;
+use crate::sys::failure::{End, Stage, at, is_shortage};
+use crate::sys::fds;
+use crate::sys::wait::children;
+
+impl Manager<'_> {
+    /// Tells the machine what happened, and does what it wants.
+    pub(super) fn feed(&mut self, event: Event) {
+        let mut next = Some(event);
+        while let Some(event) = next.take() {
+            let mut actions = std::mem::take(&mut self.actions);
+            self.machine.step(event, Moment::now(), &mut actions);
+            for action in actions.drain(..) {
+                next = self.perform(action);
+            }
+            // Its memory is used again.
+            self.actions = actions;
+        }
+    }
+
+    fn perform(&mut self, action: Action) -> Option<Event> {
+        match action {
+            Action::StartServer => return self.start_server(),
+            Action::ConfirmStart => self.confirm_start(),
+            Action::SayStarted => self.say_started(),
+            Action::SayFailure => self.say_failure(),
+            Action::SayLeftovers => self.say_leftovers(),
+            Action::StopServer => {
+                let sent = self.server.stop();
+                let is_unsent = sent.is_err();
+                self.note(sent);
+                return is_unsent.then_some(Event::StopNotSent);
+            }
+            Action::CheckServer => return self.check_server(),
+            Action::SayServerStays => self.say_server_stays(),
+            Action::SignalServer(signal) => {
+                let sent = self.server.signal(signal);
+                self.note(sent);
+            }
+            Action::RunHandler(death) => return self.run_handler(&death),
+            Action::StopHandler => self.signal_handler(libc::SIGTERM),
+            Action::KillHandler => {
+                if self.handler.task.find_end().is_some() {
+                    return Some(Event::HandlerEnded(Verdict::Refuse));
+                }
+                self.signal_handler(libc::SIGKILL);
+            }
+            Action::Say(note) => self.messages.say(&note),
+        }
+        None
+    }
+
+    /// Lets a process go that is to become the server; what kept it from going.
+    fn start_server(&mut self) -> Option<Event> {
+        let is_first = self.on_started.is_some();
+        if !is_first {
+            self.renew_logs();
+        }
+        match self.start_in_caller_dir() {
+            Ok(written) => {
+                self.note(written);
+                None
+            }
+            Err(StartError::Ended(end)) => Some(self.server_not_started(Death::without_life(end))),
+            Err(StartError::Pidfile(error)) => {
+                self.failure = Some(error);
+                Some(Event::ResourcesLacked)
+            }
+        }
+    }
+
+    /// Starts the server from where it is to work.
+    fn start_in_caller_dir(&mut self) -> Result<Result<(), Error>, StartError> {
+        // The first one starts where the caller stood. For a later one the manager goes there and
+        // comes back: a directory held for the child would cost a restart one more descriptor.
+        let caller_dir = self.plan.caller_dir();
+        if let Some(dir) = caller_dir.filter(|_| self.has_left) {
+            match Directory::open(dir).and_then(|dir| dir.enter()) {
+                Ok(()) => {}
+                Err(reason) if is_shortage(reason) => {
+                    return Err(StartError::Ended(at(Stage::WorkDir)(reason).into()));
+                }
+                Err(reason) => {
+                    let cannot = Error::cannot("change directory to", dir, reason);
+                    self.messages.say(&format_args!("{cannot}; the server works in '/'"));
+                }
+            }
+        }
+        let started = self.server.start(self.output.of_server());
+        if caller_dir.is_some() {
+            // Where it keeps nothing busy. If it cannot go there, that costs no server.
+            self.has_left |= chdir("/").is_ok();
+        }
+        started
+    }
+
+    /// The event for a server that was not executed.
+    pub(super) fn server_not_started(&mut self, death: Death) -> Event {
+        self.note_removal();
+        self.failure = Some(self.plan.error(&self.server.task.spec, death.end));
+        if death.end.is_shortage() { Event::ResourcesLacked } else { Event::StartFailed(death) }
+    }
+
+    /// The event for a handler that was not executed. One whose environment is too large for the
+    /// kernel is started again with a smaller one.
+    pub(super) fn handler_not_started(&mut self, end: End) -> Option<Event> {
+        if end.is_too_large() && self.handler.shrink() {
+            if let Some(death) = self.last_death {
+                return self.run_handler(&death);
+            }
+        }
+        self.failure = Some(self.plan.error(&self.handler.task.spec, end));
+        Some(if end.is_shortage() { Event::ResourcesLacked } else { Event::HandlerFailed })
+    }
+
+    /// Reports a logger that was not executed.
+    pub(super) fn logger_not_started(&mut self, end: End) {
+        if let Some(logger) = &self.logger {
+            self.failure = Some(self.plan.error(&logger.task.spec, end));
+            self.feed(Event::LoggerFailed);
+        }
+    }
+
+    fn run_handler(&mut self, death: &Death) -> Option<Event> {
+        self.last_death = Some(*death);
+        let started = self.handler.start(death, self.server.restarts(), self.output.of_handler());
+        started.err().and_then(|end| self.handler_not_started(end))
+    }
+
+    fn signal_handler(&mut self, signal: i32) {
+        let sent = self.handler.signal(signal);
+        self.note(sent);
+    }
+
+    /// Looks whether the server has ended without notice.
+    fn check_server(&mut self) -> Option<Event> {
+        let Some(death) = self.server.find_end() else {
+            self.server.task.kill_start();
+            return None;
+        };
+        self.note_removal();
+        Some(Event::ServerEnded(death))
+    }
+
+    /// The first start has succeeded: what it made stays, vsrun's own output goes where it is to
+    /// go, and the caller of `run` learns of it.
+    fn confirm_start(&mut self) {
+        self.server.commit();
+        self.output.commit();
+        self.redirect_own();
+    }
+
+    fn say_started(&mut self) {
+        if let Some(pid) = self.server.task.pid() {
+            self.messages.say(&format_args!("started server {pid}: {}", self.command));
+        }
+        if let Some(on_started) = self.on_started.take() {
+            on_started();
+        }
+    }
+
+    fn say_failure(&mut self) {
+        if let Some(failure) = self.failure.take() {
+            self.messages.say(&failure);
+        }
+    }
+
+    fn say_server_stays(&mut self) {
+        if let Some(pid) = self.server.task.pid() {
+            let notice = "has not ended since SIGTERM; waiting for it";
+            self.messages.say(&format_args!("server {pid} {notice}"));
+        }
+    }
+
+    /// Says what it looks like when a server leaves processes behind that it meant to leave.
+    fn say_leftovers(&mut self) {
+        let logger = self.logger.as_ref().and_then(|logger| logger.task.pid());
+        let left = children().into_iter().find(|child| Some(*child) != logger);
+        if let Some(left) = left {
+            self.messages.say(&format_args!(
+                "the server has left process {left} behind; if it has put itself into the \
+                 background, tell it to stay in the foreground"
+            ));
+        }
+    }
+
+    fn renew_logs(&mut self) {
+        let Some(files) = self.output.files() else { return };
+        let renewed = files.renew();
+        if files.is_vsrun_log_new() {
+            self.redirect_own();
+            self.messages.redirect(fds::standard_error());
+        }
+        self.note(renewed);
+        self.say_notices();
+    }
+
+    pub(super) fn say_notices(&mut self) {
+        self.output.take_notices().iter().for_each(|notice| self.messages.say(notice));
+    }
+
+    /// Deletes some old log files; whether there are more to look at.
+    pub(super) fn expire_logs(&mut self) -> bool {
+        // A start that fails leaves the old files as they were.
+        let has_started = self.on_started.is_none();
+        let Some(files) = self.output.files().filter(|_| has_started) else { return false };
+        files.directory.expire_some().unwrap_or_else(|undeleted| {
+            self.messages.say(&undeleted);
+            false
+        })
+    }
+
+    /// Reports a pidfile that could not be removed.
+    pub(super) fn note_removal(&mut self) {
+        let removal = self.server.take_removal();
+        self.note(removal);
+    }
+
+    fn note(&mut self, outcome: Result<(), Error>) {
+        if let Err(error) = outcome {
+            self.messages.say(&error);
+        }
+    }
+}
