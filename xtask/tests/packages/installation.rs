@@ -11,12 +11,6 @@ use crate::built::{
 };
 use crate::roots::{Root, can_have_roots, mirror};
 
-/// A Debian system with systemd, and what the package's own tests take.
-fn system() -> Root {
-    let packages = "autopkgtest,dbus,dpkg-dev,man-db,procps,systemd,systemd-sysv";
-    Root::directory("bookworm", "minbase", packages)
-}
-
 /// The same package under a lower version, in the directory.
 fn older_deb(directory: &Path) -> PathBuf {
     let tree = directory.join("older");
@@ -43,7 +37,7 @@ fn an_upgrade_leaves_the_server_running_and_purge_leaves_nothing() {
     fs::create_dir(&shared).expect("a directory");
     older_deb(&shared);
     fs::copy(deb(), shared.join("newer.deb")).expect("a copy");
-    system().succeed(&shared, include_str!("upgrade.sh"));
+    Root::SYSTEM.succeed(&shared, include_str!("upgrade.sh"));
 }
 
 #[test]
@@ -82,12 +76,15 @@ fn piuparts_finds_nothing() {
     if !can_build_debs() || !can_have_roots() || !require_program("piuparts") {
         return;
     }
-    let base = Root::archive("bookworm", "apt");
     let work = target("packages/piuparts");
     fs::create_dir_all(&work).expect("a directory");
     let mut piuparts = Command::new("unshare");
     piuparts.args(["--mount", "--pid", "--mount-proc", "--fork", "--kill-child", "piuparts"]);
-    piuparts.arg("--basetgz").arg(&base).args(["--no-eatmydata", "--distribution", "bookworm"]);
+    piuparts.arg("--basetgz").arg(Root::ARCHIVE.path()).args([
+        "--no-eatmydata",
+        "--distribution",
+        "bookworm",
+    ]);
     piuparts.args(["--mirror", &format!("{} main", mirror())]).arg("--tmpdir").arg(&work);
     succeed(piuparts.arg(deb()));
     succeed(Command::new("rm").args(["-rf", "--one-file-system"]).arg(&work));
@@ -167,7 +164,7 @@ fn its_own_tests_pass_on_a_machine_that_systemd_runs() {
         let file = the_file(debs(), begin, end);
         fs::copy(&file, shared.join(file.file_name().expect("a name"))).expect("a copy");
     }
-    let machine = Machine::boot(&system(), &shared);
+    let machine = Machine::boot(&Root::SYSTEM, &shared);
     wait_for("the machine has booted", || machine.state());
     let tests = "cd /shared; autopkgtest --no-built-binaries vsrun_*.deb vsrun_*.dsc -- null 2>&1";
     let told = output(&mut machine.enter(tests).expect("it runs"));
