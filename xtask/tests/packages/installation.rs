@@ -9,6 +9,7 @@ use testkit::{Sandbox, require_program, wait_for};
 use crate::built::{
     can_build_debs, can_build_rpms, deb, debs, output, rpm, succeed, target, the_file,
 };
+use crate::manifest::repository;
 use crate::roots::{Root, can_have_roots, mirror};
 
 /// The same package under a lower version, in the directory.
@@ -38,6 +39,17 @@ fn an_upgrade_leaves_the_server_running_and_purge_leaves_nothing() {
     older_deb(&shared);
     fs::copy(deb(), shared.join("newer.deb")).expect("a copy");
     Root::SYSTEM.succeed(&shared, include_str!("upgrade.sh"));
+}
+
+#[test]
+fn what_the_test_command_installs_is_neither_started_nor_enabled() {
+    if !can_have_roots() {
+        return;
+    }
+    let sandbox = Sandbox::new("/bin/true");
+    let shared = sandbox.dir("shared");
+    fs::copy(repository().join("xtask/src/install.sh"), shared.join("install.sh")).expect("a copy");
+    Root::SYSTEM.succeed(&shared, include_str!("install_services.sh"));
 }
 
 #[test]
