@@ -1,18 +1,8 @@
-# boot.inc.sh - a machine in a container: made from a kept root, booted,
-# entered, rebooted, ended.
+# boot.inc.sh - a machine in a container: made from a root, booted, entered,
+# rebooted, ended.
 # shellcheck shell=sh
 
-if [ "$(id -u)" != 0 ]; then skip "only root can boot a container"; fi
-need systemd-nspawn mmdebstrap nsenter
-
-# root NAME PACKAGES [SUITE]: makes the root if it is not there yet.
-root() {
-    [ ! -e "$ROOTS/$1/etc/debian_version" ] || return 0
-    rm -rf "$ROOTS/$1.new"
-    nice mmdebstrap --quiet --variant=minbase --include="$2" "${3:-bookworm}" "$ROOTS/$1.new" ||
-        skip "no root for $1: mmdebstrap needs a Debian mirror"
-    mv "$ROOTS/$1.new" "$ROOTS/$1"
-}
+need systemd-nspawn nsenter
 
 # machine NAME: a machine over that root, in $M, that keeps its files until the
 # test ends, reboots included.
@@ -25,23 +15,8 @@ machine() {
     nspawn=
     trap end_machine EXIT
     trap 'exit 1' INT TERM HUP
-    install_vsrun
-}
-
-# As a package would.
-install_vsrun() {
-    if [ -n "${DEB:-}" ]; then
-        cp "$DEB" "$M/root/vsrun.deb"
-        chroot "$M" dpkg -i /root/vsrun.deb
-        return
-    fi
-    install -m 755 "$VSRUN" "$M/usr/sbin/vsrun"
-    mkdir -p "$M/usr/share/vsrun" "$M/usr/share/doc/vsrun/examples" "$M/etc/vsrun"
-    cp -R "$INIT/handlers" "$M/usr/share/vsrun/handlers"
-    chmod -R a+rX "$M/usr/share/vsrun"
-    cp -R "$INIT/systemd" "$INIT/sysv" "$INIT/openrc" "$M/usr/share/doc/vsrun/examples"
-    mkdir -p "$M/usr/lib/systemd/system"
-    cp "$INIT/systemd/vsrun@.service" "$M/usr/lib/systemd/system"
+    cp "$DEB" "$M/root/vsrun.deb"
+    chroot "$M" dpkg -i /root/vsrun.deb
 }
 
 # The server of all samples: says that it is there, and sleeps.
@@ -52,7 +27,7 @@ install_server() {
 
 boot() {
     SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 setsid systemd-nspawn -q --register=no --keep-unit \
-        --private-network --machine="t$$" -D "$M" -b --console=pipe >"$T/console" 2>&1 </dev/null &
+        --private-network --machine="${T##*.}" -D "$M" -b --console=pipe >"$T/console" 2>&1 </dev/null &
     nspawn=$!
     find_leader
 }

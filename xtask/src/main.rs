@@ -9,6 +9,7 @@ mod faults;
 mod fuzz;
 mod generated;
 mod guard;
+mod leftovers;
 mod man;
 mod package;
 mod soak;

@@ -1,12 +1,14 @@
 //! `cargo xtask test`: what the tests need from the distribution, then every
-//! test. Installs only as root, and starts no service by it.
+//! test. Installs only as root, starts and enables no service by it, and leaves nothing else but
+//! what is under `target`.
 
 use std::collections::HashSet;
 use std::process::{Command, Stdio};
 
 use nix::unistd::geteuid;
 
-use crate::steps::{Failure, cargo, find, run as step};
+use crate::leftovers;
+use crate::steps::{Failure, cargo, cargo_target, find, run as step};
 
 /// Debian packages that the tests use: servers to manage, a syslog daemon, what looks at processes,
 /// pages and completions, what builds, checks and installs packages, and a compiler for libFuzzer.
@@ -53,9 +55,11 @@ const PACKAGES: &[&str] = &[
 
 /// Provides what is missing and runs all tests; `arguments` go to `cargo test`.
 pub fn run(arguments: &[String]) -> Result<(), Failure> {
+    println!("xtask: all tests take 4 GB in {}.", cargo_target().display());
+    println!("xtask: as root, half of it is Debian systems from apt's mirror.");
     provide(&missing())?;
     step(&mut cargo("build --locked --package testkit --bins"))?;
-    step(cargo("test --locked --workspace --no-fail-fast").args(arguments))
+    leftovers::run_without(cargo("test --locked --workspace --no-fail-fast").args(arguments))
 }
 
 fn provide(missing: &[&str]) -> Result<(), Failure> {
@@ -73,7 +77,8 @@ fn provide(missing: &[&str]) -> Result<(), Failure> {
         return Ok(());
     }
     let script = ["-c", include_str!("install.sh"), "install"];
-    println!("xtask: installing {wanted}");
+    println!("xtask: installing these packages and what they need, 760 MB on a bare Debian 12.");
+    println!("xtask: they stay; no service of theirs is started or enabled: {wanted}");
     let status = Command::new("sh").args(script).args(missing).stdin(Stdio::null()).status();
     let status = status.map_err(|error| format!("cannot run sh: {error}"))?;
     if status.success() {

@@ -5,7 +5,6 @@
 examples=/usr/share/doc/vsrun/examples
 
 openrc_machine() {
-    root openrc sysvinit-core,openrc,procps,rsyslog,initscripts,bsd-mailx,dma,orphan-sysvinit-scripts,busybox-static
     machine openrc
     install_server
     # A container has neither terminals nor hardware, and cgroups of its own.

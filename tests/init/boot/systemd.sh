@@ -7,7 +7,6 @@ examples=/usr/share/doc/vsrun/examples
 # systemd_machine [SUITE]
 systemd_machine() {
     suite=${1:-bookworm}
-    root "systemd-$suite" systemd,systemd-sysv,dbus,rsyslog,procps,bsd-mailx,dma,systemd-coredump,curl,busybox-static,zstd "$suite"
     machine "systemd-$suite"
     install_server
     # No time zone means a first boot that asks; no network means no wait.

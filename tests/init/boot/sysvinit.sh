@@ -5,7 +5,6 @@
 examples=/usr/share/doc/vsrun/examples
 
 sysvinit_machine() {
-    root sysvinit sysvinit-core,sysv-rc,initscripts,insserv,procps,rsyslog,bsd-mailx,dma,startpar,orphan-sysvinit-scripts,busybox-static
     machine sysvinit
     install_server
     # A container has neither terminals nor hardware.

@@ -9,13 +9,8 @@ use testkit::{Sandbox, require_program, wait_for};
 use crate::built::{
     can_build_debs, can_build_rpms, deb, debs, output, rpm, succeed, target, the_file,
 };
+use crate::manifest::repository;
 use crate::roots::{Root, can_have_roots, mirror};
-
-/// A Debian system with systemd, and what the package's own tests take.
-fn system() -> Root {
-    let packages = "autopkgtest,dbus,dpkg-dev,man-db,procps,systemd,systemd-sysv";
-    Root::directory("bookworm", "minbase", packages)
-}
 
 /// The same package under a lower version, in the directory.
 fn older_deb(directory: &Path) -> PathBuf {
@@ -43,7 +38,18 @@ fn an_upgrade_leaves_the_server_running_and_purge_leaves_nothing() {
     fs::create_dir(&shared).expect("a directory");
     older_deb(&shared);
     fs::copy(deb(), shared.join("newer.deb")).expect("a copy");
-    system().succeed(&shared, include_str!("upgrade.sh"));
+    Root::SYSTEM.succeed(&shared, include_str!("upgrade.sh"));
+}
+
+#[test]
+fn what_the_test_command_installs_is_neither_started_nor_enabled() {
+    if !can_have_roots() {
+        return;
+    }
+    let sandbox = Sandbox::new("/bin/true");
+    let shared = sandbox.dir("shared");
+    fs::copy(repository().join("xtask/src/install.sh"), shared.join("install.sh")).expect("a copy");
+    Root::SYSTEM.succeed(&shared, include_str!("install_services.sh"));
 }
 
 #[test]
@@ -82,12 +88,15 @@ fn piuparts_finds_nothing() {
     if !can_build_debs() || !can_have_roots() || !require_program("piuparts") {
         return;
     }
-    let base = Root::archive("bookworm", "apt");
     let work = target("packages/piuparts");
     fs::create_dir_all(&work).expect("a directory");
     let mut piuparts = Command::new("unshare");
     piuparts.args(["--mount", "--pid", "--mount-proc", "--fork", "--kill-child", "piuparts"]);
-    piuparts.arg("--basetgz").arg(&base).args(["--no-eatmydata", "--distribution", "bookworm"]);
+    piuparts.arg("--basetgz").arg(Root::ARCHIVE.path()).args([
+        "--no-eatmydata",
+        "--distribution",
+        "bookworm",
+    ]);
     piuparts.args(["--mirror", &format!("{} main", mirror())]).arg("--tmpdir").arg(&work);
     succeed(piuparts.arg(deb()));
     succeed(Command::new("rm").args(["-rf", "--one-file-system"]).arg(&work));
@@ -167,7 +176,7 @@ fn its_own_tests_pass_on_a_machine_that_systemd_runs() {
         let file = the_file(debs(), begin, end);
         fs::copy(&file, shared.join(file.file_name().expect("a name"))).expect("a copy");
     }
-    let machine = Machine::boot(&system(), &shared);
+    let machine = Machine::boot(&Root::SYSTEM, &shared);
     wait_for("the machine has booted", || machine.state());
     let tests = "cd /shared; autopkgtest --no-built-binaries vsrun_*.deb vsrun_*.dsc -- null 2>&1";
     let told = output(&mut machine.enter(tests).expect("it runs"));

@@ -124,7 +124,6 @@ fn debian_13_builds_them_from_source_without_a_network_and_its_lintian_finds_not
     if !can_build_debs() || !can_have_roots() {
         return;
     }
-    let builder = Root::directory("trixie", "buildd", "cargo,rustc,debhelper,lintian");
     let oldest = env!("CARGO_PKG_RUST_VERSION");
     let script = format!(
         "rustc --version | grep -qF 'rustc {oldest}.'
@@ -135,5 +134,5 @@ fn debian_13_builds_them_from_source_without_a_network_and_its_lintian_finds_not
         dpkg-buildpackage -us -uc >>../log 2>&1 || {{ tail -n 50 ../log; exit 1; }}
         cd ..; {LINTIAN} *.changes"
     );
-    assert_eq!(builder.succeed(debs(), &script), "");
+    assert_eq!(Root::BUILDER.succeed(debs(), &script), "");
 }

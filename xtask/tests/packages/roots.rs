@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::Mutex;
+use std::sync::OnceLock;
 
 use testkit::{require_program, require_root};
 
@@ -18,23 +18,65 @@ pub fn can_have_roots() -> bool {
     require_root() && ["mmdebstrap", "unshare", "apt-get"].into_iter().all(require_program)
 }
 
-/// A system that is installed in a directory or packed in a file, and stays as it is.
-pub struct Root(PathBuf);
+const SYSTEMD: &str = "systemd,systemd-sysv,dbus,rsyslog,procps,bsd-mailx,dma,systemd-coredump,curl,\
+                       busybox-static,zstd";
+
+/// A system that is installed in a directory, or packed in a file, and stays as it is.
+///
+/// The fields but the first are arguments of mmdebstrap(1).
+pub struct Root {
+    name: &'static str,
+    release: &'static str,
+    variant: &'static str,
+    packages: &'static str,
+}
 
 impl Root {
-    /// A directory with a release of Debian: `variant` and `packages` as mmdebstrap has them.
-    pub fn directory(release: &str, variant: &str, packages: &str) -> Root {
-        Root(made(&format!("{release}-{variant}"), release, variant, packages))
+    /// With systemd, and what the package's own tests take.
+    pub const SYSTEM: Root = Root {
+        name: "system",
+        release: "bookworm",
+        variant: "minbase",
+        packages: "autopkgtest,dbus,dpkg-dev,man-db,procps,systemd,systemd-sysv",
+    };
+
+    /// With a compiler and what builds Debian packages.
+    pub const BUILDER: Root = Root {
+        name: "builder",
+        release: "trixie",
+        variant: "buildd",
+        packages: "cargo,rustc,debhelper,lintian",
+    };
+
+    /// With apt, in an archive.
+    pub const ARCHIVE: Root =
+        Root { name: "apt.tar.gz", release: "bookworm", variant: "apt", packages: "" };
+
+    /// With the init systems that `tests/init/boot` boots.
+    const BOOTED: [Root; 4] = [
+        Root::booted("systemd-bookworm", "bookworm", SYSTEMD),
+        Root::booted("systemd-trixie", "trixie", SYSTEMD),
+        Root::booted(
+            "sysvinit",
+            "bookworm",
+            "sysvinit-core,sysv-rc,initscripts,insserv,procps,rsyslog,bsd-mailx,dma,startpar,\
+             orphan-sysvinit-scripts,busybox-static",
+        ),
+        Root::booted(
+            "openrc",
+            "bookworm",
+            "sysvinit-core,openrc,procps,rsyslog,initscripts,bsd-mailx,dma,\
+             orphan-sysvinit-scripts,busybox-static",
+        ),
+    ];
+
+    const fn booted(name: &'static str, release: &'static str, packages: &'static str) -> Root {
+        Root { name, release, variant: "minbase", packages }
     }
 
-    /// The same in an archive.
-    pub fn archive(release: &str, variant: &str) -> PathBuf {
-        made(&format!("{release}-{variant}.tar.gz"), release, variant, "")
-    }
-
-    /// The directory, to read.
-    pub fn path(&self) -> &Path {
-        &self.0
+    /// Where it is.
+    pub fn path(&self) -> PathBuf {
+        roots().join(self.name)
     }
 
     /// Runs a script of sh(1) as root in a copy of the system without a network; `shared` is its
@@ -43,7 +85,7 @@ impl Root {
         let mut unshare = Command::new("unshare");
         unshare.args(["--mount", "--pid", "--ipc", "--uts", "--net", "--fork", "--kill-child"]);
         unshare.args(["sh", "-euc", include_str!("inside.sh"), "inside"]);
-        unshare.arg(&self.0).arg(shared).arg(script).stdin(Stdio::null());
+        unshare.arg(self.path()).arg(shared).arg(script).stdin(Stdio::null());
         unshare.output().expect("unshare runs")
     }
 
@@ -56,6 +98,29 @@ impl Root {
         assert!(output.status.success(), "{}\n{out}\n{err}", output.status);
         out
     }
+
+    /// Makes it in the directory unless an earlier run has made it of the same packages.
+    fn make(&self, directory: &Path) {
+        let Root { name, release, variant, packages } = self;
+        let (root, recipe) = (directory.join(name), directory.join(format!("{name}.recipe")));
+        let wanted = format!("{release} {variant} {packages}\n");
+        if root.exists() && fs::read_to_string(&recipe).is_ok_and(|found| found == wanted) {
+            return;
+        }
+        let unfinished = directory.join(format!("unfinished-{name}"));
+        for old in [&root, &unfinished] {
+            succeed(Command::new("rm").args(["-rf", "--one-file-system"]).arg(old));
+        }
+        // In a namespace: a run that is killed leaves nothing mounted.
+        let mut mmdebstrap = Command::new("unshare");
+        mmdebstrap.args(["--mount", "mmdebstrap", "--quiet"]).arg(format!("--variant={variant}"));
+        if !packages.is_empty() {
+            mmdebstrap.arg(format!("--include={packages}"));
+        }
+        succeed(mmdebstrap.arg(release).arg(&unfinished).arg(mirror()));
+        fs::write(recipe, wanted).expect("a file");
+        fs::rename(unfinished, &root).expect("a new name");
+    }
 }
 
 /// Where apt gets this machine's release from.
@@ -65,29 +130,17 @@ pub fn mirror() -> String {
     uris.lines().next().expect("apt has a source").to_owned()
 }
 
-/// The root of this name, from an earlier run if it was made of the same packages.
-fn made(name: &str, release: &str, variant: &str, packages: &str) -> PathBuf {
-    // One at a time: two of them would only be in each other's way.
-    static MAKING: Mutex<()> = Mutex::new(());
-    let _making = MAKING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let roots = target("roots");
-    fs::create_dir_all(&roots).expect("a directory");
-    let (root, recipe) = (roots.join(name), roots.join(format!("{name}.recipe")));
-    if root.exists() && fs::read_to_string(&recipe).is_ok_and(|found| found == packages) {
-        return root;
-    }
-    let unfinished = roots.join(format!("unfinished-{name}"));
-    for old in [&root, &unfinished] {
-        succeed(Command::new("rm").args(["-rf", "--one-file-system"]).arg(old));
-    }
-    // In a namespace: a run that is killed leaves nothing mounted.
-    let mut mmdebstrap = Command::new("unshare");
-    mmdebstrap.args(["--mount", "mmdebstrap", "--quiet"]).arg(format!("--variant={variant}"));
-    if !packages.is_empty() {
-        mmdebstrap.arg(format!("--include={packages}"));
-    }
-    succeed(mmdebstrap.arg(release).arg(&unfinished).arg(mirror()));
-    fs::write(recipe, packages).expect("a file");
-    fs::rename(unfinished, &root).expect("a new name");
-    root
+/// The directory of all roots.
+///
+/// The first call makes those that are missing. So no test, and no machine that a test boots, waits
+/// for a root within its time limit.
+pub fn roots() -> PathBuf {
+    static MADE: OnceLock<()> = OnceLock::new();
+    let directory = target("roots");
+    MADE.get_or_init(|| {
+        fs::create_dir_all(&directory).expect("a directory");
+        let others = [Root::SYSTEM, Root::BUILDER, Root::ARCHIVE];
+        others.iter().chain(&Root::BOOTED).for_each(|root| root.make(&directory));
+    });
+    directory
 }
