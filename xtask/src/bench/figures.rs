@@ -25,7 +25,7 @@ impl fmt::Display for Figures {
             (Some(median), Some(low), Some(high)) => {
                 write!(f, "{median:.2} ({low:.2}-{high:.2})")
             }
-            _ => f.write_str("cannot be had here"),
+            _ => f.write_str("not available"),
         }
     }
 }

@@ -135,12 +135,12 @@ fn preface(settings: &Settings) -> String {
     let release = told(&["uname", "-r"]);
     let Settings { rounds, passes, rest, restarts, .. } = settings;
     format!(
-        "# Beside the others\n\n\
+        "# Comparison with other programs\n\n\
          Made in one run by `cargo xtask bench --rounds {rounds} --passes {passes} --rest {rest} \
-         --restarts {restarts} --write`:\nall of them in turn, on one core of a shared virtual \
-         machine, so that ratios count and absolute times do not.\n{cores} cores of {}, Linux {}, \
-         {}.\n\nEach start was timed {rounds} times, each supervisor saw {} deaths, {} requests and \
-         {passes} stops.\n\n![start](start.svg)\n\n![death](death.svg)\n\n",
+         --restarts {restarts} --write`.\nThe programs take turns on one core of a shared virtual \
+         machine: ratios are meaningful, absolute times are not.\n{cores} cores of {}, Linux {}, \
+         {}.\n\nEach start was timed {rounds} times, and for each supervisor {} deaths, {} requests \
+         and {passes} stops.\n\n![start](start.svg)\n\n![death](death.svg)\n\n",
         model.trim_start_matches(['\t', ':', ' ']),
         // What follows is its builder's.
         release.split('-').next().unwrap_or_default(),
@@ -171,15 +171,13 @@ fn sizes(peers: &Peers) -> Table {
     ];
     let shown = |path: Option<PathBuf>| {
         let about = path.and_then(|path| fs::metadata(path).ok());
-        about.map_or("cannot be had here".into(), |about| about.len().to_string())
+        about.map_or("not available".into(), |about| about.len().to_string())
     };
     for (name, package) in programs {
         let (program, package) = (peers.program(name), peers.package(package));
         table.row(&[name.into(), shown(program), shown(package)]);
     }
-    table.note(
-        "supervisord is a script, and runs in Python. s6-setuidgid executes two other programs.",
-    );
+    table.note("supervisord is a Python script. s6-setuidgid executes two other programs.");
     table
 }
 

@@ -96,7 +96,7 @@ pub fn tables(
     let mut shown = Vec::new();
     for name in SUPERVISORS.into_iter().chain(PLAIN) {
         let Some(result) = results.remove(name) else {
-            table.row(&[name.into(), "cannot be had here".into()]);
+            table.row(&[name.into(), "not available".into()]);
             continue;
         };
         // Who does no such thing has no figure: supervise leaves its server alone.
@@ -119,15 +119,16 @@ pub fn tables(
         shown.extend(back.filter(|ms| *ms < 100.0).map(|back| (name.to_owned(), back)));
     }
     table.note(
-        "What one does not do has no figure: the loops and daemon know no request for a restart, \
-         supervise\nleaves its server running when it ends, tini and dumb-init start no server again.",
+        "A program has no figure for what it does not do: the loops and daemon have no request for a \
+         restart,\nsupervise leaves its server running when it ends, tini and dumb-init do not restart \
+         a server.",
     );
     (vec![table, resting], shown)
 }
 
 /// Hundreds of each kind, each with a server of its own.
 pub fn crowds(peers: &Peers, scratch: &Path) -> Table {
-    let title = format!("{CROWD} of a kind, each with its server");
+    let title = format!("{CROWD} processes of each program, each with its server");
     let columns =
         ["", "private dirty of one, KiB", "PSS of one, KiB", "in all, with its server, KiB"];
     let mut table = Table::new(&title, &columns);
@@ -139,10 +140,10 @@ pub fn crowds(peers: &Peers, scratch: &Path) -> Table {
         }
     }
     table.note(
-        "supervise-daemon keeps one state for each name and supervisord has many servers, so there is \
-         no crowd of\neither. \"In all\" is what AnonPages, PageTables, KernelStack and SUnreclaim of \
-         /proc/meminfo grew by:\nMemAvailable leaves out freed pages that a processor keeps at hand, \
-         which are more than a crowd needs.",
+        "supervise-daemon keeps one state for each name, and one supervisord runs many servers, so \
+         neither is in\nthis table. \"In all\" is the growth of AnonPages, PageTables, KernelStack and \
+         SUnreclaim in /proc/meminfo.\nMemAvailable leaves out freed pages that a processor caches, \
+         which are more than these processes need.",
     );
     table
 }
@@ -156,7 +157,7 @@ fn crowd(name: &'static str, peers: &Peers, place: &Path) -> [String; 4] {
     let held: Vec<_> = crowd.iter().filter_map(|it| memory(it.pid)).collect();
     let mean = |sum: u64| {
         let mean = sum.checked_div(held.len() as u64);
-        mean.map_or("cannot be had here".into(), |mean| mean.to_string())
+        mean.map_or("not available".into(), |mean| mean.to_string())
     };
     let sum = |place: usize| held.iter().map(|it| it[place]).sum();
     [name.into(), mean(sum(0)), mean(sum(1)), mean(more)]

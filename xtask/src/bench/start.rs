@@ -159,7 +159,7 @@ fn calls(it: &Contender, peers: &Peers, scratch: &Path) -> String {
         Some(lines.lines().filter(|line| line.contains('(') && !line.contains("resumed>")).count())
     };
     let all = counted(&it.words).zip(counted(&[TRUE.to_owned()]));
-    all.map_or("cannot be had here".into(), |(all, own)| all.saturating_sub(own).to_string())
+    all.map_or("not available".into(), |(all, own)| all.saturating_sub(own).to_string())
 }
 
 /// What callgrind counts up to an exec that the kernel refuses: that of a file which nobody may
@@ -174,5 +174,5 @@ fn instructions(it: &Contender, peers: &Peers, scratch: &Path) -> String {
     let words: Vec<String> = it.words.iter().map(replaced).collect();
     let valgrind = peers.command(it.program, "valgrind");
     let counted = made.ok().and_then(|()| super::instructions_of(valgrind, &words));
-    counted.map_or("cannot be had here".into(), |number| number.to_string())
+    counted.map_or("not available".into(), |number| number.to_string())
 }
