@@ -19,7 +19,7 @@ the_mail_has_host_command_reason_uptime_restarts_and_log() { # test
     mkdir log
     seq 1 30 >log/logfile
     expect 0 mail_admin "VSRUN_LOGDIR=$T/log" VSRUN_SERVER_UPTIME=93784 VSRUN_SERVER_USER=foo
-    says mail-admin 'restart: mail to root handed over'
+    says mail-admin 'mail-admin: mail to root handed over'
     equal '-oi -t' "$(cat arguments)"
     sed '/^$/q' mail >header
     shows header 'To: root'
@@ -71,7 +71,7 @@ words_that_mean_options_files_or_programs_are_no_addresses() { # test
     shows err "'|/bin/sh' in MAIL_ADMIN_TO is no address"
     shows mail 'To: ops'
     expect 0 mail_admin 'MAIL_ADMIN_TO=-x'
-    shows err 'restart: no mail: MAIL_ADMIN_TO has no address'
+    shows err 'mail-admin: no mail: MAIL_ADMIN_TO has no address'
 }
 
 a_long_command_and_log_fit_into_a_pipe_and_into_lines() { # test
@@ -92,7 +92,7 @@ a_mailer_that_reads_nothing_does_not_block() { # test
     before=$(date +%s)
     expect 0 mail_admin "VSRUN_LOGDIR=$T/log" MAIL_ADMIN_LOG_LINES=100000 MAIL_ADMIN_TIMEOUT=1
     [ $(($(date +%s) - before)) -lt 60 ] || fail "it took too long"
-    says mail-admin 'restart: no mail to root: the mailer took more than 1 s'
+    says mail-admin 'mail-admin: no mail to root: the mailer took more than 1 s'
 }
 
 a_mailer_that_cannot_be_terminated_is_killed() { # test
@@ -125,12 +125,12 @@ a_mailer_that_fails_or_is_missing_restarts_all_the_same() { # test
     mailer sendmail 'echo "no permission" >&2; exit 75'
     expect 0 mail_admin
     shows err 'no permission'
-    shows err 'mail-admin: restart: no mail to root: the mailer ended with status 75'
+    shows err 'mail-admin: no mail to root: the mailer ended with status 75'
     rm bin/sendmail
     ! command -v sendmail >/dev/null || skip "this machine has a sendmail"
     ! command -v mail >/dev/null || skip "this machine has a mail"
     expect 0 mail_admin
-    says mail-admin 'restart: no mail to root: sendmail or mail is missing'
+    says mail-admin 'mail-admin: no mail to root: sendmail or mail is missing'
 }
 
 mail_is_the_way_where_there_is_no_sendmail() { # test
