@@ -67,5 +67,6 @@ a_server_that_dies_at_once_is_given_up_after_the_burst() { # test
     equal 2 "$(grep -c 'uptime-threshold: restart: ' log/vsrun.log)"
     equal 1 "$(grep -c 'uptime-threshold: stay down: .*short life 3 in' log/vsrun.log)"
     shows log/mail '  | the last words'
-    shows log/mail 'exited with status 3'
+    shows log/mail 'sh DOWN on '
+    shows log/mail 'exited with status 3, 2 deaths'
 }
