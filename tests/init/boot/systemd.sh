@@ -204,7 +204,7 @@ the_hardened_example_is_driven_and_its_mail_fails_as_it_says() { # test
     eventually journaled 'mail-admin: no mail to root: the mailer ended with status' -u foo
     eventually journaled 'uptime-threshold: restart: it lived for' -u foo
     eventually journaled 'short life 1 in' -u foo
-    ! journaled 'cannot keep count' -u foo || fail "it does not keep count"
+    ! journaled 'cannot be kept' -u foo || fail "it does not keep count"
     inside systemctl reload foo
     inside systemctl stop foo
     equal success "$(property foo Result)"
