@@ -3,10 +3,19 @@
 # of this file beside it.
 #
 # Decisions
-#   A handler ends through `restart` or `refuse`, each of which says why in
-#   one line on standard error. Any other end is an accident and does not keep
-#   the server down: it is reported, and the status is 0. Killed by a signal,
-#   a handler counts as refused, as vsrun(8) has it.
+#   A handler that decides ends through `restart` or `refuse`, one that only
+#   reports through `report`; each prints one line on standard error. Any other
+#   end is an error of the handler. It is reported, and the status is 0: only a
+#   decision keeps the server down. This holds without a free process or disk
+#   space, too, so the handler ignores SIGPIPE and SIGXFSZ and sets its trap
+#   before all else, and what the trap runs is built into the shell. Only
+#   signals that cannot be caught still end a handler; vsrun takes that for a
+#   refusal.
+#
+# Files
+#   A handler may run as root where another user owns the log directory. So it
+#   reads and writes only what `is_ours_alone` accepts. It works in /, because
+#   find(1) and others fail in a directory that they cannot come back to.
 #
 # Settings
 #   A setting is an environment variable or, where the environment has none,
@@ -20,12 +29,12 @@
 #   nothing is executed. The last line for a name holds.
 #
 #   The settings file is /etc/vsrun/handlers.conf, or the one that the
-#   variable HANDLERS_CONF names. Who may write it chooses which programs the
-#   server's user runs, so it is believed only if it belongs to root or to the
-#   user who reads it, and nobody else may write it: root and mode 0644, or
-#   0640 and the server's group where it holds a secret. A file that is not
-#   believed or cannot be read is reported, and the handler goes on with its
-#   defaults.
+#   variable HANDLERS_CONF names. It decides which programs the server's user
+#   runs, so it must belong to root or to the user who reads it, and so must
+#   the directories above it, and no other user may write to them: root and
+#   mode 0644, or 0640 and the server's group where it holds a secret. A file
+#   that other users can change or that cannot be read is reported, and the
+#   handler uses its defaults.
 #
 #   No setting's name starts with VSRUN_: vsrun removes such names from its
 #   environment before it says there what became of the server.
@@ -34,8 +43,9 @@
 #
 # shellcheck shell=sh
 
-# What a handler prints must not decide, so a lost reader must not kill it.
-trap '' PIPE
+# The handler's status once it has decided.
+answer=
+self=${0##*/}
 trap 'end "$?"' EXIT
 
 # The server's values may hold any bytes, and every tool must take them so.
@@ -45,35 +55,46 @@ PATH=${PATH:+$PATH:}/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export LC_ALL PATH
 umask 077
 
-self=${0##*/}
-decided=no
+started_in=${PWD:-/}
+cd /
 
+# restart REASON...
 restart() {
+    answer=0
     say "restart: $*"
-    decided=yes
     exit 0
 }
 
 # refuse STATUS REASON...
 refuse() {
-    refusal=$1
+    answer=$1
     shift
     say "stay down: $*"
-    decided=yes
-    exit "$refusal"
+    exit "$answer"
+}
+
+# report WHAT...: ends a handler that decides nothing.
+report() {
+    answer=0
+    say "$*"
+    exit 0
 }
 
 end() {
-    if [ "$decided" = yes ]; then
-        exit "$1"
+    if [ -z "$answer" ]; then
+        printf '%s: an error ended this handler (status %s); it does not refuse the restart\n' \
+            "$self" "$1" >&2 2>/dev/null || :
     fi
-    say "restart: an error ended this handler (status $1)"
-    exit 0
+    exit "${answer:-0}"
 }
 
 # Prints one line on standard error, whatever bytes its words hold.
 say() {
-    printf '%s\n' "$(one_line "$self: $*")" >&2 2>/dev/null || :
+    message="$self: $*"
+    case $message in
+        *[[:cntrl:]]*) message=$(one_line "$message") ;;
+    esac
+    printf '%s\n' "$message" >&2 2>/dev/null || :
 }
 
 # Prints its argument with a space for every control character, line ends
@@ -119,23 +140,25 @@ load_settings() {
             wanted="$wanted$name "
         fi
     done
-    file=${HANDLERS_CONF:-/etc/vsrun/handlers.conf}
+    absolute "${HANDLERS_CONF:-/etc/vsrun/handlers.conf}"
+    file=$full
     if [ "$wanted" = ' ' ] || [ ! -e "$file" ]; then
         return 0
     fi
     if ! is_ours_alone "$file"; then
-        say "ignoring $file: others than root and I own it or may write it"
+        say "ignoring $file: it and all directories above it must belong to root or this user," \
+            "and no other user may write to them"
         return 0
     fi
-    if [ ! -f "$file" ] || [ ! -r "$file" ]; then
-        say "ignoring $file: I cannot read it"
+    if [ ! -f "$real" ] || [ ! -r "$real" ]; then
+        say "ignoring $file: it cannot be read"
         return 0
     fi
     number=0
     while IFS= read -r line || [ -n "$line" ]; do
         number=$((number + 1))
         read_setting || say "line $number of $file is not NAME=value"
-    done <"$file"
+    done <"$real"
 }
 
 # Takes the setting in $line, if it is one of $wanted.
@@ -173,11 +196,154 @@ number_setting() {
     fi
 }
 
-# True if the path belongs to root or to us, and nobody else may write it.
+# Sets full to the argument, from the directory that the handler started in.
+absolute() {
+    case $1 in
+        /*) full=$1 ;;
+        *) full=$started_in/$1 ;;
+    esac
+}
+
+# is_ours_alone PATH: true if only root and this user can change what is there
+# or put something else in its place. Sets real to the path without symbolic
+# links: use that one.
 is_ours_alone() {
-    found=$(find -H "$1" -prune \( -user 0 -o -user "$(id -u)" \) \
-        ! -perm -020 ! -perm -002 2>/dev/null) || return 1
-    [ -n "$found" ]
+    check_permissions no "$1"
+}
+
+# is_safe_folder PATH: true if only root and this user can change or replace
+# what belongs to them there, as in /tmp. Sets real, too.
+is_safe_folder() {
+    check_permissions yes "$1"
+}
+
+# check_permissions STICKY PATH: looks at PATH, at all directories above it and
+# at those of each symbolic link on the way. In a directory with the sticky bit
+# other users cannot remove or rename what is not theirs; STICKY says whether
+# that is enough for PATH itself.
+check_permissions() {
+    sticky_is_safe=$1
+    absolute "$2"
+    real=$full
+    user=$(id -u)
+    hops=40
+    while [ "$hops" -gt 0 ] && walk_up; do
+        [ -n "$link" ] || return 0
+        target=$(readlink "$link") || return 1
+        case $target in
+            /*) ;;
+            *) target=${link%/*}/$target ;;
+        esac
+        real=$target${real#"$link"}
+        hops=$((hops - 1))
+    done
+    return 1
+}
+
+# Looks at real and at all directories above it, as far as they are known. Sets
+# link to the first symbolic link among them. Returns 1 if one is not safe.
+walk_up() {
+    link=
+    ancestor=$real
+    set -- "$real"
+    while [ "$ancestor" != / ]; do
+        [ ! -h "$ancestor" ] || link=$ancestor
+        ancestor=${ancestor%/*}
+        ancestor=${ancestor:-/}
+        set -- "$@" "$ancestor"
+    done
+    permissions=$(stat -c '%u %a %F,%G' "$@" 2>/dev/null) || return 1
+    sticky=$sticky_is_safe
+    above=no
+    while IFS=' ' read -r owner mode kind_and_group; do
+        case $owner in
+            0 | "$user") ;;
+            *) return 1 ;;
+        esac
+        case $sticky$mode:$above:$kind_and_group in
+            *:'symbolic link,'* | yes[1357]???:*) ;;
+            # Debian's /usr/local and Ubuntu's /var/log.
+            *[2367][0145]:yes:directory,staff | *[2367][0145]:yes:directory,syslog) ;;
+            *[2367]:* | *[2367]?:*) return 1 ;;
+        esac
+        above=yes
+        sticky=yes
+    done <<EOT
+$permissions
+EOT
+}
+
+# Sets clock to seconds that a change of the date does not disturb.
+read_clock() {
+    if read -r clock rest </proc/uptime; then
+        clock=${clock%%.*}
+    else
+        clock=$(date +%s)
+    fi 2>/dev/null
+}
+
+# Sets manager to what no other manager has: its id, its start time (field 22
+# of proc_pid_stat(5), behind a name in parentheses) and the boot's id. A
+# container that is started again uses the same ids again. Returns 1 without a
+# manager.
+identify_manager() {
+    manager=${VSRUN_MANAGER_PID:-}
+    is_number "$manager" || return 1
+    fields=$(cat "/proc/$manager/stat" 2>/dev/null) || fields=
+    # shellcheck disable=SC2086 # one word for each field
+    set -- ${fields##*)}
+    shift "$(($# < 20 ? $# : 19))"
+    boot=
+    read -r boot 2>/dev/null </proc/sys/kernel/random/boot_id || :
+    manager=$manager.${1:--}.${boot:--}
+}
+
+# choose_record NAME FOLDER: sets record to the file in which the handler NAME
+# keeps what it remembers about this manager, empty at first. It is in FOLDER,
+# if that is set, else in the first of these that is safe and writable: the log
+# directory, TMPDIR, root's /run/vsrun, /tmp. The end of its name is random, so
+# that no other user can take the name first. Returns 1 if there is no place.
+choose_record() {
+    identify_manager || return 1
+    record_name=$1
+    if [ -n "$2" ]; then
+        set -- "$2"
+    else
+        set -- "${VSRUN_LOGDIR:-}" "${TMPDIR:-}" /run/vsrun /tmp
+    fi
+    for folder in "$@"; do
+        if [ "$folder" = /run/vsrun ] && [ "$(id -u)" = 0 ]; then
+            mkdir -m 0755 "$folder" 2>/dev/null || :
+        fi
+        if [ -n "$folder" ] && is_safe_folder "$folder" && [ -d "$real" ] && [ -w "$real" ] &&
+            find_record; then
+            return 0
+        fi
+    done
+    return 1
+}
+
+# Finds or makes the record in the folder $real, and removes those of managers
+# that are long gone.
+find_record() {
+    record=$(
+        exec 2>/dev/null
+        cd "$real"
+        find . -maxdepth 1 -type f -user "$user" -name "$record_name.*" -mtime +7 -exec rm -f {} +
+        find . -maxdepth 1 -type f -user "$user" -name "$record_name.$manager.??????" | head -n 1
+    ) || :
+    record=$real/${record#./}
+    [ -f "$record" ] ||
+        record=$(mktemp "$real/$record_name.$manager.XXXXXX" 2>/dev/null)
+}
+
+# write_record LINE...: replaces the record's lines, or returns 1.
+write_record() {
+    fresh=$(mktemp "$record.XXXXXX" 2>/dev/null) || return 1
+    if ! printf '%s\n' "$@" 2>/dev/null >"$fresh" || ! mv -f "$fresh" "$record"; then
+        rm -f "$fresh"
+        return 1
+    fi
 }
 
 # Sets server_name to the last component of the server's command, in letters

@@ -172,7 +172,7 @@ the_forking_example_is_driven() { # test
     inside systemctl reload foo
     eventually server_is_not "$before" foo
     eventually logged 'is up' /var/log/foo/logfile
-    eventually logged 'mail-admin: restart: ' /var/log/foo/vsrun.log
+    eventually logged 'mail-admin: ' /var/log/foo/vsrun.log
     inside systemctl stop foo
     equal success "$(property foo Result)"
     equal inactive "$(property foo ActiveState)"
@@ -200,10 +200,10 @@ the_hardened_example_is_driven_and_its_mail_fails_as_it_says() { # test
     server=$(server vsrun/foo-server)
     equal nobody "$(user_of "$server")"
     crash vsrun/foo-server
-    eventually journaled 'mail-admin: restart: no mail to root: the mailer ended with status' -u foo
+    eventually journaled 'mail-admin: no mail to root: the mailer ended with status' -u foo
     eventually journaled 'uptime-threshold: restart: it lived for' -u foo
     eventually journaled 'short life 1 in' -u foo
-    ! journaled 'cannot keep count' -u foo || fail "it does not keep count"
+    ! journaled 'cannot be kept' -u foo || fail "it does not keep count"
     inside systemctl reload foo
     inside systemctl stop foo
     equal success "$(property foo Result)"
@@ -316,7 +316,7 @@ exec setpriv --reuid=nobody --regid=nogroup --clear-groups env -i VSRUN_LOGDIR=/
     /usr/share/vsrun/handlers/mail-admin
 EOT
     expect 0 inside sh /root/mail
-    shows err 'mail-admin: restart: mail to root handed over'
+    shows err 'mail-admin: mail to root handed over'
     eventually mailed '^Subject: '
     expect 0 inside cat /var/mail/root
     equal 1 "$(grep -c '^From ' out)"

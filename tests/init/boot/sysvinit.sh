@@ -46,7 +46,7 @@ a_copy_starts_crashes_restarts_reloads_stops_and_boots_again() { # test
     crash
     eventually mailed '^Subject: \[vsrun\] .*: fooserver terminated by signal 11'
     eventually logged 'foo.*fooserver a  b c is up' /var/log/syslog
-    eventually logged 'foo.*mail-admin: restart: mail to root handed over' /var/log/syslog
+    eventually logged 'foo.*mail-admin: mail to root handed over' /var/log/syslog
 
     before=$(server)
     manager=$(manager)

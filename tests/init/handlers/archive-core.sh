@@ -58,7 +58,7 @@ gdb_opens_the_archived_core() { # test
     pattern core
     make_core core
     expect 0 archive ARCHIVE_CORE_COMPRESS=gzip
-    says archive-core 'restart: kept the core as '
+    says archive-core 'archive-core: kept the core as '
     [ ! -e core ] || fail "the core is still there"
     gzip -d -c "$(kept)" >again
     expect 0 gdb -batch -nx -ex 'info threads' "$AREA/crasher" again
@@ -123,7 +123,7 @@ the_core_is_found_by_every_kind_of_plain_pattern() { # test
         cp made "$file"
         expect 0 archive
         rm -rf kept
-        says archive-core 'restart: kept the core as '
+        says archive-core 'archive-core: kept the core as '
         [ ! -e "$file" ] || fail "$file is still there"
     done <<EOT
 core|0|core
@@ -146,11 +146,11 @@ the_core_of_a_chroot_is_found_where_the_setting_says() { # test
     pattern /var/crash/core.%p
     cp made "root/var/crash/core.$crashed"
     expect 0 archive "ARCHIVE_CORE_SEARCH=/nonexistent:$T/root"
-    says archive-core 'restart: kept the core as '
+    says archive-core 'archive-core: kept the core as '
     rm -r kept
     cp made "root/core.$crashed"
     expect 0 archive "ARCHIVE_CORE_SEARCH=$T/root:/nonexistent"
-    says archive-core 'restart: kept the core as '
+    says archive-core 'archive-core: kept the core as '
 }
 
 the_newest_of_several_cores_is_taken() { # test
@@ -181,7 +181,7 @@ what_is_no_core_of_this_server_is_left_alone() { # test
     before=$(ls | grep -v -e '^out$' -e '^err$')
     pattern 'core.%t'
     expect 0 archive
-    says archive-core 'restart: found no core of process'
+    says archive-core 'archive-core: found no core of process'
     rmdir kept 2>/dev/null || :
     equal "$before" "$(ls | grep -v -e '^out$' -e '^err$')"
 }
@@ -190,7 +190,7 @@ without_a_core_nothing_is_done() { # test
     crashed=4242
     pattern core
     expect 0 archive VSRUN_SERVER_COREDUMP=0
-    says archive-core 'restart: no core was dumped'
+    says archive-core 'archive-core: no core was dumped'
     [ ! -e kept ] || fail "it made a directory"
 }
 
@@ -230,12 +230,12 @@ a_core_beyond_the_size_is_left_where_it_was() { # test
     mkdir kept
     echo old >kept/core.crasher.20200101T000000Z.1.gz
     expect 0 archive ARCHIVE_CORE_MAX_SIZE=1K
-    says archive-core "restart: left $T/core: it compresses to more than 1024 bytes"
+    says archive-core "archive-core: left $T/core: it compresses to more than 1024 bytes"
     [ -f core ] || fail "the core is gone"
     equal old "$(cat "$(kept)")"
     equal '' "$(find kept -name '.core*')"
     expect 0 archive ARCHIVE_CORE_MAX_SIZE=1K ARCHIVE_CORE_UNARCHIVED=remove
-    says archive-core "restart: removed $T/core: it compresses"
+    says archive-core "archive-core: removed $T/core: it compresses"
     [ ! -e core ] || fail "the core is still there"
 }
 
@@ -247,7 +247,7 @@ a_full_disk_leaves_no_half_written_file() { # test
     expect 0 archive "ARCHIVE_CORE_DIR=$AREA/disk/kept" ARCHIVE_CORE_COMPRESS=gzip
     left=$(ls -A "$AREA/disk/kept")
     rm -r "$AREA/disk/kept" "$AREA/disk/fill"
-    says archive-core "restart: left $T/core: no space left in $AREA/disk/kept"
+    says archive-core "archive-core: left $T/core: no space left in $AREA/disk/kept"
     [ -f core ] || fail "the core is gone"
     equal '' "$left"
 }
@@ -268,9 +268,9 @@ on_a_full_disk_the_oldest_cores_make_room() { # test
         left=$(ls -A "$AREA/disk/kept" | tr '\n' ' ')
         rm -r "$AREA/disk/kept"
         case $way in
-            none) says archive-core "restart: left $T/core: no space left" ;;
+            none) says archive-core "archive-core: left $T/core: no space left" ;;
             *)
-                says archive-core 'restart: kept the core as '
+                says archive-core 'archive-core: kept the core as '
                 case $left in
                     *".$crashed."*) ;;
                     *) fail "kept: $left" ;;
@@ -289,13 +289,41 @@ an_archive_that_cannot_be_written_changes_nothing() { # test
     make_core core
     echo file >kept
     expect 0 archive
-    says archive-core "restart: left $T/core: cannot write in '$T/kept'"
+    says archive-core "archive-core: left $T/core: cannot write in '$T/kept'"
     [ -f core ] || fail "the core is gone"
     if [ "$(id -u)" != 0 ]; then
         expect 0 archive ARCHIVE_CORE_DIR=/proc/cores
         expect 0 archive ARCHIVE_CORE_DIR=/usr
         says archive-core "cannot write in '/usr'"
     fi
+}
+
+a_core_that_another_user_can_replace_is_left() { # test
+    pattern core
+    open_folder open
+    make_core open/core
+    expect 0 archive "VSRUN_SERVER_WORKDIR=$T/open"
+    says archive-core "archive-core: left $T/open/core: other users can replace it"
+    [ -f open/core ] && [ ! -e kept ] || fail "it was touched"
+}
+
+an_archive_that_another_user_can_change_is_not_used() { # test
+    pattern core
+    make_core core
+    open_folder open
+    mkdir -m 700 open/log elsewhere
+    for folder in open open/log; do
+        expect 0 archive ARCHIVE_CORE_DIR= "VSRUN_LOGDIR=$T/$folder"
+        says archive-core "archive-core: left $T/core: other users can change '$T/$folder'"
+    done
+    ln -s "$T/elsewhere" open/cores
+    chmod 755 elsewhere
+    open_folder elsewhere/open
+    ln -s "$T/elsewhere/open" open/log/cores
+    expect 0 archive ARCHIVE_CORE_DIR= "VSRUN_LOGDIR=$T/open/log"
+    says archive-core "archive-core: left $T/core: other users can change '$T/open/log/cores'"
+    [ -f core ] || fail "the core is gone"
+    equal '' "$(find elsewhere open -type f)"
 }
 
 compression_has_a_time_limit() { # test
@@ -347,7 +375,7 @@ cores_that_go_to_a_program_are_left_there() { # test
     crashed=4242
     pattern '|/usr/share/apport/apport -p%p -s%s -- %E'
     expect 0 archive
-    says archive-core 'restart: cores go to another program: |/usr/share/apport/apport'
+    says archive-core 'archive-core: cores go to another program: |/usr/share/apport/apport'
 }
 
 coredumpctl_gives_the_core_that_systemd_took() { # test
@@ -365,7 +393,7 @@ esac
 EOT
     chmod 755 fake/coredumpctl
     expect 0 archive "PATH=$T/fake:$PATH" ARCHIVE_CORE_COMPRESS=gzip
-    says archive-core 'restart: kept the core as '
+    says archive-core 'archive-core: kept the core as '
     gzip -d -c "$(kept)" | cmp - made
 }
 
@@ -376,7 +404,7 @@ a_core_that_coredumpctl_cannot_give_leaves_nothing() { # test
     printf '#!/bin/sh\ncase $* in *list*) ;; *) echo half; exit 1 ;; esac\n' >fake/coredumpctl
     chmod 755 fake/coredumpctl
     expect 0 archive "PATH=$T/fake:$PATH"
-    says archive-core 'restart: left the core with systemd-coredump: cannot archive it'
+    says archive-core 'archive-core: left the core with systemd-coredump: cannot archive it'
     equal '' "$(ls -A kept)"
 }
 
@@ -386,7 +414,7 @@ a_core_pattern_or_names_with_odd_bytes_run_nothing() { # test
     pattern "$odd.%p"
     cp made "$odd.$crashed"
     expect 0 archive "VSRUN_SERVER_COMMAND=$hostile"
-    shows err 'restart: kept the core as '
+    shows err 'archive-core: kept the core as '
     [ ! -e broken ] || fail "it was executed"
     set -- kept/core.a.*
     [ -f "$1" ] || fail "$(ls kept)"

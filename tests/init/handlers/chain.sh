@@ -32,7 +32,7 @@ a_refusal_that_the_caller_has_in_its_environment_is_forgotten() { # test
 
 shipped_handlers_go_by_their_names() { # test
     expect 1 handler chain 'CHAIN_HANDLERS=archive-core normal-signals' VSRUN_SERVER_TERMSIG=15
-    shows err 'archive-core: restart: no core was dumped'
+    shows err 'archive-core: no core was dumped'
     shows err 'normal-signals: stay down: '
     shows err 'chain: stay down: normal-signals refused'
 }
@@ -52,6 +52,29 @@ what_cannot_be_executed_counts_as_a_refusal() { # test
 a_link_killed_by_a_signal_counts_as_a_refusal() { # test
     link dies 'kill -KILL $$'
     expect 137 handler chain "CHAIN_HANDLERS=$T/dies"
+}
+
+a_link_runs_where_the_chain_was_started() { # test
+    link where "pwd >$T/where"
+    mkdir log
+    cd log
+    expect 0 handler chain "CHAIN_HANDLERS=$T/where"
+    equal "$T/log" "$(cat "$T/where")"
+}
+
+where_no_program_can_be_executed_no_link_has_refused() { # test
+    need prlimit
+    link no 'exit 1'
+    # The largest environment in which the chain itself can be executed: it
+    # exports a few bytes more.
+    within='prlimit --stack=524288'
+    for size in $(seq 131000 -50 120000); do
+        status=0
+        handler chain "CHAIN_HANDLERS=$T/no" "LONG=$(head -c "$size" /dev/zero | tr '\0' x)" 2>err || status=$?
+        ! grep '^chain: ' err || break
+    done
+    equal 0 "$status"
+    shows err "chain: no program can be executed, so '$T/no' has not decided"
 }
 
 a_chain_in_the_chain_is_refused_and_ends() { # test

@@ -47,7 +47,7 @@ print(ascii(json.loads(body)[sys.argv[1]]))' "$1"
 a_crash_is_posted_as_json() { # test
     serve ok
     expect 0 handler notify-webhook "NOTIFY_WEBHOOK_URL=$url" VSRUN_SERVER_USER=foo
-    says notify-webhook 'restart: delivered'
+    says notify-webhook 'notify-webhook: delivered'
     shows request 'POST /hook HTTP/1.1'
     shows request 'Content-Type: application/json'
     equal "'server_ended'" "$(member event)"
@@ -62,7 +62,7 @@ a_crash_is_posted_as_json() { # test
     equal False "$(member exited)"
     equal False "$(member core_dumped)"
     equal 4242 "$(member pid)"
-    equal 4241 "$(member manager_pid)"
+    equal "$no_process" "$(member manager_pid)"
     equal 2 "$(member restarts)"
     equal "'foo'" "$(member user)"
     equal None "$(member work_directory)"
@@ -96,7 +96,7 @@ a_command_of_100_kib_is_cut() { # test
     serve ok
     long=$(head -c 102400 /dev/zero | tr '\0' x)
     expect 0 handler notify-webhook "NOTIFY_WEBHOOK_URL=$url" "VSRUN_SERVER_COMMAND=$long"
-    says notify-webhook 'restart: delivered'
+    says notify-webhook 'notify-webhook: delivered'
     equal 4098 "$(($(member command | wc -c) - 1))"
 }
 
@@ -128,11 +128,11 @@ a_line_end_in_a_setting_adds_no_header() { # test
 an_error_a_refused_connection_and_a_redirection_restart_all_the_same() { # test
     serve error
     expect 0 handler notify-webhook "NOTIFY_WEBHOOK_URL=$url"
-    shows err 'restart: nothing delivered: curl ended with status 22'
+    shows err 'notify-webhook: nothing delivered: curl ended with status 22'
     kill "$server"
     wait "$server" || :
     expect 0 handler notify-webhook "NOTIFY_WEBHOOK_URL=$url"
-    shows err 'restart: nothing delivered: curl ended with status 7'
+    shows err 'notify-webhook: nothing delivered: curl ended with status 7'
     rm port request
     serve redirect
     expect 0 handler notify-webhook "NOTIFY_WEBHOOK_URL=$url"
@@ -144,15 +144,15 @@ a_server_that_does_not_answer_costs_no_more_than_the_time_limit() { # test
     before=$(date +%s)
     expect 0 handler notify-webhook "NOTIFY_WEBHOOK_URL=$url" NOTIFY_WEBHOOK_TIMEOUT=1
     [ $(($(date +%s) - before)) -lt 5 ] || fail "it took too long"
-    shows err 'restart: nothing delivered: curl ended with status 28'
+    shows err 'notify-webhook: nothing delivered: curl ended with status 28'
 }
 
 without_an_address_nothing_is_sent() { # test
     expect 0 handler notify-webhook
-    says notify-webhook 'restart: nothing sent: NOTIFY_WEBHOOK_URL is not set'
+    says notify-webhook 'notify-webhook: nothing sent: NOTIFY_WEBHOOK_URL is not set'
     for url in file:///etc/passwd ftp://x/ -oX 'x http://y'; do
         expect 0 handler notify-webhook "NOTIFY_WEBHOOK_URL=$url"
-        says notify-webhook 'restart: nothing sent: NOTIFY_WEBHOOK_URL is no http or https address'
+        says notify-webhook 'notify-webhook: nothing sent: NOTIFY_WEBHOOK_URL is no http or https address'
     done
 }
 

@@ -51,13 +51,23 @@ a_settings_file_that_is_a_strangers_or_unreadable_is_reported() { # test
     if [ "$(id -u)" = 0 ]; then
         chown 1 conf
         expect 0 handler normal-signals
-        shows err "ignoring $T/conf: others than root and I own it"
+        shows err "ignoring $T/conf: it and all directories above it"
     else
         # Only root can give a file away, and root may read everything.
         chmod 0 conf
         expect 0 handler normal-signals
-        shows err "ignoring $T/conf: I cannot read it"
+        shows err "ignoring $T/conf: it cannot be read"
     fi
+}
+
+a_settings_file_in_a_directory_that_another_user_can_change_is_ignored() { # test
+    open_folder open
+    echo 'NORMAL_SIGNALS=SEGV' >open/conf
+    expect 0 handler normal-signals "HANDLERS_CONF=$T/open/conf"
+    shows err "ignoring $T/open/conf"
+    ln -s "$T/open/conf" conf
+    expect 0 handler normal-signals
+    shows err "ignoring $T/conf"
 }
 
 the_sample_settings_file_is_read_without_a_word() { # test
@@ -90,7 +100,10 @@ a_lost_or_full_standard_error_decides_nothing() { # test
 every_handler_works_without_path_and_without_any_variable() { # test
     for handler in chain normal-signals uptime-threshold archive-core mail-admin notify-webhook; do
         expect 0 env -i "HANDLERS_CONF=$T/conf" "TMPDIR=$T" NOTIFY_WEBHOOK_URL= MAIL_ADMIN_TO=- "$HANDLERS/$handler"
-        shows err "$handler: restart: "
+        case $handler in
+            chain | normal-signals | uptime-threshold) shows err "$handler: restart: " ;;
+            *) hides err restart ;;
+        esac
     done
 }
 
@@ -106,7 +119,7 @@ a_handler_works_through_a_symbolic_link_and_from_any_directory() { # test
     mkdir gone
     cd gone
     rmdir ../gone
-    expect 1 env -i VSRUN_SERVER_TERMSIG=15 ../mine || :
+    expect 1 env -i VSRUN_SERVER_TERMSIG=15 "$T/mine"
     cd "$T"
     expect 1 env -i VSRUN_SERVER_TERMSIG=15 ./mine
     shows err 'mine: stay down: '
@@ -119,9 +132,48 @@ an_error_of_the_handler_itself_does_not_keep_the_server_down() { # test
     printf '#!/bin/sh\nset -eu\n. %s/copy/prelude.sh\necho "$unset"\n' "$T" >copy/unset
     chmod 755 copy/errs copy/unset
     expect 0 copy/errs
-    says errs 'restart: an error ended this handler'
+    says errs 'an error ended this handler (status 1); it does not refuse the restart'
     expect 0 copy/unset
-    says unset 'restart: an error ended this handler'
+    says unset 'an error ended this handler'
+}
+
+without_a_process_to_be_had_no_handler_refuses() { # test
+    need prlimit
+    # Root has no such limit.
+    [ "$(id -u)" != 0 ] || return 0
+    within='prlimit --nproc=1'
+    for handler in chain normal-signals uptime-threshold archive-core mail-admin notify-webhook; do
+        expect 0 handler "$handler" NORMAL_SIGNALS=SEGV UPTIME_THRESHOLD_BURST=0 CHAIN_HANDLERS=normal-signals
+    done
+}
+
+without_the_prelude_no_handler_refuses() { # test
+    for handler in chain normal-signals uptime-threshold archive-core mail-admin notify-webhook; do
+        cp "$HANDLERS/$handler" .
+        expect 0 env -i "$T/$handler"
+    done
+}
+
+a_log_that_has_reached_its_limit_decides_nothing() { # test
+    need prlimit
+    head -c 4096 /dev/zero >log
+    within='prlimit --fsize=4096'
+    for handler in chain normal-signals uptime-threshold archive-core mail-admin notify-webhook; do
+        handler "$handler" 2>>log || fail "$handler: $?"
+    done
+    ! handler normal-signals NORMAL_SIGNALS=SEGV 2>>log || fail "it does not refuse"
+}
+
+a_directory_that_it_cannot_come_back_to_changes_nothing() { # test
+    echo 'UPTIME_THRESHOLD_BURST=1' >conf
+    mkdir gone
+    cd gone
+    chmod 0 "$T/gone"
+    rmdir "$T/gone"
+    expect 0 handler uptime-threshold
+    says uptime-threshold 'short life 1 in'
+    expect 1 handler uptime-threshold
+    says uptime-threshold 'short life 2 in'
 }
 
 every_handler_says_in_its_header_what_to_know() { # test

@@ -36,8 +36,8 @@ a_crash_goes_through_the_whole_chain_and_the_server_is_restarted() { # test
     cat log/vsrun.log
     shows log/vsrun.log 'normal-signals: restart: dumped core with signal 11'
     shows log/vsrun.log 'uptime-threshold: restart: it lived for '
-    shows log/vsrun.log "archive-core: restart: kept the core as $T/log/cores/core.crasher."
-    shows log/vsrun.log 'mail-admin: restart: mail to root handed over'
+    shows log/vsrun.log "archive-core: kept the core as $T/log/cores/core.crasher."
+    shows log/vsrun.log 'mail-admin: mail to root handed over'
     shows log/vsrun.log 'chain: restart: none of 4 handlers refused'
     shows log/mail 'Reason:    dumped core with signal 11'
     shows log/mail 'User:      nobody'
@@ -67,5 +67,6 @@ a_server_that_dies_at_once_is_given_up_after_the_burst() { # test
     equal 2 "$(grep -c 'uptime-threshold: restart: ' log/vsrun.log)"
     equal 1 "$(grep -c 'uptime-threshold: stay down: .*short life 3 in' log/vsrun.log)"
     shows log/mail '  | the last words'
-    shows log/mail 'exited with status 3'
+    shows log/mail 'sh DOWN on '
+    shows log/mail 'exited with status 3, 2 deaths'
 }

@@ -383,7 +383,7 @@ the_sample_settings_start_after_two_edits() { # test
     server=$(server foo)
     kill -s SEGV "$server"
     eventually server_is_not "$server" foo
-    grep 'mail-admin: restart: ' log/vsrun.log
+    grep 'mail-admin: ' log/vsrun.log
 }
 
 two_starts_at_once_are_one_service() { # test
