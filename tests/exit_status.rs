@@ -169,6 +169,21 @@ fn a_name_that_is_nowhere_on_the_path_is_127() {
 }
 
 #[test]
+fn a_directory_on_the_path_that_the_user_may_not_search_is_passed_over() {
+    if !require_root() {
+        return;
+    }
+    let sandbox = sandbox();
+    let closed = sandbox.dir("closed");
+    fs::set_permissions(&closed, Permissions::from_mode(0o700)).expect("a mode");
+    let path = format!("{}:/usr/bin:/bin", closed.display());
+    let start = || sandbox.vsrun().user("nobody").env("PATH", &path);
+    start().command(["true"]).run().expect_code(0);
+    let line = "vsrun: cannot execute command 'no-such-server': No such file or directory on PATH";
+    start().command(["no-such-server"]).run().expect_error(127, line);
+}
+
+#[test]
 fn a_path_that_leads_nowhere_is_127() {
     let sandbox = sandbox();
     is_refused(&sandbox, sandbox.path("missing/server"), 127, "No such file or directory");
