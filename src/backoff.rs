@@ -34,6 +34,16 @@ impl Backoff {
         delay
     }
 
+    /// The delay before the next attempt, which stays the next.
+    pub fn next(&self) -> Duration {
+        self.next
+    }
+
+    /// Goes on from a delay that [`Backoff::next`] gave.
+    pub fn resume(&mut self, next: Duration) {
+        self.next = next.min(self.max);
+    }
+
     /// Begins anew.
     pub fn reset(&mut self) {
         self.next = self.first;

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
+use crate::escape::escaped;
 use crate::limits;
-use crate::message::escaped;
 use crate::sys::wait::Exit;
 use crate::sys::walk::{RefusedLink, refused_link};
 

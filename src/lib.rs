@@ -12,5 +12,7 @@ pub mod sys;
 pub mod backoff;
 pub mod death;
 pub mod error;
+pub mod escape;
 pub mod limits;
 pub mod message;
+pub mod snapshot;

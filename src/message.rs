@@ -1,10 +1,8 @@
 //! vsrun's own lines: one `write(2)` each, of at most a page, with control
 //! characters escaped. Decides nothing.
 
-use std::ffi::OsStr;
 use std::fmt::{self, Display, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 
 use chrono::SecondsFormat;
 use nix::errno::Errno;
@@ -16,33 +14,6 @@ use crate::sys::{clock, fds};
 /// How much of a line is written; the rest is cut. One write(2) of this size to a pipe is atomic
 /// (PIPE_BUF, see pipe(7)).
 const LINE_MAX: usize = 4096;
-
-/// Shows bytes as text in which no control character, nothing invisible and no invalid UTF-8 is
-/// left, so that a name cannot forge a line of its own.
-pub fn escaped(bytes: &(impl AsRef<OsStr> + ?Sized)) -> Escaped<'_> {
-    Escaped(bytes.as_ref().as_bytes())
-}
-
-/// The result of [`escaped`].
-#[derive(Debug, Clone, Copy)]
-pub struct Escaped<'a>(&'a [u8]);
-
-impl fmt::Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for chunk in self.0.utf8_chunks() {
-            for c in chunk.valid().chars() {
-                match c {
-                    '\'' | '"' => f.write_char(c)?,
-                    _ => write!(f, "{}", c.escape_debug())?,
-                }
-            }
-            for byte in chunk.invalid() {
-                write!(f, "\\x{byte:02x}")?;
-            }
-        }
-        Ok(())
-    }
-}
 
 /// How a line begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,12 +119,6 @@ impl fmt::Write for Line {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn control_characters_and_invalid_bytes_are_escaped() {
-        let name = OsStr::from_bytes(b"a\nb\x1b[0m\xff\xc3\xa9 '\\");
-        assert_eq!(escaped(name).to_string(), "a\\nb\\u{1b}[0m\\xffé '\\\\");
-    }
 
     #[test]
     fn a_line_that_is_too_long_is_cut() {

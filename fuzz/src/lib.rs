@@ -32,7 +32,7 @@ pub fn assert_shown(text: &str, value: &OsStr) {
     assert_eq!(unescape(text), value.as_bytes(), "{text:?}");
 }
 
-/// Reads what `vsrun::message::escaped` wrote.
+/// Reads what `vsrun::escape::escaped` wrote.
 fn unescape(text: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut rest = text.chars();

@@ -12,7 +12,8 @@ use std::sync::OnceLock;
 use libfuzzer_sys::fuzz_target;
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
-use vsrun::message::{Messages, Style, escaped};
+use vsrun::escape::escaped;
+use vsrun::message::{Messages, Style};
 use vsrun_fuzz::{assert_shown, assert_visible};
 
 /// What one line may have (PIPE_BUF, see pipe(7)).

@@ -7,7 +7,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use libfuzzer_sys::fuzz_target;
 use shlex::bytes::Shlex;
-use vsrun::message::escaped;
+use vsrun::escape::escaped;
 use vsrun::plan::command::shown;
 use vsrun_fuzz::{assert_shown, words};
 

@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use lexopt::{Arg, Parser};
 
 use crate::error::Error;
-use crate::message::escaped;
+use crate::escape::escaped;
 use options::{Length, OPTIONS, Opt, help};
 
 /// A parsed command line: what was typed, nothing looked up yet.

@@ -16,7 +16,7 @@ use super::expiry::Undeleted;
 use super::rotation::{Log, next_number, parse};
 use crate::cli::values::Keep;
 use crate::error::strerror;
-use crate::message::escaped;
+use crate::escape::escaped;
 use crate::sys::directory::{Directory, Owner, is_regular, is_same};
 use crate::sys::walk::{Made, remove_made};
 

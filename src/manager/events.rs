@@ -9,8 +9,9 @@ use nix::unistd::Pid;
 
 use super::Manager;
 use super::handler::verdict;
-use super::machine::{Event, Outcome, Then};
+use super::machine::Event;
 use crate::limits;
+use crate::snapshot::{Outcome, Then};
 use crate::sys::clock::Moment;
 use crate::sys::wait::{next_dead, reap};
 

@@ -11,55 +11,10 @@ use super::notes::Note;
 use crate::backoff::Backoff;
 use crate::death::Death;
 use crate::limits;
+use crate::snapshot::{Next, Outcome, Snapshot, State, Then};
 use crate::sys::clock::Moment;
 use crate::sys::failure::End;
 use crate::sys::wait::Exit;
-
-/// What a request asks for, and what a stop is followed by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Then {
-    /// The server is started again.
-    Restart,
-    /// The manager exits.
-    Exit,
-}
-
-/// What a delay is followed by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
-    /// The server is started.
-    Start,
-    /// The handler is run for this death.
-    RunHandler(Death),
-}
-
-/// The state of a manager.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// A process is on its way to become the server.
-    Starting,
-    /// The server runs.
-    Running,
-    /// The server was asked to end.
-    Stopping(Then),
-    /// The handler runs for this death.
-    Handling(Death),
-    /// The handler was asked to end.
-    Interrupting(Then),
-    /// Nothing runs until some time has passed, or until the first start may begin.
-    Waiting(Next),
-    /// It is over.
-    Done(Outcome),
-}
-
-/// How a manager ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// With this exit status.
-    Status(u8),
-    /// The first start has failed.
-    StartFailed,
-}
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,6 +116,39 @@ impl Machine {
             restarts: Backoff::of_restarts(),
             attempts: Backoff::of_attempts(),
         }
+    }
+
+    /// Everything that it remembers.
+    pub fn snapshot(&self) -> Snapshot {
+        let is_stopping = matches!(self.state, State::Stopping(_));
+        Snapshot {
+            state: self.state,
+            deadline: self.deadline,
+            has_run: self.has_run,
+            stop_since: is_stopping.then_some(self.stop.since),
+            stop_is_said: is_stopping && self.stop.is_said,
+            stop_is_unsent: is_stopping && self.stop.is_unsent,
+            restart_delay: self.restarts.next(),
+            attempt_delay: self.attempts.next(),
+        }
+    }
+
+    /// A machine that goes on from a snapshot.
+    pub fn restore(snapshot: &Snapshot, now: Moment) -> Machine {
+        let mut machine = Machine {
+            state: snapshot.state,
+            deadline: snapshot.deadline,
+            has_run: snapshot.has_run,
+            stop: Stop {
+                since: snapshot.stop_since.unwrap_or(now),
+                is_said: snapshot.stop_is_said,
+                is_unsent: snapshot.stop_is_unsent,
+            },
+            ..Machine::new(now)
+        };
+        machine.restarts.resume(snapshot.restart_delay);
+        machine.attempts.resume(snapshot.attempt_delay);
+        machine
     }
 
     /// How it ended, when it is over.

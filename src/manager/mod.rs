@@ -23,6 +23,7 @@ use crate::message::Messages;
 use crate::pidfile::Pidfile;
 use crate::pidfile::claim::Claim;
 use crate::plan::{Management, Plan};
+use crate::snapshot::Outcome;
 use crate::sys::clock::Moment;
 use crate::sys::fds;
 use crate::sys::fork::adopt_orphans;
@@ -30,7 +31,7 @@ use crate::sys::signals::Requests;
 use crate::sys::spawn::works_there;
 use handler::Handler;
 use logger::Logger;
-use machine::{Action, Event, Machine, Outcome};
+use machine::{Action, Event, Machine};
 use server::Server;
 
 /// What a manager starts with.

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::machine::Then;
 use crate::death::Death;
+use crate::snapshot::Then;
 
 /// A line for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

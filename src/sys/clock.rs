@@ -20,6 +20,16 @@ impl Moment {
         Moment(read(ClockId::CLOCK_MONOTONIC))
     }
 
+    /// The moment at so many nanoseconds of the clock.
+    pub fn from_nanos(nanos: u64) -> Moment {
+        Moment(Duration::from_nanos(nanos))
+    }
+
+    /// The nanoseconds of the clock at this moment.
+    pub fn as_nanos(self) -> u128 {
+        self.0.as_nanos()
+    }
+
     /// How long it is from an earlier moment to this one; nothing if that is later.
     pub fn since(self, earlier: Moment) -> Duration {
         self.0.saturating_sub(earlier.0)

@@ -61,6 +61,11 @@ const STAGES: [(Stage, &str); 15] = [
 ];
 
 impl Stage {
+    /// The stage with this number.
+    pub fn from_number(number: u8) -> Option<Stage> {
+        STAGES.get(usize::from(number)).map(|(stage, _)| *stage)
+    }
+
     /// What was being done, to stand between "cannot" and the object.
     pub fn doing(self) -> &'static str {
         STAGES[self as usize].1
@@ -88,7 +93,7 @@ impl Refusal {
 
     /// For the side that is told.
     pub(super) fn from_report([stage, reason @ ..]: Report) -> Refusal {
-        let stage = STAGES.get(usize::from(stage)).map_or(Stage::Channel, |(stage, _)| *stage);
+        let stage = Stage::from_number(stage).unwrap_or(Stage::Channel);
         Refusal { stage, reason: Errno::from_raw(i32::from_ne_bytes(reason)) }
     }
 }

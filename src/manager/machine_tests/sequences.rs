@@ -245,6 +245,25 @@ proptest! {
     }
 
     #[test]
+    fn a_machine_restored_from_its_snapshot_goes_on_alike(choices in choices(), more in choices()) {
+        let mut world = after(&choices);
+        let text = world.machine.snapshot().to_string();
+        let snapshot = text.parse().expect("a snapshot");
+        let mut other = Machine::restore(&snapshot, world.now);
+        for choice in more {
+            if world.machine.outcome().is_some() {
+                break;
+            }
+            let possible = world.possible();
+            let event = possible[usize::from(choice) % possible.len()];
+            world.record(event);
+            let actions = step(&mut world.machine, event, world.now);
+            prop_assert_eq!(step(&mut other, event, world.now), actions);
+            prop_assert_eq!(other.snapshot(), world.machine.snapshot());
+        }
+    }
+
+    #[test]
     fn the_end_is_final(choices in choices()) {
         let mut world = after(&choices);
         if world.machine.outcome().is_none() {
