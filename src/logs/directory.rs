@@ -12,38 +12,30 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::{FileStat, Mode, fchmod, fstat};
 use nix::unistd::geteuid;
 
-use super::expiry::Undeleted;
-use super::rotation::{Log, next_number, parse};
+use super::old_logs::{OldLogs, Undeleted};
+use super::rotation::Log;
 use crate::cli::values::Keep;
 use crate::error::strerror;
 use crate::escape::escaped;
-use crate::sys::directory::{Directory, Owner, is_regular, is_same};
+use crate::sys::directory::Directory;
+use crate::sys::entry::{Owner, is_regular, is_same};
 use crate::sys::walk::{Made, remove_made};
 
 /// Log files are for their owner to write and its group to read.
 const FILE_MODE: u32 = 0o640;
 /// How many names are tried for a log while somebody else keeps taking them.
 const ATTEMPTS: u32 = 100;
-/// How many old files are remembered at a time: whoever owns the directory may make any number of
-/// them, and the manager is not to be made as large.
-const REMEMBERED: usize = 1 << 17;
+
 /// A log directory and what is known of it.
 #[derive(Debug)]
 pub struct LogDirectory {
     path: PathBuf,
-    pub(super) directory: Directory,
+    directory: Directory,
     owner: Option<Owner>,
     /// A manager marks it as in use.
     is_locked: bool,
-    pub(super) keep: Keep,
-    /// The old files, as far as they are remembered.
-    pub(super) old: Vec<(Log, u64)>,
-    /// The highest number of each log's old files.
-    highest: [u64; 2],
-    /// How many of them have not been looked at for their age.
-    pub(super) unchecked: usize,
-    /// Which of the others should have been deleted.
-    pub(super) undeleted: Option<Undeleted>,
+    keep: Keep,
+    old_logs: OldLogs,
     made: Vec<Made>,
     created: Vec<(Log, FileStat)>,
     put_aside: Vec<(Log, u64)>,
@@ -61,10 +53,7 @@ impl LogDirectory {
             owner,
             is_locked: false,
             keep,
-            old: Vec::new(),
-            highest: [0; 2],
-            unchecked: 0,
-            undeleted: None,
+            old_logs: OldLogs::default(),
             made,
             created: Vec::new(),
             put_aside: Vec::new(),
@@ -125,25 +114,19 @@ impl LogDirectory {
         mem::take(&mut self.notices)
     }
 
-    /// Reads the directory: which old files there are, all of them to be looked at for their age
-    /// by the next calls of [`LogDirectory::expire_some`]. If there are too many to be remembered,
-    /// the rest is for another time.
+    /// Reads which old logs there are (see [`OldLogs::list`]).
     pub fn list(&mut self) -> Result<(), Errno> {
-        self.unchecked = 0;
-        self.undeleted = None;
-        self.old.clear();
-        self.highest = [0; 2];
-        let (old, highest) = (&mut self.old, &mut self.highest);
-        self.directory.for_each_name(|name| {
-            let Some((log, number)) = parse(name) else { return };
-            highest[log as usize] = number.max(highest[log as usize]);
-            if old.len() < REMEMBERED && old.try_reserve(1).is_ok() {
-                old.push((log, number));
-            }
-        })?;
-        old.sort_unstable();
-        self.unchecked = old.len();
-        Ok(())
+        self.old_logs.list(&self.directory)
+    }
+
+    /// Whether there are old logs that have not been looked at for their age.
+    pub fn is_expiring(&self) -> bool {
+        self.old_logs.is_expiring()
+    }
+
+    /// Deletes some of the old logs that have outlived their time (see [`OldLogs::expire_some`]).
+    pub fn expire_some(&mut self) -> Result<bool, Undeleted> {
+        self.old_logs.expire_some(&self.directory, self.keep)
     }
 
     /// Puts the log aside if there is anything in it, and opens a new one. The directory has been
@@ -194,13 +177,7 @@ impl LogDirectory {
     }
 
     fn put_aside(&mut self, log: Log) -> Result<(), Errno> {
-        let taken = self.old.iter().filter(|(other, _)| *other == log);
-        let number = next_number(self.highest[log as usize], taken.map(|(_, number)| *number));
-        // A name that is taken in the meantime is one more old file.
-        self.highest[log as usize] = number.max(self.highest[log as usize]);
-        if self.old.try_reserve(1).is_ok() {
-            self.old.push((log, number));
-        }
+        let number = self.old_logs.take_number(log);
         match self.directory.rename_new(OsStr::new(log.name()), OsStr::new(&log.old_name(number))) {
             Ok(()) => self.put_aside.push((log, number)),
             Err(Errno::EEXIST | Errno::ENOENT) => {}

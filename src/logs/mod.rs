@@ -1,7 +1,7 @@
 //! Where output goes: nowhere new, to files, or through logger.
 
 pub mod directory;
-mod expiry;
+mod old_logs;
 pub mod rotation;
 pub mod syslog;
 

@@ -9,7 +9,7 @@ use nix::fcntl::OFlag;
 use nix::unistd::{dup3, fchown};
 
 use crate::sys::child::Handles;
-use crate::sys::directory::Owner;
+use crate::sys::entry::Owner;
 use crate::sys::fds;
 
 /// Where logger delivers to (syslog(3)).

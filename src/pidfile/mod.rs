@@ -12,7 +12,7 @@ use nix::sys::stat::{FileStat, SFlag};
 use nix::unistd::Pid;
 
 use crate::error::Error;
-use crate::sys::directory::{is_regular, is_same, kind};
+use crate::sys::entry::{is_regular, is_same, kind};
 use place::{Place, Replaced};
 
 /// What may stand under a pidfile's name before it is written.

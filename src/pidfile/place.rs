@@ -12,7 +12,8 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 use nix::unistd::{Gid, Uid};
 
-use crate::sys::directory::{Directory, Owner, is_regular, is_same, kind, try_names};
+use crate::sys::directory::Directory;
+use crate::sys::entry::{Owner, is_regular, is_same, kind, try_names};
 use crate::sys::fds;
 
 /// The largest file that is put back as it was, in bytes.

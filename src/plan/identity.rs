@@ -14,7 +14,7 @@ use nix::unistd::{
 
 use super::command::c_string;
 use crate::error::Error;
-use crate::sys::directory::Owner;
+use crate::sys::entry::Owner;
 use crate::sys::groups::group_id;
 use crate::sys::identity::{Identity, groups_are_fixed, is_privileged};
 

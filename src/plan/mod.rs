@@ -14,7 +14,7 @@ use nix::sys::stat::Mode;
 use crate::cli::Cli;
 use crate::cli::values::Keep;
 use crate::error::Error;
-use crate::sys::directory::Owner;
+use crate::sys::entry::Owner;
 use crate::sys::fds::errno;
 use crate::sys::words;
 use command::{printable, shown};

@@ -6,23 +6,14 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, RenameFlags, openat, readlinkat, renameat, renameat2};
 use nix::libc;
-use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat};
-use nix::unistd::{Gid, Uid, UnlinkatFlags, close, fchown, linkat, symlinkat, unlinkat};
+use nix::sys::stat::{FileStat, Mode, fstat, fstatat};
+use nix::unistd::{Gid, UnlinkatFlags, linkat, symlinkat, unlinkat};
 
+use super::entry::{Owner, first_mode, for_each_name, hand_over, is_same, reopen};
 use super::walk::{Made, Place, make, remove_made, walk};
-
-/// Who a new file or directory is given to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Owner {
-    /// The user.
-    pub uid: Uid,
-    /// The group.
-    pub gid: Gid,
-}
 
 /// A directory, held by a descriptor.
 #[derive(Debug)]
@@ -195,82 +186,8 @@ impl Directory {
     }
 }
 
-/// Whether two entries are one file.
-pub fn is_same(one: &FileStat, other: &FileStat) -> bool {
-    (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
-}
-
-/// Whether an entry is a regular file.
-pub fn is_regular(entry: &FileStat) -> bool {
-    kind(entry) == SFlag::S_IFREG
-}
-
-/// What kind of file an entry is.
-pub fn kind(entry: &FileStat) -> SFlag {
-    SFlag::from_bits_truncate(entry.st_mode & libc::S_IFMT)
-}
-
-/// Makes something under a name that nothing else has: what is there already may be somebody
-/// else's, or left by a vsrun of the same id that was killed.
-pub fn try_names<T>(mut make: impl FnMut(&OsStr) -> Result<T, Errno>) -> Result<T, Errno> {
-    let mut attempt = 0;
-    loop {
-        let name = OsString::from(format!(".vsrun-{}-{attempt}", std::process::id()));
-        match make(&name) {
-            Err(Errno::EEXIST) if attempt < 100 => attempt += 1,
-            made => return made,
-        }
-    }
-}
-
-/// Until its owner is set, what is to be given away is nobody else's.
-pub(super) fn first_mode(owner: Option<Owner>, mode: u32) -> u32 {
-    if owner.is_some() { mode & 0o700 } else { mode }
-}
-
-/// Sets owner, group and mode, the last whatever a default access list (acl(5)) or a first mode made
-/// of it.
-pub(super) fn hand_over(
-    made: &OwnedFd,
-    uid: Option<Uid>,
-    gid: Option<Gid>,
-    mode: u32,
-) -> Result<FileStat, Errno> {
-    if uid.is_some() || gid.is_some() {
-        fchown(made, uid, gid)?;
-    }
-    let about = fstat(made)?;
-    if about.st_mode & 0o7777 == mode {
-        return Ok(about);
-    }
-    fchmod(made, Mode::from_bits_truncate(mode))?;
-    fstat(made)
-}
-
-/// Shows every name in a directory, in one pass.
-pub(super) fn for_each_name(
-    directory: &OwnedFd,
-    mut visit: impl FnMut(&[u8]),
-) -> Result<(), Errno> {
-    let listed = reopen(directory.as_fd(), OFlag::O_RDONLY)?;
-    let number = listed.as_raw_fd();
-    let mut listing = Dir::from_fd(listed).inspect_err(|_| {
-        // It has given up the descriptor, and fdopendir(3) has not taken it.
-        let _ = close(number);
-    })?;
-    for entry in listing.iter() {
-        visit(entry?.file_name().to_bytes());
-    }
-    Ok(())
-}
-
 /// Locks an open file, or changes its lock; for the operations see flock(2).
 fn flock(file: &OwnedFd, operation: libc::c_int) -> Result<(), Errno> {
     // SAFETY: flock(2) takes two integers and touches no memory.
     Errno::result(unsafe { libc::flock(file.as_raw_fd(), operation) }).map(drop)
-}
-
-/// Opens a directory once more.
-pub(super) fn reopen(directory: BorrowedFd<'_>, flags: OFlag) -> Result<OwnedFd, Errno> {
-    openat(directory, ".", flags | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
 }

@@ -13,7 +13,7 @@ use nix::sys::socket::{MsgFlags, send};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::unistd::pipe2;
 
-use super::directory;
+use super::entry;
 
 /// The size asked for a pipe to logger, in bytes: the default of fs.pipe-max-size (pipe(7)).
 const PIPE_SIZE: i32 = 1 << 20;
@@ -147,7 +147,7 @@ pub fn write_patiently(fd: BorrowedFd<'_>, bytes: &[u8]) {
 }
 
 fn kind(fd: BorrowedFd<'_>) -> Option<SFlag> {
-    fstat(fd).ok().map(|about| directory::kind(&about))
+    fstat(fd).ok().map(|about| entry::kind(&about))
 }
 
 /// Whether there is something to be read.

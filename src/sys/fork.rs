@@ -5,23 +5,13 @@ use nix::libc;
 use nix::sys::prctl;
 use nix::unistd::{ForkResult, Pid, getpid, setsid};
 
-use super::wait::{Exit, wait_for};
+use super::wait::{Exit, Kinship, wait_for};
 use super::{fds, signals};
 
 /// Forks. Only for processes with one thread, so that the child may go on like its parent.
 pub fn fork() -> Result<ForkResult, Errno> {
     // SAFETY: vsrun has one thread wherever it forks; the second one waits for an exec.
     unsafe { nix::unistd::fork() }
-}
-
-/// How a child that has not executed anything is found when it ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kinship {
-    /// By `__WCLONE` alone, and no SIGCHLD is raised (see clone(2) on a child without a termination
-    /// signal; an exec makes it a child like any other).
-    Apart,
-    /// Like every child.
-    Ordinary,
 }
 
 /// Forks a child that may do nothing but make system calls. It is forked apart where that is

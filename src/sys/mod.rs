@@ -5,6 +5,7 @@
 pub mod child;
 pub mod clock;
 pub mod directory;
+pub mod entry;
 pub mod failure;
 pub mod fds;
 pub mod fork;

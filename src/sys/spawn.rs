@@ -14,11 +14,11 @@ use nix::unistd::{ForkResult, Pid, pipe2};
 
 use super::child::{ChildSpec, Handles, Parentage, become_child};
 use super::clock::Moment;
-use super::directory::is_same;
+use super::entry::is_same;
 use super::failure::{End, Refusal, Report, Stage, at};
-use super::fork::{Kinship, fork_child, leave};
+use super::fork::{fork_child, leave};
 use super::program::{execute, may_execute};
-use super::wait::{Exit, ended_before_exec, wait_briefly};
+use super::wait::{Exit, Kinship, ended_before_exec, wait_briefly};
 use super::{fds, signals};
 use crate::limits;
 

@@ -14,7 +14,6 @@ use nix::unistd::Pid;
 
 use super::clock::Moment;
 use super::fds;
-use super::fork::Kinship;
 use super::signals::SignalName;
 use crate::limits;
 
@@ -62,6 +61,16 @@ impl fmt::Display for Exit {
             Exit::Signal { number, core: false } => write!(f, "terminated by signal {number}"),
         }
     }
+}
+
+/// How a child that has not executed anything is found when it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kinship {
+    /// By `__WCLONE` alone, and no SIGCHLD is raised (see clone(2) on a child without a termination
+    /// signal; an exec makes it a child like any other).
+    Apart,
+    /// Like every child.
+    Ordinary,
 }
 
 /// Finds the next dead child, if there is one, and leaves it to [`reap`]. To be called until there

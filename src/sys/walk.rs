@@ -17,7 +17,7 @@ use nix::libc;
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 
-use super::directory::{Owner, first_mode, for_each_name, hand_over, kind, reopen, try_names};
+use super::entry::{Owner, first_mode, for_each_name, hand_over, kind, reopen, try_names};
 
 /// How many symbolic links a path may lead through, as in the kernel (see path_resolution(7)).
 const LINKS_MAX: usize = 40;
