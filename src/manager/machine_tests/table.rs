@@ -217,3 +217,49 @@ fn every_cell_of_the_table_is_as_decided() {
         }
     }
 }
+
+/// A state, event or action as the table in docs/architecture.md shows it: without what it carries.
+fn short(value: impl std::fmt::Debug) -> String {
+    let text = format!("{value:?}").replace("Say(", "Say ");
+    let cut = ["(Death", "(9)", "(10)", "(100"].iter().filter_map(|it| text.find(it)).min();
+    let mut text = text[..cut.unwrap_or(text.len())].to_owned();
+    while text.matches('(').count() > text.matches(')').count() {
+        text.push(')');
+    }
+    while text.matches('(').count() < text.matches(')').count() {
+        text.pop();
+    }
+    text
+}
+
+/// The table as docs/architecture.md shows it: a row for each cell in which something happens.
+fn document() -> String {
+    let mut text = String::from("| state | event | next state | actions |\n|---|---|---|---|\n");
+    for (state, row) in table() {
+        for (event, cell) in columns().into_iter().zip(row) {
+            let (next, deadline, actions) = match cell {
+                Cell::Same => continue,
+                // In every state alike.
+                Cell::Keep(..) if event == Event::LoggerFailed => continue,
+                Cell::Keep(state, actions) => (state, String::new(), actions),
+                Cell::To(state, actions) => (state, String::new(), actions),
+                Cell::For(state, ms, actions) => (state, format!(", {ms} ms"), actions),
+            };
+            let event = match event {
+                Event::ServerEnded(death) => format!("ServerEnded, {}", death.end),
+                event => short(event),
+            };
+            let actions: Vec<String> = actions.iter().map(short).collect();
+            let (actions, from, to) = (actions.join(", "), short(state), short(next));
+            text += &format!("| {from} | {event} | {to}{deadline} | {actions} |\n");
+        }
+    }
+    text
+}
+
+#[test]
+fn the_table_in_the_architecture_document_is_this_one() {
+    let page = include_str!("../../../docs/architecture.md");
+    let table = document();
+    assert!(page.contains(&table), "docs/architecture.md has another table than this:\n{table}");
+}
