@@ -1,0 +1,411 @@
+//! The background: what the caller learns and when, and what is left of it
+//! (spec 1.8).
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::prelude::*;
+
+/// Starts in the background without a manager and with one.
+fn both_ways<'a>(sandbox: &'a Sandbox) -> [Invocation<'a>; 2] {
+    let handler = sandbox.handler("handler").create();
+    let start = || sandbox.vsrun().background();
+    [start(), start().manager(sandbox.path("manager"), &handler)]
+}
+
+#[test]
+fn the_caller_returns_while_the_server_runs() {
+    for way in [0, 1] {
+        let sandbox = sandbox();
+        let [plain, managed] = both_ways(&sandbox);
+        let start = if way == 0 { plain } else { managed };
+        let server = sandbox.probe().append(sandbox.path("starts"));
+        let outcome = start.command(server).run();
+        outcome.expect_code(0);
+        wait_for("the server", || sandbox.lines("starts").len() == 1);
+        wait_for("no process but the server and its manager", || {
+            sandbox.processes().len() == way + 1
+        });
+    }
+}
+
+#[test]
+fn when_the_caller_returns_the_server_is_executed_and_every_pidfile_written() {
+    // Nothing may have to be waited for, so it is tried many times.
+    for _ in 0..20 {
+        let sandbox = sandbox();
+        for (name, start) in ["a", "b"].into_iter().zip(both_ways(&sandbox)) {
+            let pidfile = sandbox.path(name);
+            let server = sandbox.probe();
+            let program = server.words()[0].clone();
+            start.pidfile(&pidfile).command(server).run().expect_code(0);
+            let pid = sandbox.read_pidfile(&pidfile).expect("a pidfile");
+            let server = Process::of(pid);
+            assert_eq!(server.exe().as_deref(), Some(Path::new(&program)));
+        }
+        let manager = sandbox.read_pidfile(sandbox.path("manager")).expect("a pidfile");
+        assert!(Process::of(manager).exists());
+    }
+}
+
+#[test]
+fn the_pidfiles_hold_the_ids_of_what_runs_in_the_background() {
+    let sandbox = sandbox();
+    let (pidfile, report) = (sandbox.path("pid"), sandbox.path("report"));
+    let [_, managed] = both_ways(&sandbox);
+    let server = sandbox.probe().report(&report).pidfile(&pidfile);
+    let running = managed.pidfile(&pidfile).command(server).spawn();
+    let caller = running.pid();
+    running.wait().expect_code(0);
+    let report = Report::wait(report);
+    assert_eq!(report.pidfile, Some(format!("{}\n", report.pid).into()));
+    assert_eq!(sandbox.read_pidfile(sandbox.path("manager")), Some(report.ppid));
+    assert!(![report.pid, report.ppid].contains(&caller));
+}
+
+#[test]
+fn the_server_is_in_another_session_and_leads_none_that_could_get_a_terminal() {
+    let sandbox = sandbox();
+    let report = sandbox.path("report");
+    let [plain, _] = both_ways(&sandbox);
+    let running = plain.command(sandbox.probe().report(&report)).spawn();
+    let caller = running.process().stat().map(|stat| stat.sid);
+    running.wait().expect_code(0);
+    let report = Report::wait(report);
+    assert_ne!(Some(report.sid), caller);
+    assert_ne!(report.sid, report.pid);
+    assert!(!report.terminal);
+}
+
+#[test]
+fn the_manager_is_in_another_session_and_leads_none() {
+    let sandbox = sandbox();
+    let [_, managed] = both_ways(&sandbox);
+    let running = managed.command(sandbox.probe()).spawn();
+    let caller = running.process().stat().map(|stat| stat.sid);
+    running.wait().expect_code(0);
+    let manager = sandbox.wait_for_pidfile(sandbox.path("manager"));
+    let stat = manager.stat().expect("a manager");
+    assert_ne!(Some(stat.sid), caller);
+    assert_ne!(stat.sid, manager.pid());
+    assert_eq!(stat.tty, 0);
+}
+
+#[test]
+fn nothing_that_the_caller_had_open_stays_open() {
+    let sandbox = sandbox();
+    let null = || File::options().write(true).open("/dev/null").expect("a device");
+    for start in both_ways(&sandbox) {
+        let (mut reader, writer) = UnixStream::pair().expect("a socket");
+        let start = start.inheriting(9, writer).stdout(null()).stderr(null());
+        start.command(sandbox.probe()).run().expect_code(0);
+        // The end of the file comes when nobody holds the other end any more.
+        assert_eq!(reader.read(&mut [0]).expect("a socket"), 0);
+    }
+    assert_eq!(sandbox.processes().len(), 3);
+}
+
+#[test]
+fn output_is_not_redirected() {
+    let sandbox = sandbox();
+    let [plain, _] = both_ways(&sandbox);
+    let server = sandbox.probe().out("out").err("err").append(sandbox.path("starts"));
+    let running = plain.command(server).spawn();
+    wait_for("the output", || running.stdout() == "out\n" && running.stderr() == "err\n");
+    running.wait().expect_code(0);
+}
+
+#[test]
+fn output_goes_to_the_log_directory() {
+    let sandbox = sandbox();
+    let logs = LogDirectory::at(sandbox.path("logs"));
+    let [plain, _] = both_ways(&sandbox);
+    let server = sandbox.probe().out("out").err("err").append(sandbox.path("starts"));
+    let outcome = plain.logdir(&logs, "1").command(server).run();
+    outcome.expect_code(0);
+    assert_eq!((outcome.stdout_text(), outcome.stderr_text()), Default::default());
+    wait_for("the output", || logs.server() == "out\nerr\n");
+}
+
+#[test]
+fn an_error_is_reported_once() {
+    let sandbox = sandbox();
+    let line = "vsrun: cannot execute command '/no/such/server': No such file or directory";
+    for start in both_ways(&sandbox) {
+        start.command(["/no/such/server"]).run().expect_error(127, line);
+    }
+}
+
+#[test]
+fn an_error_reaches_the_caller_and_not_the_log_directory() {
+    let sandbox = sandbox();
+    let line = "vsrun: cannot execute command '/no/such/server': No such file or directory";
+    for start in both_ways(&sandbox) {
+        let start = start.logdir("logs", "1").pidfile("pid").command(["/no/such/server"]);
+        start.run().expect_error(127, line);
+        for left in ["logs", "pid", "manager", "manager.lock"] {
+            assert!(!sandbox.path(left).exists(), "'{left}' is there");
+        }
+    }
+}
+
+#[test]
+fn a_server_that_dies_at_once_was_executed_all_the_same() {
+    for end in [Probe::exit as fn(Probe, u8) -> Probe, |probe, _| probe.kill(SIGKILL)] {
+        for _ in 0..20 {
+            let sandbox = sandbox();
+            let [plain, _] = both_ways(&sandbox);
+            let server = end(sandbox.probe(), 127);
+            let outcome = plain.pidfile("pid").command(server).run();
+            outcome.expect_code(0);
+            assert_eq!(outcome.stderr_text(), "");
+            assert!(sandbox.read_pidfile(sandbox.path("pid")).is_some());
+        }
+    }
+}
+
+#[test]
+fn what_the_handler_decides_later_is_no_matter_of_the_callers() {
+    let sandbox = sandbox();
+    let handler = sandbox.handler("handler").exits(1).create();
+    let start = sandbox.vsrun().background().manager("manager", &handler);
+    start.command(sandbox.probe().exit(9)).run().expect_code(0);
+    handler.wait_for_run(1);
+    wait_for("the end of the manager", || sandbox.processes().is_empty());
+    assert!(!sandbox.path("manager").exists() && !sandbox.path("manager.lock").exists());
+}
+
+#[test]
+fn the_manager_in_the_background_obeys_signals() {
+    let sandbox = sandbox();
+    let [_, managed] = both_ways(&sandbox);
+    let server = sandbox.probe().append(sandbox.path("starts"));
+    managed.pidfile("pid").command(server).run().expect_code(0);
+    wait_for("the first start", || sandbox.lines("starts").len() == 1);
+    let manager = sandbox.wait_for_pidfile(sandbox.path("manager"));
+    sandbox.signal(manager, SIGHUP);
+    wait_for("the second start", || sandbox.lines("starts").len() == 2);
+    sandbox.signal(manager, SIGTERM);
+    wait_for("the end of everything", || sandbox.processes().is_empty());
+    for left in ["pid", "manager", "manager.lock"] {
+        assert!(!sandbox.path(left).exists(), "'{left}' is there");
+    }
+}
+
+#[test]
+fn the_end_of_the_callers_terminal_ends_nothing() {
+    let sandbox = sandbox();
+    let starts = sandbox.path("starts");
+    for start in both_ways(&sandbox) {
+        // The session's leader is vsrun itself: its end hangs the terminal up.
+        let start = start.terminal().command(sandbox.probe().append(&starts));
+        start.run().expect_code(0);
+    }
+    wait_for("two servers and a manager", || sandbox.processes().len() == 3);
+    let before = sandbox.processes();
+    stays("all that runs", Duration::from_millis(200), || sandbox.processes() == before);
+}
+
+#[test]
+fn the_interrupt_key_behind_the_start_does_not_reach_the_server() {
+    let sandbox = sandbox();
+    let log = sandbox.path("signals");
+    // A shell stays on the terminal after vsrun has returned.
+    let shell = sandbox.program("/bin/sh").terminal();
+    let script = "trap : INT; \"$@\"; : >returned; while ! [ -e end ]; do sleep 0.01; done";
+    let shell = shell.args(["-c", script, "sh", VSRUN, "-b", "--"]);
+    let mut running = shell.args(sandbox.probe().log_signals(&log)).spawn();
+    wait_for("the return", || sandbox.path("returned").exists());
+    wait_for("the server", || sandbox.lines("signals") == ["READY"]);
+    running.type_keys(b"\x03");
+    sandbox.file("end", "");
+    running.wait();
+    stays("no signal", Duration::from_millis(100), || sandbox.lines("signals") == ["READY"]);
+}
+
+#[test]
+fn a_callers_death_after_the_start_ends_nothing() {
+    let sandbox = sandbox();
+    let [plain, _] = both_ways(&sandbox);
+    let pidfile = sandbox.path("pid");
+    plain.pidfile(&pidfile).command(sandbox.probe()).run().expect_code(0);
+    let server = sandbox.wait_for_pidfile(&pidfile);
+    stays("the server", Duration::from_millis(50), || server.exists());
+    sandbox.signal(server, SIGINT);
+    wait_for("the server's end", || !server.exists());
+}
+
+#[test]
+fn ids_are_changed_in_the_background_too() {
+    if !require_root() {
+        return;
+    }
+    let sandbox = sandbox();
+    let root = sandbox.root("jail");
+    for start in both_ways(&sandbox) {
+        fs::remove_file(root.join("tmp/report")).ok();
+        let start = start.user("nobody").root(&root).work_dir("tmp").logdir("logs", "1");
+        start
+            .command(Probe::at("probe").report("/tmp/report"))
+            .env("PATH", "/bin")
+            .run()
+            .expect_code(0);
+        let report = Report::wait(root.join("tmp/report"));
+        assert_eq!(report.uids, Ids::all(65534));
+        assert_eq!(report.cwd.as_deref(), Some(Path::new("/tmp")));
+    }
+}
+
+#[test]
+fn a_process_that_is_killed_before_the_exec_is_never_a_silent_success() {
+    if !require_root() || !require_program("strace") {
+        return;
+    }
+    let sandbox = sandbox();
+    let handler = sandbox.handler("handler").exits(1).create();
+    let handler = handler.path().to_str().expect("a plain path").to_owned();
+    let ran = sandbox.path("ran");
+    // Each call is one that the process in the background makes on its way.
+    for (option, value, call) in [
+        ("-w", "/", "chdir"),
+        ("-r", "/", "chroot"),
+        ("-u", "root", "setresuid"),
+        ("-w", "/", "execve"),
+    ] {
+        for managed in [false, true] {
+            let inject = format!("inject={call}:signal=KILL");
+            let start = sandbox.program("/usr/bin/strace").args(["-f", "-qq", "-o", "/dev/null"]);
+            let start = start.args(["-e", &inject, "--", VSRUN, "-b"]);
+            let start = start.args([option, value]).pidfile("pid");
+            // The check of the handler makes those calls too.
+            if managed && call == "setresuid" {
+                continue;
+            }
+            let start = match managed {
+                true => start.args(["-m", "manager", &handler]),
+                false => start,
+            };
+            let outcome = start.command(sandbox.probe().append(&ran).exit(0)).run();
+            outcome.expect_code(125);
+            assert_eq!(outcome.stderr_text().lines().count(), 1, "{}", outcome.stderr_text());
+            assert!(!ran.exists(), "{call}: a server ran");
+            wait_for("the end of everything", || sandbox.processes().is_empty());
+            assert!(!sandbox.path("pid").exists(), "{call}: a pidfile is left");
+        }
+    }
+}
+
+/// A start with a manager in which each new session takes a second, the server's too, and the
+/// manager while it waits for that.
+fn slow(sandbox: &Sandbox) -> (Running<'_>, Process) {
+    let handler = sandbox.handler("handler").create();
+    let start = sandbox.program("/usr/bin/strace").args(["-f", "-qq", "-o", "/dev/null"]);
+    let start = start.args(["-e", "trace=setsid", "-e", "inject=setsid:delay_enter=1000000"]);
+    let start = start.args(["--", VSRUN, "-b"]).pidfile("pid");
+    let start = start.manager("manager", &handler);
+    let start = start.command(sandbox.probe().append(sandbox.path("starts"))).spawn();
+    let manager = sandbox.wait_for_pidfile(sandbox.path("manager"));
+    // The server's id is in its file, so that it is all that is waited for.
+    sandbox.wait_for_pidfile(sandbox.path("pid"));
+    (start, manager)
+}
+
+#[test]
+fn what_was_stopped_before_it_was_the_server_was_not_started() {
+    if !require_program("strace") {
+        return;
+    }
+    let sandbox = sandbox();
+    let (start, manager) = slow(&sandbox);
+    sandbox.signal(manager, SIGTERM);
+    let outcome = start.wait();
+    outcome.expect_code(125);
+    assert_eq!(outcome.stderr_text(), "vsrun: asked to stop\n");
+    wait_for("the end of everything", || sandbox.processes().is_empty());
+    for left in ["starts", "pid", "manager", "manager.lock"] {
+        assert!(!sandbox.path(left).exists(), "'{left}' is there");
+    }
+}
+
+#[test]
+fn a_restart_that_is_asked_for_before_the_first_server_runs_leads_back_to_the_callers_directory() {
+    if !require_program("strace") {
+        return;
+    }
+    let sandbox = sandbox();
+    let (start, manager) = slow(&sandbox);
+    sandbox.signal(manager, SIGHUP);
+    wait_for("the server", || sandbox.lines("starts").len() == 1);
+    let server = sandbox.wait_for_pidfile(sandbox.path("pid"));
+    assert_eq!(sandbox.lines("starts"), [server.pid().to_string()]);
+    assert_eq!(server.cwd().as_deref(), Some(sandbox.path("").as_path()));
+    sandbox.signal(manager, SIGTERM);
+    start.wait().expect_code(0);
+}
+
+#[test]
+fn a_manager_whose_start_was_said_to_have_failed_does_not_go_on() {
+    if !require_program("strace") {
+        return;
+    }
+    let sandbox = sandbox();
+    let (start, manager) = slow(&sandbox);
+    let leader = manager.stat().expect("a running manager").ppid;
+    sandbox.signal(Process::of(leader), SIGKILL);
+    let outcome = start.wait();
+    outcome.expect_code(125);
+    assert!(outcome.stderr_text().contains("died"), "{}", outcome.stderr_text());
+    wait_for("the end of everything", || sandbox.processes().is_empty());
+    for left in ["pid", "manager", "manager.lock"] {
+        assert!(!sandbox.path(left).exists(), "'{left}' is there");
+    }
+}
+
+#[test]
+fn each_step_into_the_background_that_fails_is_an_error_of_one_line() {
+    if !require_program("strace") {
+        return;
+    }
+    let sandbox = sandbox();
+    let handler = sandbox.handler("handler").create();
+    let handler = handler.path().to_str().expect("a plain path").to_owned();
+    let ran = sandbox.path("ran");
+    for managed in [false, true] {
+        // Calls one after the other, until there are no more of them to fail.
+        for call in ["clone,clone3,fork,vfork", "setsid"] {
+            let mut survived = 0;
+            for number in 1..10 {
+                let inject = format!("inject={call}:error=EAGAIN:when={number}");
+                let start = sandbox.program("/usr/bin/strace");
+                let start = start.args(["-f", "-qq", "-o", "/dev/null", "-e", &inject, "--"]);
+                let start = start.args([VSRUN, "-b"]).pidfile("pid");
+                let start = match managed {
+                    true => start.args(["-m", "manager", &handler]),
+                    false => start,
+                };
+                let outcome = start.command(sandbox.probe().append(&ran).exit(0)).run();
+                wait_for("the end of everything", || sandbox.processes().is_empty());
+                let line = outcome.stderr_text();
+                let own: Vec<&str> =
+                    line.lines().filter(|it| it.contains("vsrun: cannot")).collect();
+                if outcome.code() == Some(0) {
+                    survived += 1;
+                    assert!(ran.exists(), "{call} {number}: success without a server");
+                    fs::remove_file(&ran).expect("a file");
+                } else {
+                    outcome.expect_code(125);
+                    assert_eq!(own.len(), 1, "{call} {number}: {line}");
+                    assert!(!ran.exists(), "{call} {number}: an error and a server");
+                    for left in ["pid", "manager", "manager.lock"] {
+                        assert!(!sandbox.path(left).exists(), "{call} {number}: '{left}' is there");
+                    }
+                }
+                fs::remove_file(sandbox.path("pid")).ok();
+            }
+            assert!(survived > 0, "{call}: there is an end of the calls");
+        }
+    }
+}

@@ -1,0 +1,485 @@
+//! Exit statuses, in the foreground, under a manager and in the background
+//! (spec 1.2).
+
+use std::ffi::OsStr;
+use std::fs::{self, OpenOptions, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
+
+use crate::prelude::*;
+
+/// The four ways to start, each in a sandbox of its own.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Foreground,
+    Background,
+    Managed,
+    ManagedInBackground,
+}
+
+const EVERY_WAY: [Way; 4] =
+    [Way::Foreground, Way::Background, Way::Managed, Way::ManagedInBackground];
+
+impl Way {
+    fn start<'a>(self, sandbox: &'a Sandbox, handler: &Handler) -> Invocation<'a> {
+        let manager = sandbox.path("manager");
+        match self {
+            Way::Foreground => sandbox.vsrun(),
+            Way::Background => sandbox.vsrun().background(),
+            Way::Managed => sandbox.vsrun().manager(manager, handler),
+            Way::ManagedInBackground => sandbox.vsrun().background().manager(manager, handler),
+        }
+    }
+}
+
+/// Starts a command that cannot run in all four ways and expects the same line and status.
+#[track_caller]
+fn is_refused(sandbox: &Sandbox, command: impl AsRef<OsStr>, code: i32, reason: &str) {
+    refused_with(sandbox, command, code, reason, |start| start);
+}
+
+#[track_caller]
+fn refused_with(
+    sandbox: &Sandbox,
+    command: impl AsRef<OsStr>,
+    code: i32,
+    reason: &str,
+    with: impl Fn(Invocation<'_>) -> Invocation<'_>,
+) {
+    let command = command.as_ref();
+    let handler = match sandbox.path("handler.runs").exists() {
+        true => panic!("one refusal a sandbox"),
+        false => sandbox.handler("handler").create(),
+    };
+    let line =
+        format!("vsrun: cannot execute command '{}': {reason}", Path::new(command).display());
+    for way in EVERY_WAY {
+        let start = with(way.start(sandbox, &handler)).pidfile(sandbox.path("pid"));
+        start.command([command]).run().expect_error(code, &line);
+        for left in ["pid", "manager", "manager.lock"] {
+            assert!(!sandbox.path(left).exists(), "{way:?} left '{left}'");
+        }
+    }
+    assert!(handler.runs().is_empty(), "a start-up error is no case for the handler");
+    wait_for("the end of every process", || sandbox.processes().is_empty());
+}
+
+#[test]
+fn in_the_foreground_the_status_is_the_servers_own() {
+    let sandbox = sandbox();
+    for status in [0, 1, 2, 124, 125, 126, 127, 128, 255] {
+        let outcome = sandbox.vsrun().command(sandbox.probe().exit(status)).run();
+        outcome.expect_code(status.into());
+        assert_eq!((outcome.stdout_text(), outcome.stderr_text()), Default::default());
+    }
+}
+
+#[test]
+fn in_the_foreground_a_signal_that_kills_the_server_is_seen_by_the_caller() {
+    let sandbox = sandbox();
+    for signal in [SIGKILL, SIGSEGV, SIGTERM, SIGABRT, SIGHUP, SIGINT, SIGUSR1, SIGRTMIN() + 3] {
+        let outcome = sandbox.vsrun().command(sandbox.probe().kill(signal)).run();
+        assert_eq!(outcome.signal(), Some(signal));
+    }
+}
+
+#[test]
+fn in_the_background_the_status_is_0_once_the_server_is_executed() {
+    let sandbox = sandbox();
+    for status in [0, 3, 127] {
+        let server = sandbox.probe().exit(status);
+        sandbox.vsrun().background().command(server).run().expect_code(0);
+    }
+    let server = sandbox.probe().kill(SIGSEGV);
+    sandbox.vsrun().background().command(server).run().expect_code(0);
+}
+
+#[test]
+fn a_manager_whose_server_exits_voluntarily_exits_with_0() {
+    let sandbox = sandbox();
+    let handler = sandbox.handler("handler").exits(9).create();
+    let start = sandbox.vsrun().manager(sandbox.path("manager"), &handler);
+    start.command(sandbox.probe().exit(0)).run().expect_code(0);
+    assert!(handler.runs().is_empty());
+}
+
+#[test]
+fn a_manager_that_is_told_to_stop_exits_with_0_however_the_server_ends() {
+    for behaviour in [None, Some(OnTerm::Exit(0)), Some(OnTerm::Exit(77))] {
+        for signal in [SIGTERM, SIGINT, SIGQUIT] {
+            let sandbox = sandbox();
+            let handler = sandbox.handler("handler").exits(9).create();
+            let mut server = sandbox.probe().append(sandbox.path("starts"));
+            if let Some(behaviour) = behaviour {
+                server = server.on_term(behaviour);
+            }
+            let start = sandbox.vsrun().manager(sandbox.path("manager"), &handler);
+            let running = start.command(server).spawn();
+            wait_for("the server", || sandbox.lines("starts").len() == 1);
+            running.signal(signal);
+            running.wait().expect_code(0);
+            assert!(handler.runs().is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_manager_whose_handler_refuses_exits_with_the_servers_status() {
+    let sandbox = sandbox();
+    let handler = sandbox.handler("handler").exits(9).create();
+    let refusals = [1, 2, 125, 126, 127, 255];
+    for status in refusals {
+        let start = sandbox.vsrun().manager(sandbox.path("manager"), &handler);
+        start.command(sandbox.probe().exit(status)).run().expect_code(status.into());
+    }
+    assert_eq!(handler.runs().len(), refusals.len());
+}
+
+#[test]
+fn a_manager_whose_handler_refuses_exits_with_128_and_the_signal_that_killed_the_server() {
+    let sandbox = sandbox();
+    let handler = sandbox.handler("handler").exits(1).create();
+    for signal in [SIGKILL, SIGSEGV, SIGTERM, SIGRTMIN(), SIGRTMIN() + 30] {
+        let start = sandbox.vsrun().manager(sandbox.path("manager"), &handler);
+        start.command(sandbox.probe().kill(signal)).run().expect_code(128 + signal);
+    }
+}
+
+#[test]
+fn a_handler_that_dies_of_a_signal_refuses_too() {
+    let sandbox = sandbox();
+    let handler = sandbox.handler("handler").line("kill -9 $$").create();
+    let start = sandbox.vsrun().manager(sandbox.path("manager"), &handler);
+    start.command(sandbox.probe().exit(7)).run().expect_code(7);
+}
+
+#[test]
+fn a_name_that_is_nowhere_on_the_path_is_127() {
+    is_refused(&sandbox(), "no-such-server", 127, "No such file or directory on PATH");
+}
+
+#[test]
+fn a_directory_on_the_path_that_the_user_may_not_search_is_passed_over() {
+    if !require_root() {
+        return;
+    }
+    let sandbox = sandbox();
+    let closed = sandbox.dir("closed");
+    fs::set_permissions(&closed, Permissions::from_mode(0o700)).expect("a mode");
+    let path = format!("{}:/usr/bin:/bin", closed.display());
+    let start = || sandbox.vsrun().user("nobody").env("PATH", &path);
+    start().command(["true"]).run().expect_code(0);
+    let line = "vsrun: cannot execute command 'no-such-server': No such file or directory on PATH";
+    start().command(["no-such-server"]).run().expect_error(127, line);
+}
+
+#[test]
+fn a_path_that_leads_nowhere_is_127() {
+    let sandbox = sandbox();
+    is_refused(&sandbox, sandbox.path("missing/server"), 127, "No such file or directory");
+}
+
+#[test]
+fn a_path_through_a_file_is_127() {
+    let sandbox = sandbox();
+    let file = sandbox.file("file", "");
+    is_refused(&sandbox, file.join("server"), 127, "Not a directory");
+}
+
+#[test]
+fn a_dangling_link_is_127() {
+    let sandbox = sandbox();
+    let link = sandbox.link("link", "nowhere");
+    is_refused(&sandbox, link, 127, "No such file or directory");
+}
+
+#[test]
+fn an_empty_command_is_127() {
+    is_refused(&sandbox(), "", 127, "No such file or directory");
+}
+
+#[test]
+fn a_file_without_execute_permission_is_126() {
+    let sandbox = sandbox();
+    let file = sandbox.file("file", "#!/bin/sh\n");
+    is_refused(&sandbox, file, 126, "Permission denied");
+}
+
+#[test]
+fn a_directory_is_126() {
+    let sandbox = sandbox();
+    let directory = sandbox.dir("directory");
+    is_refused(&sandbox, directory, 126, "Is a directory");
+}
+
+#[test]
+fn a_script_without_an_interpreter_line_is_126() {
+    let sandbox = sandbox();
+    let script = sandbox.executable("script", "touch ran\n");
+    is_refused(&sandbox, script, 126, "Exec format error");
+    assert!(!sandbox.path("ran").exists());
+}
+
+#[test]
+fn a_script_whose_interpreter_is_missing_is_127_and_told_from_a_missing_script() {
+    let sandbox = sandbox();
+    let script = sandbox.executable("script", "#!/nonexistent/interpreter\n");
+    let handler = sandbox.handler("handler").create();
+    let reason = "No such file or directory";
+    let line =
+        format!("vsrun: cannot find the interpreter of command '{}': {reason}", script.display());
+    for way in EVERY_WAY {
+        way.start(&sandbox, &handler).command([&script]).run().expect_error(127, &line);
+    }
+    assert!(handler.runs().is_empty());
+}
+
+#[test]
+fn an_empty_executable_file_is_126() {
+    let sandbox = sandbox();
+    let script = sandbox.executable("script", "");
+    is_refused(&sandbox, script, 126, "Exec format error");
+}
+
+#[test]
+fn a_program_that_is_being_written_is_126() {
+    let sandbox = sandbox();
+    let program = sandbox.copy_of("/bin/true", "server");
+    let _writer = OpenOptions::new().append(true).open(&program).expect("a file");
+    is_refused(&sandbox, program, 126, "Text file busy");
+}
+
+#[test]
+fn a_loop_of_links_is_126() {
+    let sandbox = sandbox();
+    let link = sandbox.link("link", "link");
+    let start = sandbox.vsrun().pidfile(sandbox.path("pid")).command([&link]);
+    start.run().expect_code(126);
+    let start = sandbox.vsrun().background().pidfile(sandbox.path("pid"));
+    start.command([&link]).run().expect_code(126);
+    assert!(!sandbox.path("pid").exists());
+}
+
+#[test]
+fn a_program_on_the_path_that_may_not_be_executed_is_126() {
+    let sandbox = sandbox();
+    sandbox.dir("bin");
+    sandbox.file("bin/server", "");
+    let path = format!("/no/such/directory:{}", sandbox.path("bin").display());
+    refused_with(&sandbox, "server", 126, "Permission denied", |start| start.env("PATH", &path));
+}
+
+#[test]
+fn a_program_that_the_user_may_not_execute_is_126() {
+    if !require_root() {
+        return;
+    }
+    let sandbox = sandbox();
+    let program = sandbox.copy_of("/bin/true", "server");
+    fs::set_permissions(&program, Permissions::from_mode(0o700)).expect("a mode");
+    refused_with(&sandbox, &program, 126, "Permission denied", |start| start.user("nobody"));
+}
+
+#[test]
+fn the_path_is_searched_on_past_what_is_not_there_or_may_not_be_executed() {
+    let sandbox = sandbox();
+    for name in ["empty", "denied", "good"] {
+        sandbox.dir(name);
+    }
+    sandbox.file("denied/server", "");
+    sandbox.file("file", "");
+    sandbox.dir("empty/server");
+    sandbox.executable("good/server", "#!/bin/sh\nexit 5\n");
+    let names = ["missing", "file", "empty", "denied", "good"];
+    let path: Vec<String> =
+        names.iter().map(|name| sandbox.path(name).display().to_string()).collect();
+    let start = sandbox.vsrun().env("PATH", path.join(":")).command(["server"]);
+    start.run().expect_code(5);
+}
+
+#[test]
+fn without_a_path_the_usual_directories_are_searched() {
+    let sandbox = sandbox();
+    sandbox.vsrun().env_clear().command(["true"]).run().expect_code(0);
+    sandbox.vsrun().env_clear().command(["false"]).run().expect_code(1);
+}
+
+#[test]
+fn an_empty_part_of_the_path_is_the_directory_of_the_start() {
+    let sandbox = sandbox();
+    sandbox.executable("server", "#!/bin/sh\nexit 5\n");
+    for path in ["", ":/bin", "/bin::/sbin", "/bin:", "."] {
+        let start = sandbox.vsrun().env("PATH", path).work_dir("/").command(["server"]);
+        start.run().expect_code(5);
+    }
+}
+
+/// Starts a good server under a handler that cannot run, with a manager before one's eyes and away.
+#[track_caller]
+fn handler_is_refused(
+    sandbox: &Sandbox,
+    handler: PathBuf,
+    code: i32,
+    reason: &str,
+    with: impl Fn(Invocation<'_>) -> Invocation<'_>,
+) {
+    let line = format!("vsrun: cannot execute handler '{}': {reason}", handler.display());
+    let ran = sandbox.open_dir("out").join("ran");
+    let start = || with(sandbox.vsrun()).manager(sandbox.path("manager"), &handler);
+    for start in [start(), start().background()] {
+        let start = start.pidfile(sandbox.path("pid")).logdir(sandbox.path("logs"), "1");
+        let server = sandbox.probe().append(&ran).exit(0);
+        start.command(server).run().expect_error(code, &line);
+        for left in ["pid", "manager", "manager.lock", "logs", "out/ran"] {
+            assert!(!sandbox.path(left).exists(), "'{left}' is there");
+        }
+    }
+}
+
+#[test]
+fn a_handler_that_does_not_exist_is_127_and_no_server_runs() {
+    let sandbox = sandbox();
+    let handler = sandbox.path("missing");
+    handler_is_refused(&sandbox, handler, 127, "No such file or directory", |start| start);
+}
+
+#[test]
+fn a_handler_without_execute_permission_is_126_and_no_server_runs() {
+    let sandbox = sandbox();
+    let handler = sandbox.file("handler", "#!/bin/sh\n");
+    handler_is_refused(&sandbox, handler, 126, "Permission denied", |start| start);
+}
+
+#[test]
+fn a_handler_that_is_a_directory_is_126_and_no_server_runs() {
+    let sandbox = sandbox();
+    let handler = sandbox.dir("handler");
+    handler_is_refused(&sandbox, handler, 126, "Is a directory", |start| start);
+}
+
+#[test]
+fn a_handler_that_the_user_may_not_execute_is_126_and_no_server_runs() {
+    if !require_root() {
+        return;
+    }
+    let sandbox = sandbox();
+    let handler = sandbox.executable("handler", "#!/bin/sh\n");
+    fs::set_permissions(&handler, Permissions::from_mode(0o744)).expect("a mode");
+    handler_is_refused(&sandbox, handler, 126, "Permission denied", |start| start.user("nobody"));
+}
+
+#[test]
+fn a_handler_behind_a_directory_closed_to_the_user_is_126_and_no_server_runs() {
+    if !require_root() {
+        return;
+    }
+    let sandbox = sandbox();
+    let closed = sandbox.dir("closed");
+    let handler = sandbox.executable("closed/handler", "#!/bin/sh\n");
+    fs::set_permissions(&closed, Permissions::from_mode(0o700)).expect("a mode");
+    handler_is_refused(&sandbox, handler, 126, "Permission denied", |start| start.user("nobody"));
+}
+
+#[test]
+fn what_vsrun_itself_cannot_do_is_125_in_every_way() {
+    let sandbox = sandbox();
+    let handler = sandbox.handler("handler").create();
+    let missing = sandbox.path("missing");
+    let file = sandbox.file("file", "");
+    type Fault = (&'static str, PathBuf);
+    let faults: [Fault; 5] = [
+        ("-p", missing.join("pid")),
+        ("-w", missing.clone()),
+        ("-w", file.clone()),
+        ("-r", missing),
+        ("-u", "no-such-user".into()),
+    ];
+    for (option, value) in faults {
+        let mut lines = Vec::new();
+        for way in EVERY_WAY {
+            let start = way.start(&sandbox, &handler).arg(option).arg(&value);
+            let server = sandbox.probe().append(sandbox.path("ran")).exit(0);
+            let outcome = start.command(server).run();
+            outcome.expect_code(125);
+            let line = outcome.stderr_text();
+            assert!(line.contains(&format!("'{}'", value.display())), "{way:?} {option}: {line}");
+            assert_eq!(line.lines().count(), 1, "{line}");
+            lines.push(line);
+        }
+        lines.dedup();
+        assert_eq!(lines.len(), 1, "the ways differ: {lines:?}");
+    }
+    assert!(!sandbox.path("ran").exists());
+}
+
+#[test]
+fn a_log_directory_that_cannot_be_made_is_125_in_every_way() {
+    let sandbox = sandbox();
+    let handler = sandbox.handler("handler").create();
+    let file = sandbox.file("file", "");
+    for way in EVERY_WAY {
+        let start = way.start(&sandbox, &handler).logdir(file.join("logs"), "1");
+        let server = sandbox.probe().append(sandbox.path("ran")).exit(0);
+        let line =
+            format!("vsrun: cannot open log directory '{}/logs': Not a directory", file.display());
+        start.command(server).run().expect_error(125, &line);
+    }
+    assert!(!sandbox.path("ran").exists());
+}
+
+#[test]
+fn a_change_of_user_without_privilege_is_125_in_every_way() {
+    if !require_root() {
+        return;
+    }
+    let sandbox = sandbox();
+    let handler = sandbox.handler("handler").create();
+    for way in EVERY_WAY {
+        let start = way.start(&sandbox, &handler).run_as(NOBODY, NOBODY, &[]);
+        let outcome = start.user("root").command(["/bin/true"]).run();
+        let line = "vsrun: cannot change to user 'root': Operation not permitted";
+        outcome.expect_error(125, line);
+    }
+}
+
+#[test]
+fn a_file_system_of_the_search_path_that_is_gone_is_passed_over() {
+    if !require_program("strace") {
+        return;
+    }
+    let sandbox = sandbox();
+    let gone = sandbox.dir("gone");
+    let path = format!("{}:/usr/bin:/bin", gone.display());
+    for reason in ["ESTALE", "ENODEV", "ETIMEDOUT"] {
+        let inject = format!("inject=execve:error={reason}");
+        let start = sandbox.program("/usr/bin/strace").args(["-f", "-qq", "-o", "/dev/null"]);
+        let start = start.arg("-P").arg(gone.join("true"));
+        let start = start.args(["-e", "trace=execve", "-e", &inject, "--"]);
+        let start = start.arg(VSRUN).env("PATH", &path);
+        start.command(["true"]).run().expect_code(0);
+    }
+}
+
+#[test]
+fn the_line_that_says_why_waits_for_its_reader() {
+    let sandbox = sandbox();
+    let (reader, writer) = nix::unistd::pipe2(OFlag::O_NONBLOCK).expect("a pipe");
+    while nix::unistd::write(&writer, &[b'x'; 4096]).is_ok() {}
+    let start = sandbox.vsrun().stderr(writer).command(["/nonexistent"]).spawn();
+    wait_for("vsrun to wait", || {
+        start.process().stat().is_some_and(|stat| stat.state == 'S' || stat.state == 'Z')
+    });
+    let mut text = Vec::new();
+    let mut bytes = [0; 65536];
+    wait_for("the line", || {
+        while let Ok(count @ 1..) = nix::unistd::read(&reader, &mut bytes) {
+            text.extend_from_slice(&bytes[..count]);
+        }
+        text.ends_with(b"\n")
+    });
+    let line = String::from_utf8_lossy(&text).trim_start_matches('x').to_owned();
+    assert_eq!(line, "vsrun: cannot execute command '/nonexistent': No such file or directory\n");
+    start.wait().expect_code(127);
+}

@@ -1,0 +1,132 @@
+//! Deaths of the server, and what a handler makes of them.
+
+use std::time::Duration;
+
+use super::managed_as;
+use crate::prelude::*;
+
+/// The signals that do not end a process by default (see signal(7)); 23 is SIGURG.
+const HARMLESS: [i32; 8] = [SIGCHLD, SIGCONT, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGWINCH, 23];
+
+#[test]
+fn a_voluntary_exit_ends_the_manager_with_0_and_asks_no_handler() {
+    let sandbox = sandbox();
+    let handler = sandbox.handler("handler").create();
+    let outcome = managed(&sandbox, &handler).command(probe(&sandbox).exit(0)).run();
+    outcome.expect_code(0);
+    assert_eq!((starts(&sandbox), handler.runs().len()), (1, 0));
+    expect_nothing_left(&sandbox);
+}
+
+#[test]
+fn an_exit_with_any_other_status_is_unexpected_and_becomes_the_managers() {
+    let sandbox = sandbox();
+    let statuses = [1, 2, 3, 42, 63, 64, 125, 126, 127, 128, 143, 254, 255];
+    let managers = statuses.map(|status| {
+        let manager = managed_as(&sandbox, &status.to_string(), REFUSAL);
+        let manager = manager.command(sandbox.probe().exit(status));
+        (status, manager.spawn())
+    });
+    for (status, manager) in managers {
+        let outcome = manager.wait();
+        outcome.expect_code(status.into());
+        assert!(outcome.stderr_text().contains("handler"), "{status}");
+    }
+}
+
+#[test]
+fn a_death_by_any_signal_is_unexpected_and_becomes_128_and_its_number() {
+    let sandbox = sandbox();
+    let deadly = (1..=64).filter(|signal| !HARMLESS.contains(signal));
+    let managers: Vec<_> = deadly
+        .map(|signal| {
+            let starts = sandbox.path(format!("{signal}.starts"));
+            let manager = managed_as(&sandbox, &signal.to_string(), REFUSAL)
+                .limit(Resource::RLIMIT_CORE, 0, 0)
+                .command(sandbox.probe().append(starts));
+            (signal, manager.spawn())
+        })
+        .collect();
+    for (signal, manager) in managers {
+        wait_for("the start", || sandbox.lines(format!("{signal}.starts")).len() == 1);
+        let server = sandbox.wait_for_pidfile(sandbox.path(format!("{signal}server.pid")));
+        sandbox.signal(server, signal);
+        let outcome = manager.wait();
+        outcome.expect_code(128 + signal);
+        assert!(outcome.stderr_text().contains("handler"), "{signal}");
+    }
+}
+
+#[test]
+fn the_handlers_0_restarts_the_server() {
+    let sandbox = sandbox();
+    let handler = sandbox.handler("handler").create();
+    let manager = managed(&sandbox, &handler).command(probe(&sandbox)).spawn();
+    let first = started(&sandbox, 1);
+    sandbox.signal(first, SIGKILL);
+    let second = started(&sandbox, 2);
+    assert!(second.exists() && second != first);
+    assert_eq!(sandbox.read_pidfile(sandbox.path("server.pid")), Some(second.pid()));
+    assert_eq!(handler.runs().len(), 1);
+    stop(manager);
+    assert_eq!(starts(&sandbox), 2);
+    expect_nothing_left(&sandbox);
+}
+
+#[test]
+fn the_handlers_refusal_ends_the_manager_and_nothing_is_started() {
+    let sandbox = sandbox();
+    let handler = sandbox.handler("handler").exits(1).create();
+    let manager = managed(&sandbox, &handler).command(probe(&sandbox)).spawn();
+    sandbox.signal(started(&sandbox, 1), SIGKILL);
+    manager.wait().expect_code(128 + SIGKILL);
+    assert_eq!((starts(&sandbox), handler.runs().len()), (1, 1));
+    expect_nothing_left(&sandbox);
+}
+
+#[test]
+fn a_server_that_puts_itself_into_the_background_has_exited_voluntarily_and_the_log_says_so() {
+    let sandbox = sandbox();
+    let handler = sandbox.handler("handler").create();
+    let outcome = managed(&sandbox, &handler).command(probe(&sandbox).daemonizing()).run();
+    outcome.expect_code(0);
+    assert!(outcome.stderr_text().contains("background"));
+    assert_eq!((starts(&sandbox), handler.runs().len()), (1, 0));
+    assert_eq!(sandbox.processes().len(), 1, "what went away lives on");
+    expect_no_files(&sandbox);
+}
+
+#[test]
+fn a_server_that_leaves_no_process_behind_gives_no_hint_about_the_background() {
+    let sandbox = sandbox();
+    let outcome = managed(&sandbox, REFUSAL).command(probe(&sandbox).exit(0)).run();
+    outcome.expect_code(0);
+    assert!(!outcome.stderr_text().contains("background"), "{outcome:?}");
+}
+
+#[test]
+fn a_stopped_server_is_alive() {
+    let sandbox = sandbox();
+    let manager = managed(&sandbox, REFUSAL).command(probe(&sandbox)).spawn();
+    let server = started(&sandbox, 1);
+    sandbox.signal(server, SIGSTOP);
+    wait_for("the server to be stopped", || server.stat().is_some_and(|stat| stat.state == 'T'));
+    stays("managed", Duration::from_millis(200), || {
+        manager.process().exists() && sandbox.path("server.pid").exists()
+    });
+    sandbox.signal(server, SIGCONT);
+    stop(manager);
+}
+
+#[test]
+fn a_death_while_the_manager_is_stopped_is_seen_when_it_goes_on() {
+    let sandbox = sandbox();
+    let manager = managed(&sandbox, CONSENT).command(probe(&sandbox)).spawn();
+    let server = started(&sandbox, 1);
+    manager.signal(SIGSTOP);
+    sandbox.signal(server, SIGKILL);
+    wait_for("the death of the server", || !server.exists());
+    manager.signal(SIGCONT);
+    assert!(started(&sandbox, 2).exists());
+    stop(manager);
+}

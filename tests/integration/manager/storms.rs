@@ -1,0 +1,174 @@
+//! Storms of signals, and signals at random moments.
+
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::{STOPS, strike};
+use crate::prelude::*;
+
+/// Signals a manager 500 times a second as long as `goes_on`, and tells how often.
+fn storm(manager: &Running<'_>, signal: i32, goes_on: impl Fn(Duration) -> bool) -> u32 {
+    let (begin, mut count) = (Instant::now(), 0);
+    while goes_on(begin.elapsed()) {
+        // An end that was not waited for is no stranger's beginning.
+        strike(manager.pid(), signal);
+        count += 1;
+        thread::sleep(Duration::from_millis(2));
+    }
+    count
+}
+
+#[test]
+fn a_storm_of_terms_is_one_stop_and_the_server_may_finish() {
+    let sandbox = sandbox();
+    let handler = sandbox.handler("handler").create();
+    let slow = OnTerm::Slow(Duration::from_millis(500));
+    let server = probe(&sandbox).log_signals(sandbox.path("signals"));
+    let manager = managed(&sandbox, &handler).command(server.on_term(slow)).spawn();
+    started(&sandbox, 1);
+    let count = storm(&manager, SIGTERM, |_| manager.process().exists());
+    let outcome = manager.wait();
+    outcome.expect_code(0);
+    assert!(outcome.stderr_text().contains("exited with status 0"));
+    assert!(count > 10, "{count} signals");
+    assert_eq!((starts(&sandbox), handler.runs().len()), (1, 0));
+    expect_nothing_left(&sandbox);
+}
+
+#[test]
+fn a_storm_of_hups_leaves_one_server_and_runs_no_handler() {
+    let sandbox = sandbox();
+    let handler = sandbox.handler("handler").create();
+    let manager = managed(&sandbox, &handler).command(probe(&sandbox)).spawn();
+    started(&sandbox, 1);
+    storm(&manager, SIGHUP, |so_far| {
+        assert!(manager.process().children().len() <= 1);
+        so_far < Duration::from_secs(2)
+    });
+    // The last of them may still have to be obeyed.
+    let (mut seen, mut since) = (Vec::new(), Instant::now());
+    wait_for("one server that stays", || {
+        let children = manager.process().children();
+        if children != seen || children.len() != 1 {
+            (seen, since) = (children, Instant::now());
+        }
+        since.elapsed() > Duration::from_millis(300)
+    });
+    assert_eq!(sandbox.read_pidfile(sandbox.path("server.pid")), Some(seen[0].pid()));
+    assert!(starts(&sandbox) > 2 && handler.runs().is_empty());
+    stop(manager);
+    expect_nothing_left(&sandbox);
+}
+
+#[test]
+fn a_storm_of_hups_in_a_crash_loop_does_no_harm() {
+    let sandbox = sandbox();
+    let manager = managed(&sandbox, CONSENT).command(probe(&sandbox).exit(1)).spawn();
+    started(&sandbox, 2);
+    storm(&manager, SIGHUP, |so_far| so_far < Duration::from_secs(1));
+    let count = starts(&sandbox);
+    started(&sandbox, count + 1);
+    let before = Instant::now();
+    manager.signal(SIGTERM);
+    manager.wait().expect_code(0);
+    assert!(before.elapsed() < AT_ONCE, "after {:?}", before.elapsed());
+    expect_nothing_left(&sandbox);
+}
+
+// Moments.
+
+/// Numbers that are different enough (see rand(3)).
+struct Dice(u32);
+
+impl Dice {
+    fn below(&mut self, bound: u32) -> u32 {
+        self.0 = self.0.wrapping_mul(1_103_515_245).wrapping_add(12345);
+        (self.0 >> 8) % bound
+    }
+
+    fn moment(&mut self, longest: Duration) -> Duration {
+        Duration::from_micros(u64::from(self.below(longest.as_micros() as u32)))
+    }
+}
+
+/// Repeats a cycle, in threads beside each other. Each has a sandbox of its own, in which nothing may
+/// be left.
+fn repeat(times: u32, cycle: impl Fn(&Sandbox, &mut Dice) + Sync) {
+    const THREADS: u32 = 6;
+    let cycle = &cycle;
+    thread::scope(|scope| {
+        for seed in 1..=THREADS {
+            scope.spawn(move || {
+                let (sandbox, mut dice) = (sandbox(), Dice(seed));
+                for count in 1..=times / THREADS {
+                    cycle(&sandbox, &mut dice);
+                    expect_no_files(&sandbox);
+                    if count % 50 == 0 {
+                        expect_nothing_left(&sandbox);
+                    }
+                }
+                expect_nothing_left(&sandbox);
+            });
+        }
+    });
+}
+
+#[test]
+fn a_stop_request_at_any_moment_of_a_start_is_obeyed_and_leaves_nothing() {
+    repeat(2_000, |sandbox, dice| {
+        let manager = managed(sandbox, REFUSAL).command(["/bin/sleep", "1000"]).spawn();
+        thread::sleep(dice.moment(Duration::from_millis(6)));
+        manager.signal(STOPS[dice.below(3) as usize]);
+        let outcome = manager.wait();
+        // Before its first instruction it is a process like any other.
+        let unborn = outcome.signal().is_some_and(|signal| STOPS.contains(&signal));
+        assert!(unborn || outcome.code() == Some(0), "{outcome:?}");
+    });
+}
+
+#[test]
+fn a_stop_request_at_any_moment_of_a_restart_is_obeyed_and_leaves_nothing() {
+    repeat(3_000, |sandbox, dice| {
+        let _ = fs::remove_file(sandbox.path("starts"));
+        let manager = managed(sandbox, CONSENT).command(probe(sandbox)).spawn();
+        let server = started(sandbox, 1);
+        match dice.below(3) {
+            0 => manager.signal(SIGHUP),
+            1 => strike(server.pid(), SIGKILL),
+            _ => strike(server.pid(), SIGTERM),
+        }
+        thread::sleep(dice.moment(Duration::from_millis(4)));
+        stop(manager);
+    });
+}
+
+#[test]
+fn a_restart_request_at_any_moment_leaves_one_server() {
+    let sandbox = sandbox();
+    let manager = managed(&sandbox, CONSENT).command(probe(&sandbox)).spawn();
+    let mut dice = Dice(3);
+    for _ in 0..200 {
+        let server = sandbox.wait_for_pidfile(sandbox.path("server.pid"));
+        // The request before may have ended it, and the manager may have reaped it.
+        if dice.below(2) == 0 && server.exists() {
+            let _ = kill(Pid::from_raw(server.pid()), Signal::SIGKILL);
+        }
+        thread::sleep(dice.moment(Duration::from_millis(3)));
+        manager.signal(SIGHUP);
+    }
+    wait_for_within(Duration::from_secs(5), "one server", || {
+        let children = manager.process().children();
+        let pid = sandbox.read_pidfile(sandbox.path("server.pid"));
+        if children.len() == 1 && Some(children[0].pid()) == pid {
+            Ok(())
+        } else {
+            Err((children, pid))
+        }
+    });
+    stop(manager);
+    expect_nothing_left(&sandbox);
+}

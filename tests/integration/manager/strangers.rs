@@ -1,0 +1,127 @@
+//! Children that are not the server.
+
+use std::time::Duration;
+
+use super::strike;
+use crate::prelude::*;
+
+#[test]
+fn the_death_of_a_child_that_came_with_the_program_is_not_the_servers() {
+    let sandbox = sandbox();
+    let handler = sandbox.handler("handler").create();
+    let child = sandbox.probe().until(sandbox.path("end")).exit(3);
+    // A shell that leaves a child and becomes vsrun.
+    let script = "\"$1\" \"$2\" \"$3\" & shift 3; exec \"$@\"";
+    let manager = sandbox
+        .program("/bin/sh")
+        .args(["-c", script, "sh"])
+        .args(child)
+        .arg(VSRUN)
+        .manager(sandbox.path("manager.pid"), &handler)
+        .command(probe(&sandbox))
+        .spawn();
+    let server = started(&sandbox, 1);
+    assert_eq!(manager.process().children().len(), 2);
+    sandbox.file("end", "");
+    wait_for("the child to be gone", || {
+        manager.process().children() == [server] && zombies(manager.process()) == 0
+    });
+    stays("managed", Duration::from_millis(200), || server.exists());
+    assert!(handler.runs().is_empty() && starts(&sandbox) == 1);
+    stop(manager);
+    expect_nothing_left(&sandbox);
+}
+
+#[test]
+fn fifty_children_that_die_together_with_the_server_hide_neither_its_death_nor_themselves() {
+    let sandbox = sandbox();
+    let script = "for n in $(seq 50); do sleep 1000 & done; exec \"$@\"";
+    let manager = sandbox
+        .program("/bin/sh")
+        .args(["-c", script, "sh", VSRUN])
+        .manager(sandbox.path("manager.pid"), CONSENT)
+        .command(probe(&sandbox))
+        .spawn();
+    started(&sandbox, 1);
+    let children = manager.process().children();
+    assert_eq!(children.len(), 51);
+    manager.signal(SIGSTOP);
+    children.iter().for_each(|child| strike(child.pid(), SIGKILL));
+    wait_for("51 deaths", || zombies(manager.process()) == 51);
+    manager.signal(SIGCONT);
+    let second = started(&sandbox, 2);
+    wait_for("all to be reaped", || zombies(manager.process()) == 0);
+    assert_eq!(manager.process().children(), [second]);
+    stop(manager);
+    expect_nothing_left(&sandbox);
+}
+
+#[test]
+fn as_process_1_it_reaps_strangers_and_passes_the_status_through() {
+    if !require_root() {
+        return;
+    }
+    let sandbox = sandbox();
+    let handler = sandbox.handler("handler").exits(1).create();
+    let script = "for n in $(seq 30); do (sleep 0.1 &); done; exec \"$@\"";
+    let server = probe(&sandbox).until(sandbox.path("end")).exit(7);
+    let manager = managed(&sandbox, &handler)
+        .pid_namespace()
+        .command(["/bin/sh", "-c", script, "sh"])
+        .args(server)
+        .spawn();
+    wait_for("the start", || starts(&sandbox) == 1);
+    wait_for("the strangers to be reaped", || {
+        manager.process().children().len() == 1 && zombies(manager.process()) == 0
+    });
+    sandbox.file("end", "");
+    manager.wait().expect_code(7);
+    assert_eq!(handler.runs().len(), 1);
+    expect_no_files(&sandbox);
+}
+
+#[test]
+fn as_process_1_it_obeys_requests() {
+    if !require_root() {
+        return;
+    }
+    let sandbox = sandbox();
+    let manager = managed(&sandbox, REFUSAL).pid_namespace().command(probe(&sandbox)).spawn();
+    wait_for("the start", || starts(&sandbox) == 1);
+    manager.signal(SIGHUP);
+    wait_for("the restart", || starts(&sandbox) == 2);
+    stop(manager);
+    expect_nothing_left(&sandbox);
+}
+
+#[test]
+fn an_id_that_was_the_dead_servers_is_no_trouble_to_the_next_server_or_the_handler() {
+    if !require_root() {
+        return;
+    }
+    let sandbox = sandbox();
+    let handler = sandbox.handler("handler").line("sleep 1000").create();
+    // The next process of the namespace gets the server's own id, as soon as that is free (see
+    // proc_sys_kernel(5)).
+    let script = "echo $(($$ - 1)) >/proc/sys/kernel/ns_last_pid; exec \"$@\"";
+    let manager = managed(&sandbox, &handler)
+        .pid_namespace()
+        .command(["/bin/sh", "-c", script, "sh"])
+        .args(probe(&sandbox))
+        .spawn();
+    wait_for("the start", || starts(&sandbox) == 1);
+    manager.signal(SIGHUP);
+    wait_for("the restart", || starts(&sandbox) == 2);
+    let ids = sandbox.lines("starts");
+    assert_eq!(ids[0], ids[1]);
+    assert_eq!(sandbox.read_pidfile(sandbox.path("server.pid")), ids[1].parse().ok());
+    manager.process().children().iter().for_each(|server| sandbox.signal(*server, SIGKILL));
+    let run = handler.wait_for_run(1);
+    assert_eq!(run.stat.pid.to_string(), ids[1]);
+    assert!(!sandbox.path("server.pid").exists());
+    manager.signal(SIGHUP);
+    wait_for("the start after the handler", || starts(&sandbox) == 3);
+    wait_for("the end of the handler's child", || manager.process().children().len() == 1);
+    stop(manager);
+    expect_nothing_left(&sandbox);
+}

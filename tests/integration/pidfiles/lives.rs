@@ -1,0 +1,364 @@
+//! A pidfile over restarts, at the end, and at a start that fails.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
+
+use super::{is_refused, run_dir};
+use crate::prelude::*;
+
+#[test]
+fn it_is_written_again_at_each_restart() {
+    let sandbox = sandbox();
+    let (pidfile, report) = (sandbox.path("pid"), sandbox.path("report"));
+    let server = sandbox.probe().report(&report).pidfile(&pidfile).append(sandbox.path("starts"));
+    let start = sandbox.vsrun().pidfile(&pidfile).manager("manager", handler(&sandbox));
+    let running = start.command(server).spawn();
+    for count in 1..=4 {
+        wait_for("another start", || sandbox.lines("starts").len() == count);
+        let seen = Report::wait(&report);
+        assert_eq!(seen.pidfile, Some(format!("{}\n", seen.pid).into()));
+        assert_eq!(sandbox.lines("starts")[count - 1], seen.pid.to_string());
+        assert_eq!(mode_of(&pidfile), 0o644);
+        running.signal(SIGHUP);
+    }
+}
+
+#[test]
+fn it_is_away_as_soon_as_the_server_is_gone() {
+    let sandbox = sandbox();
+    let handler =
+        sandbox.handler("handler").line("read -r line <\"${0%/*}/gate\"").exits(1).create();
+    make("mkfifo", &[sandbox.path("gate").as_os_str()]);
+    let start = sandbox.vsrun().pidfile("pid").manager("manager", &handler);
+    let running = start.command(sandbox.probe().exit(3)).spawn();
+    handler.wait_for_run(1);
+    assert!(!sandbox.path("pid").exists(), "a stale id while the handler runs");
+    assert_eq!(sandbox.read_pidfile(sandbox.path("manager")), Some(running.pid()));
+    fs::write(sandbox.path("gate"), "\n").expect("a FIFO");
+    running.wait().expect_code(3);
+}
+
+#[test]
+fn a_link_put_in_its_place_is_replaced_at_the_restart() {
+    let sandbox = sandbox();
+    let victim = sandbox.file("victim", "precious");
+    let pidfile = sandbox.path("pid");
+    let server = sandbox.probe().append(sandbox.path("starts"));
+    let start = sandbox.vsrun().pidfile(&pidfile).manager("manager", handler(&sandbox));
+    let running = start.command(server).spawn();
+    wait_for("the first start", || sandbox.lines("starts").len() == 1);
+    fs::remove_file(&pidfile).expect("a pidfile");
+    sandbox.link("pid", &victim);
+    running.signal(SIGHUP);
+    wait_for("the second start", || sandbox.lines("starts").len() == 2);
+    assert!(fs::symlink_metadata(&pidfile).expect("a file").is_file());
+    assert_eq!(fs::read_to_string(victim).expect("a file"), "precious");
+}
+
+#[test]
+fn a_fifo_put_in_its_place_keeps_no_manager_from_going_on() {
+    let sandbox = sandbox();
+    let pidfile = sandbox.path("pid");
+    let server = sandbox.probe().append(sandbox.path("starts"));
+    let start = sandbox.vsrun().pidfile(&pidfile).manager("manager", handler(&sandbox));
+    let running = start.command(server).spawn();
+    wait_for("the first start", || sandbox.lines("starts").len() == 1);
+    fs::remove_file(&pidfile).expect("a pidfile");
+    make("mkfifo", &[pidfile.as_os_str()]);
+    running.signal(SIGHUP);
+    wait_for("the second start", || sandbox.lines("starts").len() == 2);
+    running.signal(SIGTERM);
+    running.wait().expect_code(0);
+}
+
+#[test]
+fn a_directory_that_is_removed_keeps_no_server_from_being_restarted() {
+    let sandbox = sandbox();
+    let run = run_dir(&sandbox);
+    let server = sandbox.probe().append(sandbox.path("starts"));
+    let start = sandbox.vsrun().pidfile("run/pid").manager("manager", handler(&sandbox));
+    let running = start.command(server).spawn();
+    wait_for("the first start", || sandbox.lines("starts").len() == 1);
+    fs::remove_dir_all(run.path()).expect("a directory");
+    running.signal(SIGHUP);
+    wait_for("the second start", || sandbox.lines("starts").len() == 2);
+    running.signal(SIGTERM);
+    running.wait().expect_code(0);
+}
+
+#[test]
+fn a_directory_that_was_moved_is_left_for_the_one_that_its_path_leads_to() {
+    let sandbox = sandbox();
+    let run = run_dir(&sandbox);
+    let server = sandbox.probe().append(sandbox.path("starts"));
+    let start = sandbox.vsrun().pidfile("run/pid").manager("manager", handler(&sandbox));
+    let running = start.command(server).spawn();
+    wait_for("the first start", || sandbox.lines("starts").len() == 1);
+    fs::rename(run.path(), sandbox.path("moved")).expect("a directory");
+    fs::create_dir(run.path()).expect("the sandbox can be written");
+    running.signal(SIGHUP);
+    wait_for("the second start", || sandbox.lines("starts").len() == 2);
+    assert_eq!(sandbox.lines("run/pid"), sandbox.lines("starts")[1..]);
+    running.signal(SIGTERM);
+    running.wait().expect_code(0);
+    assert_eq!(run.names(), [""; 0]);
+}
+
+// The end.
+
+#[test]
+fn a_manager_removes_its_files_when_it_exits() {
+    for (status, signal) in [(Some(0), None), (Some(3), None), (None, Some(SIGTERM))] {
+        let sandbox = sandbox();
+        let handler = sandbox.handler("handler").exits(1).create();
+        let run = run_dir(&sandbox);
+        let mut server = sandbox.probe().append(sandbox.path("starts"));
+        if let Some(status) = status {
+            server = server.exit(status);
+        }
+        let start = sandbox.vsrun().pidfile("run/pid").manager("run/manager", &handler);
+        let running = start.command(server).spawn();
+        wait_for("the server", || sandbox.lines("starts").len() == 1);
+        if let Some(signal) = signal {
+            running.signal(signal);
+        }
+        running.wait();
+        assert_eq!(run.names(), [""; 0]);
+    }
+}
+
+#[test]
+fn without_a_manager_the_pidfile_stays() {
+    let sandbox = sandbox();
+    let pidfile = sandbox.path("pid");
+    let running = sandbox.vsrun().pidfile(&pidfile).command(sandbox.probe().exit(0)).spawn();
+    let pid = running.pid();
+    running.wait().expect_code(0);
+    assert_eq!(sandbox.read_pidfile(pidfile), Some(pid));
+}
+
+#[test]
+fn files_that_have_become_somebody_elses_are_left_alone() {
+    let sandbox = sandbox();
+    let run = run_dir(&sandbox);
+    let server = sandbox.probe().append(sandbox.path("starts"));
+    let start = sandbox.vsrun().pidfile("run/pid").manager("run/manager", handler(&sandbox));
+    let running = start.command(server).spawn();
+    wait_for("the server", || sandbox.lines("starts").len() == 1);
+    for name in ["pid", "manager", "manager.lock"] {
+        let beside = sandbox.file(format!("run/{name}.new"), "4242\n");
+        fs::rename(beside, run.path().join(name)).expect("a file");
+    }
+    running.signal(SIGTERM);
+    running.wait().expect_code(0);
+    assert_eq!(run.names(), ["manager", "manager.lock", "pid"]);
+    for name in ["pid", "manager", "manager.lock"] {
+        assert_eq!(sandbox.lines(run.path().join(name)), ["4242"]);
+    }
+}
+
+#[test]
+fn links_put_in_the_files_places_are_not_followed_at_the_end() {
+    let sandbox = sandbox();
+    let run = run_dir(&sandbox);
+    let server = sandbox.probe().append(sandbox.path("starts"));
+    let start = sandbox.vsrun().pidfile("run/pid").manager("run/manager", handler(&sandbox));
+    let running = start.command(server).spawn();
+    wait_for("the server", || sandbox.lines("starts").len() == 1);
+    for name in ["pid", "manager", "manager.lock"] {
+        // The content is the very one, in a file elsewhere.
+        fs::rename(run.path().join(name), sandbox.path(name)).expect("a file");
+        sandbox.link(format!("run/{name}"), sandbox.path(name));
+    }
+    running.signal(SIGTERM);
+    running.wait().expect_code(0);
+    for name in ["pid", "manager", "manager.lock"] {
+        assert!(sandbox.path(name).exists(), "the target of '{name}' is gone");
+        assert!(run.path().join(name).is_symlink(), "'{name}' is gone");
+    }
+}
+
+#[test]
+fn files_that_are_gone_already_are_no_trouble() {
+    let sandbox = sandbox();
+    let run = run_dir(&sandbox);
+    let server = sandbox.probe().append(sandbox.path("starts"));
+    let start = sandbox.vsrun().pidfile("run/pid").manager("run/manager", handler(&sandbox));
+    let running = start.command(server).spawn();
+    wait_for("the server", || sandbox.lines("starts").len() == 1);
+    fs::remove_dir_all(run.path()).expect("a directory");
+    running.signal(SIGTERM);
+    running.wait().expect_code(0);
+}
+
+#[test]
+fn the_first_managers_end_leaves_the_second_managers_files() {
+    let sandbox = sandbox();
+    let run = run_dir(&sandbox);
+    let start = |starts: &str| {
+        let start = sandbox.vsrun().pidfile("run/pid").manager("run/manager", handler(&sandbox));
+        start.command(sandbox.probe().append(sandbox.path(starts))).spawn()
+    };
+    let first = start("first");
+    wait_for("the first server", || sandbox.lines("first").len() == 1);
+    // Somebody tidies up, so nothing keeps a second manager away.
+    for name in ["pid", "manager", "manager.lock"] {
+        fs::remove_file(run.path().join(name)).expect("a file");
+    }
+    let second = start("second");
+    wait_for("the second server", || sandbox.lines("second").len() == 1);
+    first.signal(SIGTERM);
+    first.wait().expect_code(0);
+    assert_eq!(sandbox.read_pidfile(run.path().join("manager")), Some(second.pid()));
+    assert_eq!(sandbox.lines("run/pid"), sandbox.lines("second"));
+    assert_eq!(run.names(), ["manager", "manager.lock", "pid"]);
+}
+
+// Failed starts.
+
+/// A start that must fail, on top of `-p run/pid`.
+type Fault = for<'a> fn(Invocation<'a>, &'a Sandbox) -> Invocation<'a>;
+
+const FAULTS: [(&str, Fault); 8] = [
+    ("not found", |start, _| start.command(["/no/such/server"])),
+    ("not executable", |start, _| start.command(["/etc/passwd"])),
+    ("no work dir", |start, sandbox| start.work_dir("/no/such").command(forbidden(sandbox))),
+    ("no root", |start, sandbox| start.root("/no/such").command(forbidden(sandbox))),
+    ("no user", |start, sandbox| start.user("no such").command(forbidden(sandbox))),
+    ("no log directory", |start, sandbox| {
+        start.logdir("/etc/passwd/logs", "1").command(forbidden(sandbox))
+    }),
+    ("keep", |start, sandbox| start.logdir("logs", "-1").command(forbidden(sandbox))),
+    ("log directory and no server", |start, _| {
+        start.logdir("run/a/b", "1").command(["/no/such/server"])
+    }),
+];
+
+/// The starts with each fault, in all four ways.
+fn failing_starts(sandbox: &Sandbox) -> Vec<(String, Outcome)> {
+    let handler = handler(sandbox);
+    let mut outcomes = Vec::new();
+    for (name, fault) in FAULTS {
+        for (background, managed) in [(false, false), (true, false), (false, true), (true, true)] {
+            let mut start = sandbox.vsrun().pidfile("run/pid");
+            if background {
+                start = start.background();
+            }
+            if managed {
+                start = start.manager("run/manager", &handler);
+            }
+            let way = format!("{name}, background {background}, managed {managed}");
+            outcomes.push((way, fault(start, sandbox).run()));
+        }
+    }
+    outcomes
+}
+
+#[test]
+fn a_start_that_fails_leaves_nothing_behind() {
+    let sandbox = sandbox();
+    let run = run_dir(&sandbox);
+    for (way, outcome) in failing_starts(&sandbox) {
+        assert!(outcome.code().is_some_and(|code| (125..=127).contains(&code)), "{way}");
+        let line = outcome.stderr_text();
+        assert!(line.starts_with("vsrun: cannot ") && line.lines().count() == 1, "{way}: {line}");
+        assert_eq!(run.names(), [""; 0], "{way}");
+    }
+    assert!(!sandbox.path("ran").exists() && !sandbox.path("logs").exists());
+    wait_for("the end of every process", || sandbox.processes().is_empty());
+}
+
+#[test]
+fn a_start_that_fails_leaves_the_old_pidfile_with_its_content() {
+    // Not every file that is named by mistake is small, or text.
+    let odd: Vec<u8> = (0..=255).cycle().take(100_000).collect();
+    for content in [&b""[..], b"1\n", b"no number \xff\xfe", &odd] {
+        let sandbox = sandbox();
+        let run = run_dir(&sandbox);
+        let pidfile = sandbox.file("run/pid", content);
+        for (way, outcome) in failing_starts(&sandbox) {
+            assert_ne!(outcome.code(), Some(0), "{way}");
+            assert!(fs::read(&pidfile).ok().as_deref() == Some(content), "{way}: it changed");
+            assert_eq!(run.names(), ["pid"], "{way}");
+        }
+    }
+}
+
+#[test]
+fn a_start_that_fails_leaves_the_old_pidfile_with_its_mode_and_owner() {
+    if !require_root() {
+        return;
+    }
+    let sandbox = sandbox();
+    run_dir(&sandbox);
+    let pidfile = sandbox.file("run/pid", "1\n");
+    fs::set_permissions(&pidfile, Permissions::from_mode(0o600)).expect("a mode");
+    lchown(&pidfile, Some(NOBODY), Some(DAEMON)).expect("an owner");
+    for (way, _) in failing_starts(&sandbox) {
+        let about = fs::metadata(&pidfile).expect("a file");
+        let seen = (about.uid(), about.gid(), about.mode() & 0o7777);
+        assert_eq!(seen, (NOBODY, DAEMON, 0o600), "{way}");
+    }
+}
+
+#[test]
+fn what_stood_there_is_put_back_by_a_caller_that_may_not_give_files_away() {
+    if !require_root() {
+        return;
+    }
+    let sandbox = sandbox();
+    let run = run_dir(&sandbox);
+    lchown(run.path(), Some(NOBODY), Some(NOBODY)).expect("an owner");
+    let pidfile = sandbox.file("run/pid", "precious");
+    let start = sandbox.vsrun().run_as(NOBODY, NOBODY, &[]).pidfile("run/pid");
+    start.command(["/nonexistent"]).run().expect_code(127);
+    assert_eq!(fs::read_to_string(pidfile).expect("a file"), "precious");
+    assert_eq!(run.names(), ["pid"]);
+}
+
+#[test]
+fn a_pidfile_may_stand_in_the_log_directory_that_is_made_for_it() {
+    for (background, managed) in [(false, false), (true, false), (false, true), (true, true)] {
+        let sandbox = sandbox();
+        let start = sandbox.vsrun().logdir("logs", "1").pidfile("logs/pid");
+        let start = if managed { start.manager("manager", handler(&sandbox)) } else { start };
+        let start = if background { start.background() } else { start };
+        let running = start.command(sandbox.probe().append(sandbox.path("starts"))).spawn();
+        wait_for("the server", || sandbox.lines("starts").len() == 1);
+        let server = sandbox.wait_for_pidfile(sandbox.path("logs/pid"));
+        assert_eq!(sandbox.lines("starts"), [server.pid().to_string()]);
+        let first =
+            if managed { sandbox.wait_for_pidfile(sandbox.path("manager")) } else { server };
+        sandbox.signal(first, SIGTERM);
+        running.wait();
+        wait_for("the end of every process", || sandbox.processes().is_empty());
+    }
+    let sandbox = sandbox();
+    let start = sandbox.vsrun().logdir("logs", "1").pidfile("logs/pid");
+    start.command(["/nonexistent"]).run().expect_code(127);
+    assert!(!sandbox.path("logs").exists());
+}
+
+#[test]
+fn a_start_that_fails_leaves_the_link_that_was_there() {
+    let sandbox = sandbox();
+    let run = run_dir(&sandbox);
+    let victim = sandbox.file("victim", "precious");
+    let pidfile = sandbox.link("run/pid", &victim);
+    for (way, _) in failing_starts(&sandbox) {
+        assert_eq!(fs::read_link(&pidfile).ok().as_ref(), Some(&victim), "{way}");
+        assert_eq!(run.names(), ["pid"], "{way}");
+    }
+    assert_eq!(fs::read_to_string(victim).expect("a file"), "precious");
+}
+
+#[test]
+fn a_bad_pidfile_leaves_no_trace_of_the_manager() {
+    let sandbox = sandbox();
+    let run = run_dir(&sandbox);
+    sandbox.dir("run/pid");
+    let start = sandbox.vsrun().pidfile("run/pid").manager("run/manager", handler(&sandbox));
+    let start = start.logdir("run/logs", "1").command(forbidden(&sandbox));
+    is_refused(&start.run(), &run.path().join("pid"));
+    assert_eq!(run.names(), ["pid"]);
+}

@@ -1,0 +1,444 @@
+//! One manager at a time.
+
+use std::ffi::OsString;
+use std::fs::{self, Permissions};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use super::{is_refused, run_dir};
+use crate::prelude::*;
+
+/// A managed server that is up, with files in `run`.
+fn managed<'a>(sandbox: &'a Sandbox) -> Running<'a> {
+    let handler = handler(sandbox);
+    let server = sandbox.probe().append(sandbox.path("starts"));
+    let start = sandbox.vsrun().pidfile("run/pid").manager("run/manager", handler);
+    let running = start.logdir("run/logs", "1").command(server).spawn();
+    wait_for("the server", || sandbox.lines("starts").len() == 1);
+    wait_for("the log", || LogDirectory::at(sandbox.path("run/logs")).vsrun().contains("started"));
+    running
+}
+
+#[test]
+fn a_start_that_fails_leaves_what_stood_under_the_managers_pidfile() {
+    let sandbox = sandbox();
+    let run = run_dir(&sandbox);
+    let file = sandbox.file("run/manager", "41\n");
+    let start = sandbox.vsrun().manager("run/manager", handler(&sandbox));
+    start.command(["/nonexistent"]).run().expect_code(127);
+    assert_eq!(fs::read_to_string(file).expect("a file"), "41\n");
+    assert_eq!(run.names(), ["manager"]);
+}
+
+#[test]
+fn a_file_with_more_than_an_id_is_no_pidfile_and_no_lock_and_is_left_alone() {
+    let sandbox = sandbox();
+    let run = run_dir(&sandbox);
+    for (name, doing) in [("manager", "write pidfile"), ("manager.lock", "lock")] {
+        for content in ["precious", "1\nx", "\u{7f}\0", &"1".repeat(100), &"x".repeat(2 << 20)] {
+            let file = sandbox.file(format!("run/{name}"), content);
+            let mode = mode_of(&file);
+            let start = sandbox.vsrun().manager("run/manager", handler(&sandbox));
+            let reason = "it holds more than a process id";
+            let line = format!("vsrun: cannot {doing} '{}': {reason}", file.display());
+            start.command(forbidden(&sandbox)).run().expect_error(125, &line);
+            assert_eq!(fs::read_to_string(&file).expect("a file"), content);
+            assert_eq!(mode_of(&file), mode);
+            assert_eq!(run.names(), [name]);
+            fs::remove_file(file).expect("removed");
+        }
+    }
+}
+
+fn inode_times(sandbox: &Sandbox, name: &str) -> (u64, i64, i64) {
+    let about = fs::symlink_metadata(sandbox.path("run").join(name)).expect("a file");
+    (about.ino(), about.mtime_nsec(), about.ctime_nsec())
+}
+
+#[test]
+fn a_second_manager_is_refused_and_touches_nothing() {
+    let sandbox = sandbox();
+    let run = run_dir(&sandbox);
+    let running = managed(&sandbox);
+    let files = ["pid", "manager", "manager.lock", "logs", "logs/logfile", "logs/vsrun.log"];
+    let seen = || {
+        let logs = LogDirectory::at(sandbox.path("run/logs"));
+        let times = files.map(|name| inode_times(&sandbox, name));
+        (times, run.names(), logs.names(), logs.vsrun(), sandbox.lines("run/pid"))
+    };
+    let before = seen();
+    let line = format!("vsrun: already managed by process {}", running.pid());
+    for background in [false, true] {
+        let start = sandbox.vsrun().pidfile("run/pid").manager("run/manager", handler(&sandbox));
+        let start = start.logdir("run/logs", "1").command(forbidden(&sandbox));
+        let start = if background { start } else { start.deadline(Duration::from_secs(10)) };
+        start.run().expect_error(125, &line);
+        let start = sandbox.vsrun().background().pidfile("run/pid");
+        let start = start.manager("run/manager", handler(&sandbox)).logdir("run/logs", "1");
+        start.command(forbidden(&sandbox)).run().expect_error(125, &line);
+    }
+    assert_eq!(seen(), before);
+    assert!(!sandbox.path("ran").exists());
+    assert!(sandbox.wait_for_pidfile(sandbox.path("run/pid")).exists());
+}
+
+#[test]
+fn a_second_manager_is_refused_after_restarts_and_handler_runs_as_well() {
+    let sandbox = sandbox();
+    run_dir(&sandbox);
+    let handler = handler(&sandbox);
+    let server = sandbox.probe().append(sandbox.path("starts")).only_first(3).exit(1);
+    let start = sandbox.vsrun().pidfile("run/pid").manager("run/manager", &handler);
+    let running = start.logdir("run/logs", "1").command(server).spawn();
+    wait_for("the fourth start", || sandbox.lines("starts").len() == 4);
+    running.signal(SIGHUP);
+    wait_for("the fifth start", || sandbox.lines("starts").len() == 5);
+    let start = sandbox.vsrun().manager("run/manager", &handler).command(forbidden(&sandbox));
+    start.run().expect_error(125, &format!("vsrun: already managed by process {}", running.pid()));
+}
+
+#[test]
+fn a_second_manager_is_refused_while_the_first_waits_for_its_server_to_end() {
+    let sandbox = sandbox();
+    run_dir(&sandbox);
+    let log = sandbox.path("signals");
+    let server = sandbox.probe().log_signals(&log).on_term(OnTerm::Ignore);
+    let start = sandbox.vsrun().manager("run/manager", handler(&sandbox));
+    let running = start.command(server).spawn();
+    wait_for("the server", || sandbox.lines("signals") == ["READY"]);
+    running.signal(SIGTERM);
+    wait_for("the signal", || sandbox.lines("signals") == ["READY", "TERM"]);
+    let start = sandbox.vsrun().manager("run/manager", handler(&sandbox));
+    let start = start.command(forbidden(&sandbox));
+    start.run().expect_error(125, &format!("vsrun: already managed by process {}", running.pid()));
+}
+
+#[test]
+fn another_spelling_of_the_path_is_the_same_manager() {
+    let sandbox = sandbox();
+    run_dir(&sandbox);
+    sandbox.link("link", "run");
+    let running = managed(&sandbox);
+    let line = format!("vsrun: already managed by process {}", running.pid());
+    for path in ["./run/manager", "run//manager", "run/../run/manager", "link/manager"] {
+        let start = sandbox.vsrun().manager(path, handler(&sandbox)).command(forbidden(&sandbox));
+        start.run().expect_error(125, &line);
+    }
+}
+
+#[test]
+fn the_server_and_the_manager_need_two_files() {
+    let sandbox = sandbox();
+    let run = run_dir(&sandbox);
+    sandbox.link("link", "run");
+    for path in [
+        "run/manager",
+        "./run/manager",
+        "run/./manager",
+        "run//manager",
+        "run/../run/manager",
+        "link/manager",
+    ] {
+        let start = sandbox.vsrun().pidfile(path).manager("run/manager", handler(&sandbox));
+        let outcome = start.command(forbidden(&sandbox)).run();
+        outcome.expect_code(125);
+        assert_eq!(outcome.stderr_text().lines().count(), 1);
+        assert_eq!(run.names(), [""; 0], "{path}");
+    }
+    assert!(!sandbox.path("ran").exists());
+}
+
+#[test]
+fn a_servers_pidfile_never_takes_the_place_of_the_lock() {
+    let sandbox = sandbox();
+    let run = run_dir(&sandbox);
+    let start = sandbox.vsrun().pidfile("run/manager.lock");
+    let start = start.manager("run/manager", handler(&sandbox)).command(forbidden(&sandbox));
+    start.run().expect_code(125);
+    assert_eq!(run.names(), [""; 0]);
+    assert!(!sandbox.path("ran").exists());
+}
+
+#[test]
+fn of_twelve_that_start_at_once_exactly_one_wins() {
+    let sandbox = sandbox();
+    for round in 0..5 {
+        let run = LogDirectory::at(sandbox.dir(format!("run{round}")));
+        let (pidfile, manager) = (run.path().join("pid"), run.path().join("manager"));
+        let starts = sandbox.path(format!("starts{round}"));
+        let starters: Vec<_> = (0..12)
+            .map(|number| {
+                let start = sandbox.vsrun().pidfile(&pidfile).manager(&manager, handler(&sandbox));
+                // Some of them in the background: those return while their server runs.
+                let start = if number % 3 == 0 { start.background() } else { start };
+                start.command(sandbox.probe().append(&starts)).spawn()
+            })
+            .collect();
+        wait_for("the one server", || sandbox.lines(&starts).len() == 1);
+        let server = sandbox.wait_for_pidfile(&pidfile);
+        let winner = sandbox.wait_for_pidfile(&manager);
+        // The winner runs on until all others have looked.
+        let is_winner = |starter: &Running<'_>| starter.pid() == winner.pid();
+        let (winners, others): (Vec<_>, Vec<_>) = starters.into_iter().partition(is_winner);
+        let outcomes: Vec<Outcome> = others.into_iter().map(Running::wait).collect();
+        let line = format!("vsrun: already managed by process {}", winner.pid());
+        let losers: Vec<_> = outcomes.iter().filter(|it| it.code() != Some(0)).collect();
+        assert_eq!(losers.len(), 11);
+        losers.into_iter().for_each(|loser| {
+            loser.expect_error(125, &line);
+        });
+        sandbox.signal(winner, SIGTERM);
+        winners.into_iter().for_each(|winner| {
+            winner.wait().expect_code(0);
+        });
+        wait_for("the end", || !winner.exists() && !server.exists());
+        assert_eq!(run.names(), [""; 0]);
+        assert_eq!(sandbox.lines(&starts).len(), 1);
+    }
+}
+
+#[test]
+fn managers_that_come_and_go_never_run_two_servers_at_a_time() {
+    let sandbox = sandbox();
+    let run = run_dir(&sandbox);
+    let script = "#!/bin/sh\nmkdir \"$1\" || exit 9\necho >>\"$2\"\nrmdir \"$1\"\n";
+    let server = sandbox.executable("server", script);
+    let (busy, ran) = (sandbox.path("busy"), sandbox.path("ran"));
+    let refuse = sandbox.handler("refuse").exits(1).create();
+    thread::scope(|scope| {
+        for _ in 0..12 {
+            scope.spawn(|| {
+                for _ in 0..15 {
+                    let start = sandbox.vsrun().pidfile("run/pid").manager("run/manager", &refuse);
+                    let outcome = start.command([&server, &busy, &ran]).run();
+                    let line = outcome.stderr_text();
+                    match outcome.code() {
+                        Some(0) => {}
+                        Some(125) => assert!(line.contains("already managed by"), "{line}"),
+                        _ => panic!("{:?}: {line}", outcome.status),
+                    }
+                }
+            });
+        }
+    });
+    assert!(!sandbox.lines("ran").is_empty());
+    assert!(refuse.runs().is_empty(), "two servers met");
+    assert_eq!(run.names(), [""; 0]);
+}
+
+#[test]
+fn what_a_killed_manager_left_is_taken_over() {
+    let sandbox = sandbox();
+    let run = run_dir(&sandbox);
+    let running = managed(&sandbox);
+    let server = sandbox.wait_for_pidfile(sandbox.path("run/pid"));
+    running.signal(SIGKILL);
+    assert_eq!(running.wait().signal(), Some(SIGKILL));
+    sandbox.signal(server, SIGKILL);
+    wait_for("the server's end", || !server.exists());
+    assert_eq!(run.names(), ["logs", "manager", "manager.lock", "pid"]);
+    let start = sandbox.vsrun().pidfile("run/pid").manager("run/manager", handler(&sandbox));
+    let running = start.command(sandbox.probe().append(sandbox.path("starts"))).spawn();
+    wait_for("the second server", || sandbox.lines("starts").len() == 2);
+    assert_eq!(sandbox.read_pidfile(sandbox.path("run/manager")), Some(running.pid()));
+    running.signal(SIGTERM);
+    running.wait().expect_code(0);
+    assert_eq!(run.names(), ["logs"]);
+}
+
+#[test]
+fn a_stale_pidfile_is_overwritten_and_the_stranger_who_has_its_id_is_left_alone() {
+    let sandbox = sandbox();
+    run_dir(&sandbox);
+    let log = sandbox.path("signals");
+    let mut words = sandbox.probe().log_signals(&log).into_iter();
+    let stranger = sandbox.program(words.next().expect("a program")).args(words).spawn();
+    wait_for("the stranger", || sandbox.lines("signals") == ["READY"]);
+    for name in ["run/pid", "run/manager"] {
+        sandbox.file(name, format!("{}\n", stranger.pid()));
+    }
+    sandbox.file("run/manager.lock", format!("{}\n", stranger.pid()));
+    let running = managed(&sandbox);
+    assert_eq!(sandbox.read_pidfile(sandbox.path("run/manager")), Some(running.pid()));
+    assert_eq!(sandbox.lines("run/pid"), sandbox.lines("starts"));
+    running.signal(SIGHUP);
+    wait_for("the restart", || sandbox.lines("starts").len() == 2);
+    running.signal(SIGTERM);
+    running.wait().expect_code(0);
+    assert!(stranger.process().exists());
+    assert_eq!(sandbox.lines("signals"), ["READY"]);
+}
+
+#[test]
+fn any_stale_content_of_the_monitor_pidfile_is_overwritten() {
+    for content in [&b""[..], b"\n", b"-1\n", b"0\n", b"1\n", b"99999999999\n", &[0; 8]] {
+        let sandbox = sandbox();
+        run_dir(&sandbox);
+        sandbox.file("run/manager", content);
+        let running = managed(&sandbox);
+        assert_eq!(sandbox.read_pidfile(sandbox.path("run/manager")), Some(running.pid()));
+        running.signal(SIGTERM);
+        running.wait().expect_code(0);
+    }
+}
+
+/// Tries to start a manager with something in the place of one of its files, which must survive.
+fn keeps_no_manager(sandbox: &Sandbox, name: &str) {
+    let run = LogDirectory::at(sandbox.path("run"));
+    let before = (inode_times(sandbox, name), run.names());
+    for background in [false, true] {
+        let start = sandbox.vsrun().pidfile("run/pid").manager("run/manager", handler(sandbox));
+        let start = start.logdir("run/logs", "1").deadline(Duration::from_secs(10));
+        let start = if background { start.background() } else { start };
+        is_refused(&start.command(forbidden(sandbox)).run(), &run.path().join(name));
+    }
+    assert_eq!((inode_times(sandbox, name), run.names()), before);
+    assert!(!sandbox.path("ran").exists());
+}
+
+#[test]
+fn a_link_in_the_place_of_a_managers_file_is_refused_and_not_followed() {
+    for name in ["manager", "manager.lock"] {
+        for target in ["../victim", "nowhere", "."] {
+            let sandbox = sandbox();
+            run_dir(&sandbox);
+            let victim = sandbox.file("victim", "precious");
+            fs::set_permissions(&victim, Permissions::from_mode(0o640)).expect("a mode");
+            sandbox.link(format!("run/{name}"), target);
+            keeps_no_manager(&sandbox, name);
+            assert_eq!(fs::read_to_string(&victim).expect("a file"), "precious");
+            assert_eq!(mode_of(&victim), 0o640);
+            assert!(!sandbox.path("run/nowhere").exists());
+        }
+    }
+}
+
+#[test]
+fn a_managers_file_that_has_a_second_name_is_refused() {
+    for name in ["manager", "manager.lock"] {
+        let sandbox = sandbox();
+        run_dir(&sandbox);
+        let victim = sandbox.file("victim", "precious");
+        fs::set_permissions(&victim, Permissions::from_mode(0o640)).expect("a mode");
+        fs::hard_link(&victim, sandbox.path("run").join(name)).expect("a link");
+        keeps_no_manager(&sandbox, name);
+        assert_eq!(fs::read_to_string(&victim).expect("a file"), "precious");
+        assert_eq!(mode_of(&victim), 0o640);
+    }
+}
+
+#[test]
+fn a_managers_file_that_is_not_regular_is_refused_at_once() {
+    for name in ["manager", "manager.lock"] {
+        let sandbox = sandbox();
+        run_dir(&sandbox);
+        let path = sandbox.path("run").join(name);
+        make("mkfifo", &[path.as_os_str()]);
+        keeps_no_manager(&sandbox, name);
+        fs::remove_file(&path).expect("a FIFO");
+        sandbox.dir(Path::new("run").join(name));
+        keeps_no_manager(&sandbox, name);
+        fs::remove_dir(&path).expect("a directory");
+        let _listener = UnixListener::bind(&path).expect("a socket");
+        keeps_no_manager(&sandbox, name);
+    }
+}
+
+#[test]
+fn the_null_device_is_no_monitor_pidfile() {
+    if !require_root() {
+        return;
+    }
+    let sandbox = sandbox();
+    run_dir(&sandbox);
+    for name in ["manager", "manager.lock"] {
+        let path = sandbox.path("run").join(name);
+        make("mknod", &[path.as_os_str(), "c".as_ref(), "1".as_ref(), "3".as_ref()]);
+        keeps_no_manager(&sandbox, name);
+        fs::remove_file(path).expect("a device");
+    }
+}
+
+#[test]
+fn a_lock_file_that_others_can_read_is_closed_to_them() {
+    let sandbox = sandbox();
+    run_dir(&sandbox);
+    let lock = sandbox.file("run/manager.lock", "");
+    fs::set_permissions(&lock, Permissions::from_mode(0o666)).expect("a mode");
+    let running = managed(&sandbox);
+    assert_eq!(mode_of(&lock), 0o600);
+    running.signal(SIGTERM);
+    running.wait().expect_code(0);
+}
+
+#[test]
+fn the_lock_is_held_on_one_descriptor() {
+    let sandbox = sandbox();
+    run_dir(&sandbox);
+    let running = managed(&sandbox);
+    let lock = sandbox.path("run/manager.lock");
+    let descriptors = || {
+        let open = running.process().open_files().expect("a manager");
+        open.into_values().filter(|target| *target == lock).count()
+    };
+    assert_eq!(descriptors(), 1);
+    running.signal(SIGHUP);
+    wait_for("the restart", || sandbox.lines("starts").len() == 2);
+    assert_eq!(descriptors(), 1);
+}
+
+#[test]
+fn the_monitor_pidfile_is_removed_before_the_lock() {
+    if !require_root() || !require_program("strace") {
+        return;
+    }
+    let sandbox = sandbox();
+    run_dir(&sandbox);
+    let trace = sandbox.path("trace");
+    let start = sandbox.program("/usr/bin/strace").arg("-o").arg(&trace);
+    let start = start.args(["-e", "trace=unlink,unlinkat", "--", VSRUN]);
+    let start = start.pidfile("run/pid").manager("run/manager", handler(&sandbox));
+    start.command(sandbox.probe().exit(0)).run().expect_code(0);
+    let trace = sandbox.lines(&trace);
+    let place = |name: &str| {
+        let quoted = format!("\"{name}\"");
+        trace.iter().rposition(|line| line.contains(&quoted) && line.contains("= 0"))
+    };
+    let places = ["pid", "manager", "manager.lock"].map(place);
+    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{trace:#?}");
+}
+
+#[test]
+fn names_of_any_bytes_work() {
+    let sandbox = sandbox();
+    let run = run_dir(&sandbox);
+    let name = OsString::from_vec(b"-odd \xff\n'".to_vec());
+    let manager = run.path().join(&name);
+    let start = sandbox.vsrun().manager(&manager, handler(&sandbox));
+    let running = start.command(sandbox.probe().append(sandbox.path("starts"))).spawn();
+    wait_for("the server", || sandbox.lines("starts").len() == 1);
+    let lock = OsString::from_vec([name.as_bytes(), b".lock"].concat());
+    assert_eq!(run.names(), [name, lock]);
+    assert_eq!(sandbox.read_pidfile(&manager), Some(running.pid()));
+}
+
+#[test]
+fn managers_of_different_files_do_not_meet() {
+    let sandbox = sandbox();
+    run_dir(&sandbox);
+    let running: Vec<_> = (0..4)
+        .map(|number| {
+            let start = sandbox.vsrun().pidfile(format!("run/{number}.pid"));
+            let start = start.manager(format!("run/{number}"), handler(&sandbox));
+            start.command(sandbox.probe().append(sandbox.path("starts"))).spawn()
+        })
+        .collect();
+    wait_for("four servers", || sandbox.lines("starts").len() == 4);
+    stays("four managers", Duration::from_millis(50), || {
+        running.iter().all(|manager| manager.process().exists())
+    });
+}
