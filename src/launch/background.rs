@@ -46,7 +46,7 @@ pub fn leave_session() -> Result<ForkSide<()>, Error> {
         ForkResult::Child => setsid().map(|_| ForkSide::Background(())).map_err(cannot),
         ForkResult::Parent { child: leader } => {
             // The caller may be interrupted while it waits.
-            signals::give_back();
+            signals::reset_for_exec();
             match wait_for(leader).map_err(cannot)? {
                 Exit::Status(status) => Ok(ForkSide::Caller(status)),
                 Exit::Signal { .. } => Err(Error::NoOutcome),

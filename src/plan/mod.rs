@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::sys::entry::Owner;
 use crate::sys::fds::errno;
 use crate::sys::words;
-use command::{printable, shown};
+use command::{printable, quoted};
 use identity::User;
 
 /// What will be done.
@@ -105,7 +105,7 @@ impl Plan {
 
     /// The server's command line, as one text that sh reads back.
     pub fn command_line(&self) -> OsString {
-        shown(&self.command)
+        quoted(&self.command)
     }
 
     /// The server's command line for a message: likewise, without control characters.

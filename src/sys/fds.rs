@@ -111,7 +111,7 @@ pub fn large_pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
 /// the other holders of a pipe or terminal are not affected. Where that cannot be had (without
 /// `/proc`, or for a pipe that belongs to another user), and for files, which never wait, a mere
 /// copy.
-pub fn impatient(fd: BorrowedFd<'_>) -> std::io::Result<OwnedFd> {
+pub fn open_nonblocking(fd: BorrowedFd<'_>) -> std::io::Result<OwnedFd> {
     let waits = matches!(kind(fd), Some(SFlag::S_IFIFO | SFlag::S_IFCHR));
     let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let opened = if waits { reopen(fd, flags).ok() } else { None };
@@ -140,7 +140,7 @@ pub fn write_now(fd: BorrowedFd<'_>, bytes: &[u8]) -> usize {
 
 /// Writes, and waits for a slow reader even where the descriptor is another's that does not
 /// (O_NONBLOCK). Where nothing can be written, nobody is there to be told.
-pub fn write_patiently(fd: BorrowedFd<'_>, bytes: &[u8]) {
+pub fn write_blocking(fd: BorrowedFd<'_>, bytes: &[u8]) {
     while matches!(nix::unistd::write(fd, bytes), Err(Errno::EAGAIN | Errno::EINTR)) {
         let _ = poll(&mut [PollFd::new(fd, PollFlags::POLLOUT)], PollTimeout::NONE);
     }

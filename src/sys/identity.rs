@@ -59,7 +59,7 @@ const SAME: libc::c_long = -1;
 /// Becomes `identity` for good, in the calling thread: groups, then group, then user, each for
 /// the real, effective and saved id; then proves that root's cannot be had back.
 /// Async-signal-safe.
-pub(super) fn assume(identity: &Identity) -> Result<(), Refusal> {
+pub(super) fn change_to(identity: &Identity) -> Result<(), Refusal> {
     let (uid, gid) = (identity.uid.as_raw(), identity.gid.as_raw());
     if let Some(groups) = &identity.groups {
         leave_keyring()?;
@@ -80,7 +80,7 @@ pub(super) fn assume(identity: &Identity) -> Result<(), Refusal> {
     let (header, none) = (&raw const header, NO_CAPABILITIES.as_ptr());
     // SAFETY: header and data have the layout of version 3 and outlive the call.
     checked(Stage::Capabilities, unsafe { libc::syscall(libc::SYS_capset, header, none) })?;
-    prove(uid, gid)
+    check_dropped(uid, gid)
 }
 
 /// Leaves the caller's session keyring for a new one: whoever has inherited one may read its keys,
@@ -98,7 +98,7 @@ fn leave_keyring() -> Result<(), Refusal> {
     }
 }
 
-fn prove(uid: libc::uid_t, gid: libc::gid_t) -> Result<(), Refusal> {
+fn check_dropped(uid: libc::uid_t, gid: libc::gid_t) -> Result<(), Refusal> {
     let (mut real, mut effective, mut saved) = (0, 0, 0);
     // SAFETY: the three ids outlive the call.
     unsafe { libc::getresgid(&mut real, &mut effective, &mut saved) };
