@@ -46,7 +46,7 @@ impl Messages {
     /// Sends the lines to come elsewhere, to what never waits for a reader. Needs no new
     /// descriptor.
     pub fn redirect(&mut self, to: BorrowedFd<'_>) {
-        // dup3(2) onto an open descriptor needs nothing that could be lacking.
+        // dup3(2) onto an open descriptor needs no resource.
         let _ = dup3(to, &mut self.to, OFlag::O_CLOEXEC);
     }
 

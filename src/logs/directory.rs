@@ -23,7 +23,7 @@ use crate::sys::walk::{Made, remove_made};
 
 /// Log files are for their owner to write and its group to read.
 const FILE_MODE: u32 = 0o640;
-/// How many names are tried for a log while somebody else keeps taking them.
+/// How many names are tried for a log while other processes keep taking them.
 const ATTEMPTS: u32 = 100;
 
 /// A log directory and what is known of it.

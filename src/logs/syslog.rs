@@ -50,7 +50,7 @@ impl Syslog {
 
     /// Lets go of the end that is written to, so that logger ends after the last line.
     pub fn hang_up(&mut self) {
-        // dup3(2) onto an open descriptor needs nothing that could be lacking.
+        // dup3(2) onto an open descriptor needs no resource.
         let _ = dup3(fds::null(), &mut self.write, OFlag::O_CLOEXEC);
     }
 }

@@ -35,8 +35,8 @@ impl Plan {
         }
     }
 
-    /// Where the server works if no option says where. A manager works elsewhere, so its server
-    /// must find back.
+    /// Where the server works if no option says where. A manager works elsewhere, so it goes back
+    /// there for each start.
     pub fn caller_dir(&self) -> Option<&Path> {
         let named = self.root.is_some() || self.work_dir.is_some() || self.log_dir().is_some();
         self.start_dir.as_deref().filter(|_| !named)

@@ -32,8 +32,8 @@ pub struct User {
 }
 
 impl User {
-    /// Looks up `USER` or `USER:GROUP`. Names come before numbers. Refuses what is neither, and
-    /// whoever this process may not become.
+    /// Looks up `USER` or `USER:GROUP`. Names come before numbers. Refuses what is neither, and a
+    /// user that this process may not change to.
     pub fn resolve(typed: &OsStr) -> Result<User, Error> {
         let (name, group) = match typed.as_bytes().iter().position(|byte| *byte == b':') {
             Some(colon) => {

@@ -142,6 +142,6 @@ fn leave_unreachable_dir(identity: Option<&Identity>) -> Result<(), Refusal> {
 
 /// dup2(2) takes close-on-exec away, the two numbers being different.
 fn place(stream: BorrowedFd<'_>, number: RawFd) -> Result<(), Refusal> {
-    // SAFETY: nothing that anybody owns has a number below 3 (see `fds::null`).
+    // SAFETY: no `OwnedFd` has a number below 3 (see `fds::open_null`).
     checked(Stage::Streams, unsafe { libc::dup2(stream.as_raw_fd(), number) })
 }

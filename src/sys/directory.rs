@@ -1,6 +1,6 @@
-//! Directories that somebody else may own: everything is done relative to a
+//! Directories that another user may own: everything is done relative to a
 //! descriptor, no link is followed unless only root or the caller could have
-//! put it there, and nothing is created over what stands there already.
+//! put it there, and nothing is created over an existing file.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -26,7 +26,7 @@ impl AsFd for Directory {
 }
 
 impl Directory {
-    /// Opens an existing directory by an absolute path. A symbolic link that anybody but root and
+    /// Opens an existing directory by an absolute path. A symbolic link that others than root and
     /// the caller may have put there is ELOOP.
     pub fn open(path: &Path) -> Result<Directory, Errno> {
         walk(path, |_, _, _| Err(Errno::ENOENT)).map(Directory)
@@ -68,7 +68,7 @@ impl Directory {
     }
 
     /// Creates a file for writing at its end; EEXIST if anything stands under the name. In a
-    /// set-group-id directory the file has the directory's group (see inode(7)), whoever owns it.
+    /// set-group-id directory the file has the directory's group (see inode(7)), also with an owner.
     pub fn create(
         &self,
         name: &OsStr,

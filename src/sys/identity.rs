@@ -26,7 +26,8 @@ pub struct Identity {
     pub groups: Option<Vec<Gid>>,
 }
 
-/// Whether this process may become anybody: it has CAP_SETUID and CAP_SETGID (capabilities(7)).
+/// Whether this process may change to any user: it has CAP_SETUID and CAP_SETGID (see
+/// capabilities(7)).
 pub fn is_privileged() -> bool {
     const CAP_SETGID_AND_SETUID: u32 = 1 << 6 | 1 << 7;
     let header = CapabilityHeader { version: CAPABILITY_VERSION_3, pid: 0 };
@@ -38,8 +39,8 @@ pub fn is_privileged() -> bool {
 }
 
 /// Whether this process may not even set the groups that it has: a user namespace can deny
-/// setgroups(2) to all in it (user_namespaces(7)). `/proc/self/setgroups` says so too, but whoever
-/// opens something there is slow to end.
+/// setgroups(2) to all in it (user_namespaces(7)). `/proc/self/setgroups` says so too, but a process
+/// that has opened a file there takes longer to end.
 pub fn groups_are_fixed() -> bool {
     getgroups().and_then(|groups| setgroups(&groups)) == Err(Errno::EPERM)
 }
@@ -83,8 +84,8 @@ pub(super) fn change_to(identity: &Identity) -> Result<(), Refusal> {
     check_dropped(uid, gid)
 }
 
-/// Leaves the caller's session keyring for a new one: whoever has inherited one may read its keys,
-/// whoever he is by then (see keyrings(7)).
+/// Replaces the caller's session keyring by a new one: a process that has inherited one may read its
+/// keys even after a change of user (see keyrings(7)).
 fn leave_keyring() -> Result<(), Refusal> {
     const JOIN_SESSION_KEYRING: libc::c_long = 1;
     let unnamed = std::ptr::null::<libc::c_char>();

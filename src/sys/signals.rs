@@ -1,6 +1,6 @@
 //! Signals: what vsrun starts with, what its children get, and what a manager
 //! reads. Raw system calls, because the C library hides two real-time signals
-//! that anybody may still send.
+//! that other processes may still send.
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -88,7 +88,7 @@ impl Requests {
         // SAFETY: `mask` outlives the call.
         let fd = unsafe { libc::syscall(number, -1, &raw const mask, SET_SIZE, flags) };
         let fd = Errno::result(fd)?;
-        // SAFETY: the descriptor is new and nobody else's.
+        // SAFETY: the descriptor is new, and belongs to nothing else.
         Ok(Requests(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) }))
     }
 

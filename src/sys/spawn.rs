@@ -205,7 +205,7 @@ impl Child {
         }
     }
 
-    /// Ends a child that will not execute its program, whoever may have stopped it.
+    /// Kills and reaps a child that is not to execute its program. SIGKILL also ends a stopped one.
     fn end(&mut self, refusal: Refusal) -> End {
         // It has not been reaped, so that the id is its own. One that may not be killed, being its
         // user's already, ends by itself at the end of the channel (CAP_KILL in capabilities(7)).
@@ -246,8 +246,9 @@ fn run_child(spec: &ChildSpec, descriptors: Descriptors<'_>, goal: Goal, channel
     give_up(channel, refusal)
 }
 
-/// Goes on in a child. Its parent, which nobody but this file waits for, leaves when that has
-/// executed its program or has ended, and tells which by its status. Returns what it sees close.
+/// Forks, and returns in the child, which becomes an orphan: its parent exits when it has executed
+/// its program or has ended, with a status that says which. The parent learns that from the end of
+/// what this returns.
 fn become_orphan(channel: RawFd) -> OwnedFd {
     let forked = pipe2(OFlag::O_CLOEXEC).and_then(|ends| Ok((ends, fork_child()?)));
     match forked {
@@ -288,7 +289,7 @@ fn is_work_dir(directory: Option<BorrowedFd<'_>>) -> bool {
 }
 
 fn give_up(channel: RawFd, refusal: Refusal) -> ! {
-    // Without a parent nobody is left to be told.
+    // A parent that is gone needs no report.
     let _ = send(channel, &refusal.to_report(), MsgFlags::MSG_NOSIGNAL);
     leave(FAILED)
 }
