@@ -4,7 +4,7 @@
 
 use chrono::{DateTime, FixedOffset};
 use libfuzzer_sys::fuzz_target;
-use vsrun::cli::values::Keep;
+use vsrun::values::keep::Keep;
 
 fuzz_target!(|data: &[u8]| {
     let (text, moment) = match data.iter().position(|byte| *byte == 0) {

@@ -1,7 +1,6 @@
 //! What may be typed. Reads nothing but its arguments.
 
 pub mod options;
-pub mod values;
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;

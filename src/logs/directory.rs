@@ -14,11 +14,11 @@ use nix::unistd::geteuid;
 
 use super::expiry::Undeleted;
 use super::rotation::{Log, next_number, parse};
-use crate::cli::values::Keep;
 use crate::error::said;
 use crate::message::escaped;
 use crate::sys::directory::{Directory, Owner, is_regular, is_same};
 use crate::sys::walk::{Made, remove_made};
+use crate::values::keep::Keep;
 
 /// Log files are for their owner to write and its group to read.
 const FILE_MODE: u32 = 0o640;

@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 use nix::sys::stat::Mode;
 
 use crate::cli::Cli;
-use crate::cli::values::Keep;
 use crate::error::Error;
 use crate::sys::directory::Owner;
 use crate::sys::fds::errno;
 use crate::sys::words;
+use crate::values::keep::Keep;
 use command::{printable, shown};
 use identity::User;
 
