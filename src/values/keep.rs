@@ -1,4 +1,4 @@
-//! KEEP: how long old log files are kept.
+//! `KEEP`: how long old log files are kept.
 
 use std::str::FromStr;
 
