@@ -28,6 +28,7 @@ use crate::sys::directory::Directory;
 use crate::sys::failure::{Failure, Stage, at};
 use crate::sys::fds;
 use crate::sys::fork::adopt_orphans;
+use crate::sys::memory;
 use crate::sys::signals::Inbox;
 use crate::sys::spawn::works_there;
 use handler::Handler;
@@ -250,6 +251,7 @@ impl Manager<'_> {
         self.messages.say(&format_args!("started server {pid}: {}", self.command));
         if let Some(up) = up {
             up();
+            memory::return_freed();
         }
         self.feed(Event::Started);
     }
