@@ -67,8 +67,21 @@ pub enum Output {
     Files(PathBuf, Keep),
 }
 
+/// Where the server works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorkDir<'a> {
+    /// Where an option says, inside the new root if there is one.
+    Named(&'a Path),
+    /// In the log directory, or in `/` if the user cannot enter it or it lies outside the new root.
+    Logs(&'a Path),
+    /// In the `/` of the new root.
+    Root(&'a Path),
+    /// In the directory in which vsrun was started, as far as that has a path.
+    Caller(Option<&'a Path>),
+}
+
 impl Plan {
-    /// Settles what a command line asks for. `umask` is the one that children get.
+    /// Decides what a command line asks for. `umask` is the one that children get.
     pub fn new(cli: Cli, umask: Mode) -> Result<Plan, Error> {
         // Every option is named here, so that one without an effect does not compile.
         let Cli { server, manager, output, command } = cli;
@@ -107,6 +120,16 @@ impl Plan {
         match &self.output {
             Output::Files(dir, _) => Some(dir),
             Output::Inherited | Output::Syslog(_) => None,
+        }
+    }
+
+    /// Where the server works.
+    pub fn work_dir(&self) -> WorkDir<'_> {
+        match (&self.work_dir, self.log_dir(), &self.root) {
+            (Some(dir), _, _) => WorkDir::Named(dir),
+            (None, Some(dir), _) => WorkDir::Logs(dir),
+            (None, None, Some(root)) => WorkDir::Root(root),
+            (None, None, None) => WorkDir::Caller(self.start_dir.as_deref()),
         }
     }
 
