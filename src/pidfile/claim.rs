@@ -1,6 +1,7 @@
 //! A manager's claim on its monitor pidfile: one manager at a time, by a lock
 //! that vanishes with its process.
 
+use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -17,6 +18,9 @@ use crate::sys::lock::{Attempt, try_lock};
 /// The lock is for its owner alone: whoever could read it could shut root out with a read lock.
 const LOCK_MODE: Mode = Mode::S_IRUSR.union(Mode::S_IWUSR);
 
+/// How often a lock file is opened anew that others remove and make at the same time.
+const ATTEMPTS: u32 = 100;
+
 /// The lock on `MONITOR-PIDFILE.lock` and the pidfile beside it. Dropped, it removes both, the
 /// lock last.
 #[derive(Debug)]
@@ -32,37 +36,11 @@ impl Claim {
     /// Locks, then writes this process's id. Whatever a manager that is gone left behind is taken
     /// over; a live one is [`Error::Managed`].
     pub fn stake(path: &Path) -> Result<Claim, Error> {
-        let mut lock_path = path.as_os_str().to_owned();
-        lock_path.push(".lock");
+        let lock_path = lock_of(path.as_os_str());
         let lock_path = Path::new(&lock_path);
         let cannot = |reason| Error::cannot("lock", lock_path, reason);
         let place = Place::open(lock_path).map_err(cannot)?;
-        let lock = loop {
-            let (file, is_new) = open_lock(&place).map_err(cannot)?;
-            let attempt = || {
-                let about = fstat(&file).map_err(cannot)?;
-                let refused = |why| Error::refused("lock", lock_path, why);
-                check(&about, Before::AnId).map_err(refused)?;
-                let mut content = [0; ID_MAX as usize];
-                let length = read(&file, &mut content).map_err(cannot)?;
-                check_id(&content[..length]).map_err(refused)?;
-                let attempt = try_lock(&file).map_err(cannot)?;
-                Ok((attempt, place.holds(&about).map_err(cannot)?))
-            };
-            match attempt() {
-                Ok((Attempt::Locked, true)) => break file,
-                // The last holder removed the file between our opening and locking it.
-                Ok((Attempt::Locked, false)) => {}
-                Ok((Attempt::HeldBy(holder), _)) => return Err(Error::Managed(holder)),
-                Err(error) => {
-                    if is_new {
-                        // The error is the one to tell; an empty file that stays is taken over.
-                        let _ = place.directory.remove(&place.name);
-                    }
-                    return Err(error);
-                }
-            }
-        };
+        let lock = take_lock(&place, lock_path)?;
         // Where it is another's and that cannot be, the lock holds all the same.
         let _ = fchmod(&lock, LOCK_MODE);
         let mut claim = Claim { pidfile: None, place, lock };
@@ -93,20 +71,55 @@ impl Claim {
     }
 }
 
-/// Opens the lock file, and makes it if it is missing; whether that was so.
-fn open_lock(place: &Place) -> Result<(OwnedFd, bool), Errno> {
+/// The name of the lock file that goes with a monitor pidfile.
+fn lock_of(pidfile: &OsStr) -> OsString {
+    [pidfile, OsStr::new(".lock")].into_iter().collect()
+}
+
+/// Opens the lock file and locks it.
+fn take_lock(place: &Place, path: &Path) -> Result<OwnedFd, Error> {
+    let cannot = |reason| Error::cannot("lock", path, reason);
+    for _ in 0..ATTEMPTS {
+        let Some((file, is_new)) = open_lock(place).map_err(cannot)? else { continue };
+        let attempt = || {
+            let about = fstat(&file).map_err(cannot)?;
+            let refused = |why| Error::refused("lock", path, why);
+            check(&about, Before::AnId).map_err(refused)?;
+            let mut content = [0; ID_MAX as usize];
+            let length = read(&file, &mut content).map_err(cannot)?;
+            check_id(&content[..length]).map_err(refused)?;
+            let attempt = try_lock(&file).map_err(cannot)?;
+            Ok((attempt, place.holds(&about).map_err(cannot)?))
+        };
+        match attempt() {
+            Ok((Attempt::Locked, true)) => return Ok(file),
+            // The last holder removed the file between our opening and locking it.
+            Ok((Attempt::Locked, false)) => {}
+            Ok((Attempt::HeldBy(holder), _)) => return Err(Error::Managed(holder)),
+            Err(error) => {
+                if is_new {
+                    // The error is the one to tell; an empty file that stays is taken over.
+                    let _ = place.directory.remove(&place.name);
+                }
+                return Err(error);
+            }
+        }
+    }
+    Err(Error::refused("lock", path, "it is removed or replaced again and again"))
+}
+
+/// Opens the lock file, and makes it if it is missing; whether that was so. None if its last holder
+/// removed it in between.
+fn open_lock(place: &Place) -> Result<Option<(OwnedFd, bool)>, Errno> {
     let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK;
-    loop {
-        let create = flags | OFlag::O_CREAT | OFlag::O_EXCL;
-        match place.directory.open_file(&place.name, create, LOCK_MODE) {
-            Err(Errno::EEXIST) => {}
-            made => return Ok((made?, true)),
-        }
-        match place.directory.open_file(&place.name, flags, Mode::empty()) {
-            // Its last holder has just removed it.
-            Err(Errno::ENOENT) => {}
-            opened => return Ok((opened?, false)),
-        }
+    let create = flags | OFlag::O_CREAT | OFlag::O_EXCL;
+    match place.directory.open_file(&place.name, create, LOCK_MODE) {
+        Err(Errno::EEXIST) => {}
+        made => return Ok(Some((made?, true))),
+    }
+    match place.directory.open_file(&place.name, flags, Mode::empty()) {
+        Err(Errno::ENOENT) => Ok(None),
+        opened => Ok(Some((opened?, false))),
     }
 }
 

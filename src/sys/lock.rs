@@ -8,6 +8,9 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use nix::unistd::Pid;
 
+/// How often a lock is tried again that another process gives up and takes anew.
+const ATTEMPTS: u32 = 100;
+
 /// What came of an attempt to lock a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Attempt {
@@ -19,8 +22,8 @@ pub enum Attempt {
 
 /// Tries to lock the whole file for writing, without waiting.
 pub fn try_lock(file: &OwnedFd) -> Result<Attempt, Errno> {
-    let mut wanted = whole_file();
-    loop {
+    for _ in 0..ATTEMPTS {
+        let mut wanted = whole_file();
         match fcntl(file, FcntlArg::F_SETLK(&wanted)) {
             Ok(_) => return Ok(Attempt::Locked),
             Err(Errno::EACCES | Errno::EAGAIN) => {}
@@ -31,9 +34,9 @@ pub fn try_lock(file: &OwnedFd) -> Result<Attempt, Errno> {
             let holder = Some(wanted.l_pid).filter(|pid| *pid > 0).map(Pid::from_raw);
             return Ok(Attempt::HeldBy(holder));
         }
-        // Let go of between the two calls.
-        wanted = whole_file();
+        // Released between the two calls.
     }
+    Ok(Attempt::HeldBy(None))
 }
 
 fn whole_file() -> libc::flock {

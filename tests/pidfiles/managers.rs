@@ -167,6 +167,43 @@ fn a_servers_pidfile_never_takes_the_place_of_the_lock() {
     assert!(!sandbox.path("ran").exists());
 }
 
+/// Starts a manager while the system gives false answers about its lock file, again and again.
+fn start_deceived(sandbox: &Sandbox, path: &Path, injection: &str) -> Outcome {
+    let strace = sandbox.program("/usr/bin/strace").arg("-o").arg(sandbox.path("trace"));
+    let strace = strace.arg("-P").arg(path).args(["-e", injection]);
+    let start = strace.args(["--", env!("CARGO_BIN_EXE_vsrun")]);
+    let start = start.manager("run/manager", handler(sandbox)).command(forbidden(sandbox));
+    let outcome = start.run();
+    assert!(!sandbox.path("ran").exists());
+    outcome
+}
+
+#[test]
+fn a_lock_file_that_is_removed_again_and_again_is_an_error() {
+    if !require_root() || !require_program("strace") {
+        return;
+    }
+    let sandbox = sandbox();
+    let lock = run_dir(&sandbox).path().join("manager.lock");
+    let injection = "inject=newfstatat:error=ENOENT";
+    let outcome = start_deceived(&sandbox, Path::new("manager.lock"), injection);
+    let reason = "it is removed or replaced again and again";
+    let line = format!("vsrun: cannot lock '{}': {reason}", lock.display());
+    outcome.expect_error(125, &line);
+}
+
+#[test]
+fn a_lock_that_is_held_and_released_again_and_again_is_anothers() {
+    if !require_root() || !require_program("strace") {
+        return;
+    }
+    let sandbox = sandbox();
+    let lock = run_dir(&sandbox).path().join("manager.lock");
+    // Each second call asks for the holder.
+    let outcome = start_deceived(&sandbox, &lock, "inject=fcntl:error=EAGAIN:when=1+2");
+    outcome.expect_error(125, "vsrun: already managed by another process");
+}
+
 #[test]
 fn of_twelve_that_start_at_once_exactly_one_wins() {
     let sandbox = sandbox();
