@@ -15,7 +15,7 @@ use crate::error::{Error, FAILED};
 use crate::logs::Output;
 use crate::manager;
 use crate::message::complain;
-use crate::pidfile::claim::Claim;
+use crate::pidfile::claim::{Claim, open_server_pidfile};
 use crate::plan::{Ground, Management, Plan};
 use crate::sys::child::Handles;
 use crate::sys::spawn::check;
@@ -101,6 +101,7 @@ fn manage(
     let claim = Claim::stake(&management.pidfile)?;
     // First, since it may make the directory that the pidfile is to stand in.
     let output = Output::open(plan)?;
-    let pidfile = plan.pidfile.as_ref().map(|path| claim.open_beside(path)).transpose()?;
+    let path = plan.pidfile.as_ref();
+    let pidfile = path.map(|path| open_server_pidfile(path, Some(&claim))).transpose()?;
     manager::run(plan, management, null, claim, output, pidfile, up)
 }

@@ -13,7 +13,8 @@ use nix::unistd::{Pid, close, getpid, pipe2, read, write};
 use crate::error::{Error, said};
 use crate::logs::Output;
 use crate::message::{Messages, escaped};
-use crate::pidfile::{Before, Pidfile};
+use crate::pidfile::Pidfile;
+use crate::pidfile::claim::open_server_pidfile;
 use crate::plan::{Ground, Plan};
 use crate::sys::failure::{Refusal, Stage, at};
 use crate::sys::fds;
@@ -32,7 +33,7 @@ pub fn start(plan: &Plan, null: &OwnedFd) -> Result<u8, Error> {
     // First, since it may make the directory that the pidfile is to stand in.
     let output = Output::open(plan)?;
     let path = plan.pidfile.as_ref();
-    let pidfile = path.map(|path| Pidfile::open(path, Before::Replaceable)).transpose()?;
+    let pidfile = path.map(|path| open_server_pidfile(path, None)).transpose()?;
     let mut traces = Traces { pidfile, output };
     let spec = plan.server();
     let failed = |failure| plan.error(&spec, failure);

@@ -51,8 +51,8 @@ struct Manager<'a> {
     has_left: bool,
     /// What is to be called when the server has been executed for the first time.
     up: Option<&'a mut dyn FnMut()>,
-    /// Goes last.
-    claim: Claim,
+    /// Held to the end, and goes last.
+    _claim: Claim,
 }
 
 /// Starts the server, calls `up`, and manages the server to its end; the exit status. An error
@@ -91,7 +91,7 @@ pub fn run<'a>(
         untold: None,
         has_left: false,
         up: Some(up),
-        claim,
+        _claim: claim,
     };
     if let Err(failed) = manager.let_server_go() {
         return Err(manager.server_error(failed.failure));
@@ -105,7 +105,6 @@ impl Manager<'_> {
     /// The start has succeeded: what it made stays, and vsrun's own output goes where it is to go.
     fn commit(&mut self) {
         self.server.commit();
-        self.claim.commit();
         self.output.commit();
         self.redirect_own(self.output.of_vsrun());
     }

@@ -109,7 +109,7 @@ impl Server {
         })
     }
 
-    /// The start has succeeded: what the pidfile held before is forgotten.
+    /// The start has succeeded.
     pub fn commit(&mut self) {
         if let Some(pidfile) = &mut self.pidfile {
             pidfile.commit();
@@ -136,7 +136,7 @@ impl Server {
 
     fn remove_pidfile(&mut self) {
         if let Some(pidfile) = &mut self.pidfile {
-            self.removal = pidfile.remove().map(drop);
+            self.removal = pidfile.remove();
         }
     }
 

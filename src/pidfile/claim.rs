@@ -13,7 +13,7 @@ use nix::unistd::{getpid, read};
 use super::place::Place;
 use super::{Before, ID_MAX, Pidfile, check, check_id};
 use crate::error::Error;
-use crate::sys::lock::{Attempt, try_lock};
+use crate::sys::lock::{Attempt, Holder, try_lock};
 
 /// The lock is for its owner alone: whoever could read it could shut root out with a read lock.
 const LOCK_MODE: Mode = Mode::S_IRUSR.union(Mode::S_IWUSR);
@@ -50,25 +50,22 @@ impl Claim {
         Ok(claim)
     }
 
-    /// Forgets what the pidfile held before: the start has succeeded.
-    pub fn commit(&mut self) {
-        if let Some(pidfile) = &mut self.pidfile {
-            pidfile.commit();
-        }
-    }
-
-    /// Opens the server's pidfile, which must be neither of the claim's own files, by whatever
-    /// path: writing it would give up the claim.
-    pub fn open_beside(&self, path: &Path) -> Result<Pidfile, Error> {
-        let pidfile = Pidfile::open(path, Before::Replaceable)?;
+    /// Whether a pidfile is one of the claim's own files, by whatever path.
+    fn owns(&self, pidfile: &Pidfile) -> bool {
         let own = [Some(&self.place), self.pidfile.as_ref().and_then(|own| own.place.as_ref())];
-        match &pidfile.place {
-            Some(place) if own.into_iter().flatten().any(|own| own.is(place)) => {
-                Err(Error::refused("write pidfile", path, "it is the manager's own"))
-            }
-            _ => Ok(pidfile),
-        }
+        let place = pidfile.place.as_ref();
+        place.is_some_and(|place| own.into_iter().flatten().any(|own| own.is(place)))
     }
+}
+
+/// Opens a server's pidfile, which must be neither of the claim's own files, by whatever path: writing
+/// it would give up the claim.
+pub fn open_server_pidfile(path: &Path, own: Option<&Claim>) -> Result<Pidfile, Error> {
+    let pidfile = Pidfile::open(path, Before::Replaceable)?;
+    if own.is_some_and(|own| own.owns(&pidfile)) {
+        return Err(Error::refused("write pidfile", path, "it is the manager's own"));
+    }
+    Ok(pidfile)
 }
 
 /// The name of the lock file that goes with a monitor pidfile.
@@ -95,7 +92,7 @@ fn take_lock(place: &Place, path: &Path) -> Result<OwnedFd, Error> {
             Ok((Attempt::Locked, true)) => return Ok(file),
             // The last holder removed the file between our opening and locking it.
             Ok((Attempt::Locked, false)) => {}
-            Ok((Attempt::HeldBy(holder), _)) => return Err(Error::Managed(holder)),
+            Ok((Attempt::HeldBy(Holder(holder)), _)) => return Err(Error::Managed(holder)),
             Err(error) => {
                 if is_new {
                     // The error is the one to tell; an empty file that stays is taken over.

@@ -2,9 +2,11 @@
 //! their place, and gone when they no longer tell the truth.
 
 pub mod claim;
+mod first_write;
 mod place;
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::libc;
@@ -12,8 +14,9 @@ use nix::sys::stat::{FileStat, SFlag};
 use nix::unistd::Pid;
 
 use crate::error::Error;
-use crate::sys::directory::{is_regular, is_same, kind};
-use place::{Place, Replaced};
+use crate::sys::directory::{is_regular, kind};
+use first_write::FirstWrite;
+use place::{Place, Written, read_start};
 
 /// What may stand under a pidfile's name before it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,11 +33,19 @@ pub struct Pidfile {
     path: PathBuf,
     /// None for `/dev/null`.
     place: Option<Place>,
-    written: Option<(Pid, FileStat)>,
-    /// What the file held before, until the start has succeeded.
-    replaced: Option<Replaced>,
-    /// Nothing has been written yet.
-    is_new: bool,
+    written: Option<Written>,
+    start: Start,
+}
+
+/// How far the start has come that writes the id.
+#[derive(Debug)]
+enum Start {
+    /// Nothing has been written, or it has been undone.
+    Begun,
+    /// The id has been written.
+    Announced(FirstWrite),
+    /// It has succeeded, or there is nothing to undo but the id itself.
+    Over,
 }
 
 impl Pidfile {
@@ -47,7 +58,10 @@ impl Pidfile {
             entry.as_ref().is_some_and(|entry| before == Before::Replaceable && is_null(entry));
         if let (Some(entry), false) = (&entry, is_null) {
             let check_content = |()| match before {
-                Before::AnId => place.read().map_or(Ok(()), |old| check_id(&old.content)),
+                Before::AnId => {
+                    let content = place.open_id(&place.name).and_then(|file| read_start(&file));
+                    content.map_or(Ok(()), |content| check_id(&content))
+                }
                 Before::Replaceable => Ok(()),
             };
             check(entry, before)
@@ -55,7 +69,12 @@ impl Pidfile {
                 .map_err(|why| Error::refused("write pidfile", path, why))?;
         }
         let place = Some(place).filter(|_| !is_null);
-        Ok(Pidfile { path: path.to_owned(), place, written: None, replaced: None, is_new: true })
+        // The monitor pidfile is the claim's alone: no other start writes it meanwhile.
+        let start = match before {
+            Before::Replaceable => Start::Begun,
+            Before::AnId => Start::Over,
+        };
+        Ok(Pidfile { path: path.to_owned(), place, written: None, start })
     }
 
     /// Replaces the file by one that holds this id. A directory that was removed is looked for
@@ -65,54 +84,54 @@ impl Pidfile {
         if place.directory.is_gone() {
             *place = Place::open(&self.path)?;
         }
-        if std::mem::take(&mut self.is_new) {
-            self.replaced = place.read();
-        }
-        self.written = Some((pid, place.write(format!("{pid}\n").as_bytes())?));
+        let about = match self.start {
+            Start::Over => place.write(format!("{pid}\n").as_bytes())?,
+            Start::Begun | Start::Announced(_) => {
+                let write = FirstWrite::new(place, pid)?;
+                let about = write.about();
+                self.start = Start::Announced(write);
+                about
+            }
+        };
+        self.written = Some(Written { pid, about });
         Ok(())
     }
 
-    /// Removes the file if it still is the one that was written last and holds the same id; true
-    /// if that was so. One that could not be removed is tried again the next time. A descriptor is
-    /// needed only if somebody has written to it since.
-    pub fn remove(&mut self) -> Result<bool, Errno> {
-        let (Some(place), Some((pid, written))) = (&self.place, self.written) else {
-            return Ok(false);
-        };
-        let time = |stat: &FileStat| (stat.st_mtime, stat.st_mtime_nsec);
-        let still_ours = || place.read().is_some_and(|content| content.is_number(pid.as_raw()));
-        let is_ours = place.entry()?.is_some_and(|entry| {
-            is_same(&entry, &written) && (time(&entry) == time(&written) || still_ours())
-        });
-        let removed = if is_ours { place.remove() } else { Ok(()) };
-        // Whoever was faster did the same.
-        if removed.is_ok() || removed == Err(Errno::ENOENT) {
-            self.written = None;
+    /// Removes the file if it holds the id that was written last. One that could not be removed is
+    /// tried again the next time. If the start is not over, the first write is undone.
+    pub fn remove(&mut self) -> Result<(), Errno> {
+        let (Some(place), Some(written)) = (&self.place, self.written) else { return Ok(()) };
+        match std::mem::replace(&mut self.start, Start::Begun) {
+            Start::Announced(write) => {
+                self.written = None;
+                return write.undo(place, written.pid);
+            }
+            start => self.start = start,
         }
-        removed.map(|()| is_ours)
+        if let Some(entry) = place.entry_of(&written)? {
+            if let Some(beside) = place.remove(&entry)? {
+                place.put_back(beside, Instant::now());
+            }
+        }
+        self.written = None;
+        Ok(())
     }
 
     /// Leaves the file to a server that outlives this process.
     pub fn leave(mut self) {
         self.written = None;
-        self.commit();
     }
 
-    /// Forgets what the file held before: the start has succeeded.
+    /// The start has succeeded: its first write is not undone any more.
     pub fn commit(&mut self) {
-        self.replaced = None;
+        self.start = Start::Over;
     }
 }
 
 impl Drop for Pidfile {
     fn drop(&mut self) {
-        let removed = self.remove() == Ok(true);
-        if let (Some(place), Some(replaced)) = (&self.place, &self.replaced) {
-            if removed || place.entry() == Ok(None) {
-                // The start has failed already, and its error is the one to tell.
-                let _ = place.put_back(replaced);
-            }
-        }
+        // The error that ends vsrun is the one to tell.
+        let _ = self.remove();
     }
 }
 
@@ -201,14 +220,29 @@ mod tests {
     }
 
     #[test]
-    fn a_start_that_fails_puts_the_old_content_back() {
+    fn a_start_that_fails_puts_the_id_of_a_live_process_back() {
         let scratch = Scratch::new("failed");
         let path = scratch.0.join("x.pid");
-        fs::write(&path, "41\n").expect("a file");
+        let parent = format!("{}\n", std::os::unix::process::parent_id());
+        for (old, new) in [(parent.as_str(), Some(parent.as_str())), ("precious", None)] {
+            fs::write(&path, old).expect("a file");
+            let mut pidfile = Pidfile::open(&path, Before::Replaceable).expect("opened");
+            pidfile.write(Pid::from_raw(i32::MAX)).expect("written");
+            drop(pidfile);
+            assert_eq!(fs::read_to_string(&path).ok().as_deref(), new);
+        }
+    }
+
+    #[test]
+    fn a_directory_that_is_made_there_before_the_first_write_stays() {
+        let scratch = Scratch::new("directory");
+        let path = scratch.0.join("x.pid");
         let mut pidfile = Pidfile::open(&path, Before::Replaceable).expect("opened");
-        pidfile.write(Pid::from_raw(42)).expect("written");
+        fs::create_dir(&path).expect("a directory");
+        assert_eq!(pidfile.write(Pid::from_raw(42)), Err(Errno::EISDIR));
         drop(pidfile);
-        assert_eq!(fs::read_to_string(&path).expect("a file"), "41\n");
+        assert!(path.is_dir());
+        assert_eq!(fs::read_dir(&scratch.0).expect("a directory").count(), 1);
     }
 
     #[test]
@@ -230,23 +264,5 @@ mod tests {
         fs::write(&path, "42").expect("a file");
         drop(pidfile);
         assert!(!path.exists());
-    }
-
-    #[test]
-    fn what_is_put_back_has_one_name_and_no_set_user_id_bit() {
-        use std::os::unix::fs::PermissionsExt;
-        let scratch = Scratch::new("bits");
-        let (path, other) = (scratch.0.join("x.pid"), scratch.0.join("other"));
-        fs::write(&path, "41\n").expect("a file");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o4755)).expect("a mode");
-        let mut pidfile = Pidfile::open(&path, Before::Replaceable).expect("opened");
-        pidfile.write(Pid::from_raw(42)).expect("written");
-        drop(pidfile);
-        assert_eq!(fs::metadata(&path).expect("a file").mode() & 0o7777, 0o755);
-        fs::hard_link(&path, &other).expect("a second name");
-        let mut pidfile = Pidfile::open(&path, Before::Replaceable).expect("opened");
-        pidfile.write(Pid::from_raw(42)).expect("written");
-        drop(pidfile);
-        assert!(!path.exists() && other.exists());
     }
 }

@@ -8,10 +8,10 @@ use std::path::Path;
 
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, RenameFlags, openat, readlinkat, renameat, renameat2};
+use nix::fcntl::{AtFlags, OFlag, RenameFlags, openat, renameat, renameat2};
 use nix::libc;
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat};
-use nix::unistd::{Gid, Uid, UnlinkatFlags, close, fchown, linkat, symlinkat, unlinkat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, close, fchown, linkat, unlinkat};
 
 use super::walk::{Made, Place, make, remove_made, walk};
 
@@ -101,16 +101,6 @@ impl Directory {
         openat(&self.0, name, flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, mode)
     }
 
-    /// Where a link leads.
-    pub fn target(&self, name: &OsStr) -> Result<OsString, Errno> {
-        readlinkat(&self.0, name)
-    }
-
-    /// Makes a link; EEXIST if anything stands under the name.
-    pub fn link(&self, name: &OsStr, target: &OsStr) -> Result<(), Errno> {
-        symlinkat(target, &self.0, name)
-    }
-
     /// Renames within the directory, replacing what stands under the new name.
     pub fn rename(&self, from: &OsStr, to: &OsStr) -> Result<(), Errno> {
         renameat(&self.0, from, &self.0, to)
@@ -126,6 +116,12 @@ impl Directory {
             }
             outcome => outcome,
         }
+    }
+
+    /// Exchanges what stands under two names; ENOENT if nothing stands under one of them. Not every
+    /// file system can.
+    pub fn exchange(&self, one: &OsStr, other: &OsStr) -> Result<(), Errno> {
+        renameat2(&self.0, one, &self.0, other, RenameFlags::RENAME_EXCHANGE)
     }
 
     /// Removes a name that is not a directory's.

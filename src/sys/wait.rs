@@ -2,10 +2,13 @@
 //! real-time signal.
 
 use std::fmt;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::libc;
 use nix::unistd::Pid;
+
+use super::{fds, signals};
 
 /// How a process ended (see waitpid(2)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +48,23 @@ pub fn wait_for(child: Pid) -> Result<Exit, Errno> {
 /// How a child ended that was forked apart, if it did so without having executed anything.
 pub(super) fn ended_before_exec(child: Pid) -> Option<Exit> {
     wait(child, libc::__WCLONE).ok().flatten().map(|(_, exit)| exit)
+}
+
+/// Whether a process lives, whoever started it: a zombie does not.
+pub fn is_alive(pid: Pid) -> bool {
+    // SAFETY: no memory is passed.
+    let opened = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
+    match Errno::result(opened) {
+        Ok(number) => {
+            // SAFETY: the descriptor is new and nobody else's.
+            let process = unsafe { OwnedFd::from_raw_fd(number as libc::c_int) };
+            // It can be read when the process has ended (see pidfd_open(2)).
+            !fds::can_read(process.as_fd())
+        }
+        Err(Errno::ESRCH) => false,
+        // Before Linux 5.3 there is no pidfd_open(2). A zombie counts as alive then.
+        Err(_) => signals::send(pid, 0) != Err(Errno::ESRCH),
+    }
 }
 
 fn wait(child: Pid, flags: i32) -> Result<Option<(Pid, Exit)>, Errno> {
