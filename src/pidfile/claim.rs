@@ -7,13 +7,14 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::stat::{Mode, fchmod, fstat};
+use nix::sys::stat::{FileStat, Mode, fchmod, fstat};
 use nix::unistd::{getpid, read};
 
 use super::place::Place;
 use super::{Before, ID_MAX, Pidfile, check, check_id};
 use crate::error::Error;
-use crate::sys::lock::{Attempt, Holder, try_lock};
+use crate::sys::directory::is_same;
+use crate::sys::lock::{Attempt, Holder, try_lock, writer};
 
 /// The lock is for its owner alone: whoever could read it could shut root out with a read lock.
 const LOCK_MODE: Mode = Mode::S_IRUSR.union(Mode::S_IWUSR);
@@ -56,14 +57,35 @@ impl Claim {
         let place = pidfile.place.as_ref();
         place.is_some_and(|place| own.into_iter().flatten().any(|own| own.is(place)))
     }
+
+    /// Whether a file is the lock file, by whatever name.
+    fn has_locked(&self, file: &FileStat) -> bool {
+        fstat(&self.lock).is_ok_and(|own| is_same(&own, file))
+    }
 }
 
-/// Opens a server's pidfile, which must be neither of the claim's own files, by whatever path: writing
-/// it would give up the claim.
+/// Opens a server's pidfile, which must be neither a monitor pidfile nor the lock file of a live
+/// manager, this process included: replacing it would make room for a second manager.
 pub fn open_server_pidfile(path: &Path, own: Option<&Claim>) -> Result<Pidfile, Error> {
     let pidfile = Pidfile::open(path, Before::Replaceable)?;
+    let Some(place) = &pidfile.place else { return Ok(pidfile) };
     if own.is_some_and(|own| own.owns(&pidfile)) {
         return Err(Error::refused("write pidfile", path, "it is the manager's own"));
+    }
+    // A file that may not be read cannot be asked.
+    let user = |name: &OsStr, is_lock: fn(&FileStat) -> bool| {
+        let is_foreign = |file: &FileStat| !own.is_some_and(|own| own.has_locked(file));
+        writer(place.open_if(name, |file| is_lock(file) && is_foreign(file))?)
+    };
+    // Unlike a pidfile, a lock file is closed to others.
+    let is_closed = |file: &FileStat| Mode::from_bits_truncate(file.st_mode) == LOCK_MODE;
+    for (user, used_as) in [
+        (user(&lock_of(&place.name), |_| true), "monitor pidfile"),
+        (user(&place.name, is_closed), "lock file"),
+    ] {
+        if let Some(Holder(holder)) = user {
+            return Err(Error::PidfileInUse { path: path.to_owned(), holder, used_as });
+        }
     }
     Ok(pidfile)
 }
