@@ -15,7 +15,7 @@ use crate::error::{Error, FAILED};
 use crate::logs::Output;
 use crate::manager::{self, Start};
 use crate::message::print_error;
-use crate::pidfile::claim::Claim;
+use crate::pidfile::claim::{Claim, open_server_pidfile};
 use crate::plan::{Management, Plan};
 use crate::sys::child::Descriptors;
 use crate::sys::spawn::check;
@@ -96,9 +96,10 @@ fn manage_in_background(plan: &Plan, management: &Management) -> Result<u8, Erro
 }
 
 fn manage(plan: &Plan, management: &Management, on_started: &mut dyn FnMut()) -> Result<u8, Error> {
-    let claim = Claim::stake(&management.pidfile)?;
+    let claim = Claim::acquire(&management.pidfile)?;
     // First, since it may make the directory that the pidfile is to stand in.
     let output = Output::open(plan)?;
-    let pidfile = plan.pidfile.as_ref().map(|path| claim.open_beside(path)).transpose()?;
+    let path = plan.pidfile.as_ref();
+    let pidfile = path.map(|path| open_server_pidfile(path, Some(&claim))).transpose()?;
     manager::run(Start { plan, management, claim, output, pidfile, on_started })
 }

@@ -115,7 +115,7 @@ impl Server {
 
     fn remove_pidfile(&mut self) {
         if let Some(pidfile) = &mut self.pidfile {
-            let removed = pidfile.remove().map(drop);
+            let removed = pidfile.remove();
             self.removal =
                 removed.map_err(|reason| Error::cannot("remove pidfile", pidfile.path(), reason));
         }

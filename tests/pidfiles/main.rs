@@ -6,4 +6,5 @@ mod content;
 mod lives;
 mod managers;
 mod paths;
+mod races;
 mod refusals;
