@@ -90,6 +90,15 @@ pub enum Error {
     },
     /// Another live manager holds the lock; its id, where it can be seen.
     Managed(Option<Pid>),
+    /// A pidfile that a live manager uses for itself.
+    PidfileInUse {
+        /// Its path.
+        path: PathBuf,
+        /// The manager's id, where it can be seen.
+        holder: Option<Pid>,
+        /// What the manager uses it as.
+        used_as: &'static str,
+    },
     /// The background process ended without reporting an outcome.
     NoOutcome,
 }
@@ -125,10 +134,13 @@ impl Error {
             | Error::HeldUp { .. }
             | Error::Died { .. }
             | Error::Managed(_)
+            | Error::PidfileInUse { .. }
             | Error::NoOutcome => FAILED,
         }
     }
 }
+
+impl std::error::Error for Error {}
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -173,6 +185,13 @@ impl fmt::Display for Error {
             }
             Error::Managed(Some(pid)) => write!(f, "already managed by process {pid}"),
             Error::Managed(None) => f.write_str("already managed by another process"),
+            Error::PidfileInUse { path, holder, used_as } => {
+                write!(f, "cannot write pidfile '{}': ", escaped(path))?;
+                match holder {
+                    Some(pid) => write!(f, "process {pid} uses it as its {used_as}"),
+                    None => write!(f, "another process uses it as its {used_as}"),
+                }
+            }
             Error::NoOutcome => f.write_str("the background process died while it was starting"),
         }
     }

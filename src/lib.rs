@@ -8,6 +8,7 @@ pub mod manager;
 pub mod pidfile;
 pub mod plan;
 pub mod sys;
+pub mod values;
 
 pub mod backoff;
 pub mod death;

@@ -30,6 +30,10 @@ pub const KILL_CHECK: Duration = Duration::from_secs(1);
 pub const LOG_EXPIRY: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long the end of a manager waits for logger.
 pub const LAST_LINES: Duration = Duration::from_secs(5);
+/// How long a failed start waits for other starts with the same pidfile.
+pub const PIDFILE_WAIT: Duration = Duration::from_secs(5);
+/// How long to wait before the outcome of another start is asked for again.
+pub const PIDFILE_PAUSE: Duration = Duration::from_millis(10);
 /// What has lived so long starts with no record of deaths.
 pub const STABLE_LIFE: Duration = Duration::from_secs(10);
 /// The longest delay between restarts.

@@ -39,14 +39,14 @@ pub struct Messages {
 impl Messages {
     /// Lines in this style to what `to` leads to.
     pub fn new(to: BorrowedFd<'_>, style: Style) -> Result<Messages, Errno> {
-        let to = fds::impatient(to).map_err(fds::errno)?;
+        let to = fds::open_nonblocking(to).map_err(fds::errno)?;
         Ok(Messages { to, style, lost: 0, cut: false, line: Line::new() })
     }
 
     /// Sends the lines to come elsewhere, to what never waits for a reader. Needs no new
     /// descriptor.
     pub fn redirect(&mut self, to: BorrowedFd<'_>) {
-        // dup3(2) onto an open descriptor needs nothing that could be lacking.
+        // dup3(2) onto an open descriptor needs no resource.
         let _ = dup3(to, &mut self.to, OFlag::O_CLOEXEC);
     }
 
@@ -76,9 +76,9 @@ impl Messages {
 
 /// Writes one plain line to standard error, for errors that end vsrun: the only line that waits
 /// for a slow reader.
-pub fn complain(text: &dyn Display) {
+pub fn print_error(text: &dyn Display) {
     let mut line = Line::new();
-    fds::write_patiently(fds::standard_error(), line.of("", Style::Plain, text));
+    fds::write_blocking(fds::standard_error(), line.of("", Style::Plain, text));
 }
 
 /// A line and its end, in memory that is kept for the next one.

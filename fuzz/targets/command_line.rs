@@ -1,7 +1,7 @@
 //! Whole command lines, words ended by NUL: parsed, planned, and not done.
 #![no_main]
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 use libfuzzer_sys::fuzz_target;
@@ -20,7 +20,7 @@ fuzz_target!(|data: &[u8]| {
             let mark = typed.iter().position(|word| word == "--").expect("a mark");
             assert_eq!(cli.command, typed[mark + 1..]);
             assert!(!cli.command.is_empty());
-            assert!(cli.syslog.is_none() || cli.logdir.is_none());
+            assert!(cli.output.syslog.is_none() || cli.output.logdir.is_none());
             values(&cli).for_each(|value| assert_typed(value, &typed[..mark]));
             plan(cli);
         }
@@ -28,15 +28,20 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-fn values(cli: &Cli) -> impl Iterator<Item = &OsString> {
-    let single = [&cli.user, &cli.pidfile, &cli.root, &cli.work_dir, &cli.syslog];
-    let double = [&cli.manager, &cli.logdir];
-    double.iter().for_each(|values| assert!(values.as_ref().is_none_or(|two| two.len() == 2)));
-    single.into_iter().flatten().chain(double.into_iter().flatten().flatten())
+fn values(cli: &Cli) -> impl Iterator<Item = &OsStr> {
+    let server = &cli.server;
+    let user = server.user.as_ref().map(|user| user.typed.as_os_str());
+    let paths = [&server.pidfile, &server.root, &server.work_dir];
+    let pairs = [&cli.manager.manager, &cli.output.logdir];
+    pairs.iter().for_each(|values| assert!(values.as_ref().is_none_or(|two| two.len() == 2)));
+    let single = user.into_iter().chain(cli.output.syslog.as_deref());
+    let paths = paths.into_iter().flatten().map(|path| path.as_os_str());
+    let pairs = pairs.into_iter().flatten().flatten().map(OsString::as_os_str);
+    single.chain(paths).chain(pairs)
 }
 
 /// A value is a word, or the end of one.
-fn assert_typed(value: &OsString, words: &[OsString]) {
+fn assert_typed(value: &OsStr, words: &[OsString]) {
     let typed = words.iter().any(|word| word.as_bytes().ends_with(value.as_bytes()));
     assert!(typed, "{value:?}");
 }

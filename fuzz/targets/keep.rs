@@ -4,7 +4,7 @@
 
 use chrono::{DateTime, FixedOffset};
 use libfuzzer_sys::fuzz_target;
-use vsrun::cli::values::Keep;
+use vsrun::values::keep::Keep;
 
 fuzz_target!(|data: &[u8]| {
     let (text, moment) = match data.iter().position(|byte| *byte == 0) {
@@ -23,13 +23,13 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// Whether a text is a number of at most 32 bits and perhaps a unit, told digit by digit.
+/// Whether a text is a number from 1 to the largest of 32 bits and perhaps a unit, told digit by digit.
 fn is_keep(text: &str) -> bool {
     let digits = text.strip_suffix(['h', 'd', 'w', 'm']).unwrap_or(text);
     let value = digits
         .chars()
         .try_fold(0_u32, |value, c| value.checked_mul(10)?.checked_add(c.to_digit(10)?));
-    !digits.is_empty() && value.is_some()
+    value.is_some_and(|value| value > 0)
 }
 
 /// Eight bytes of seconds since 1970 and four of an offset to the east, all little endian.

@@ -1,8 +1,8 @@
 //! What may stand behind `-u`, looked up in the files of this machine.
 #![no_main]
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
 
 use libfuzzer_sys::fuzz_target;
 use vsrun::error::FAILED;
@@ -15,7 +15,7 @@ fuzz_target!(|data: &[u8]| {
     if data.contains(&0) {
         return;
     }
-    match User::resolve(OsStr::from_bytes(data)) {
+    match User::resolve(&OsString::from_vec(data.to_owned()).into()) {
         Ok(user) => {
             let (name, group) = match data.iter().position(|byte| *byte == b':') {
                 Some(colon) => (&data[..colon], Some(&data[colon + 1..])),

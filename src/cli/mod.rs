@@ -1,42 +1,48 @@
-//! What may be typed. Reads nothing but its arguments.
+//! What may be typed: one definition, behind the parser, `--help`, the manual page and the
+//! completions. Reads nothing but its arguments.
 
-pub mod options;
-pub mod values;
+pub mod manager;
+pub mod output;
+mod parsers;
+pub mod server;
+mod usage;
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
-use lexopt::{Arg, Parser};
+use clap::error::{ErrorKind, KindFormatter};
+use clap::{Arg, ArgAction, Command, CommandFactory, FromArgMatches, Parser};
 
 use crate::error::Error;
-use crate::escape::escaped;
-use options::{Length, OPTIONS, Opt, help};
+use manager::ManagerOptions;
+use output::OutputOptions;
+use server::ServerOptions;
 
-/// A parsed command line: what was typed, nothing looked up yet.
-#[derive(Debug, Default)]
+/// Start a server process properly and keep it running
+#[derive(Debug, Parser)]
+#[command(name = "vsrun", version, no_binary_name = true)]
+#[command(override_usage = usage::SYNOPSIS, after_help = AFTER_HELP)]
+#[command(disable_help_flag = true, disable_version_flag = true)]
 pub struct Cli {
-    /// `-u`
-    pub user: Option<OsString>,
-    /// `-p`
-    pub pidfile: Option<OsString>,
-    /// `-r`
-    pub root: Option<OsString>,
-    /// `-w`
-    pub work_dir: Option<OsString>,
-    /// `-m`: the monitor pidfile and the handler.
-    pub manager: Option<Vec<OsString>>,
-    /// `-b`
-    pub background: bool,
-    /// `-s`
-    pub syslog: Option<OsString>,
-    /// `-d`: the directory and the keep duration.
-    pub logdir: Option<Vec<OsString>>,
+    /// How the server is started.
+    #[command(flatten)]
+    pub server: ServerOptions,
+    /// What stays behind when the server runs.
+    #[command(flatten)]
+    pub manager: ManagerOptions,
+    /// Where output goes.
+    #[command(flatten)]
+    pub output: OutputOptions,
     /// The server and its arguments: every word behind `--`.
+    #[arg(skip)]
     pub command: Vec<OsString>,
 }
 
+const AFTER_HELP: &str = "Every word behind '--' belongs to the server. vsrun(8) says more.";
+
 /// What the command line asks for.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "there is one, and it is taken apart at once")]
 pub enum Asked {
     /// A server.
     Server(Cli),
@@ -44,112 +50,60 @@ pub enum Asked {
     Text(String),
 }
 
+/// The definition of the command line, without the server's command.
+pub fn definition() -> Command {
+    let help = Arg::new("help").short('h').long("help").action(ArgAction::Help);
+    let version = Arg::new("version").short('V').long("version").action(ArgAction::Version);
+    Cli::command()
+        .next_help_heading("Help")
+        .arg(help.help("Print help").long_help("Print help\n\n-h prints a summary."))
+        .arg(version.help("Print version"))
+}
+
 /// Parses a command line, the program's own name first. An error says in one line what is wrong.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Asked, Error> {
     let mut words: Vec<OsString> = words.into_iter().skip(1).collect();
+    // What stands behind the mark is not for clap.
     let mark = words.iter().position(|word| word == "--");
     let command = mark.map(|mark| words.split_off(mark).split_off(1));
-    let mut parser = Parser::from_args(words);
-    let mut cli = Cli::default();
-    let mut given: Vec<&Opt> = Vec::new();
-    while let Some((option, length)) = next(&mut parser)? {
-        let long = option.long;
-        if given.contains(&option) {
-            return Err(usage(format!("the option '--{long}' cannot be used multiple times")));
-        }
-        if let Some(other) = given.iter().find(|other| option.excludes == Some(other.long)) {
-            let other = other.long;
-            return Err(usage(format!("the option '--{long}' cannot be used with '--{other}'")));
-        }
-        given.push(option);
-        let mut values = values_of(option, &mut parser)?;
-        match option.short {
-            'u' => cli.user = values.pop(),
-            'p' => cli.pidfile = values.pop(),
-            'r' => cli.root = values.pop(),
-            'w' => cli.work_dir = values.pop(),
-            'm' => cli.manager = Some(values),
-            'b' => cli.background = true,
-            's' => cli.syslog = values.pop(),
-            'd' => cli.logdir = Some(values),
-            'h' => return Ok(Asked::Text(help(length))),
-            _ => return Ok(Asked::Text(concat!("vsrun ", env!("CARGO_PKG_VERSION"), "\n").into())),
-        }
+    let mut definition = definition();
+    if let Some(long) = words.iter().find_map(|word| with_one_hyphen(word, &definition)) {
+        return Err(usage::one_hyphen(long));
     }
-    match command {
-        None => Err(Error::Usage(format!("missing '--': {PUT_MARK} {SYNOPSIS}"))),
-        Some(command) if command.is_empty() => {
-            Err(Error::Usage(format!("missing command: put it behind '--', as in {SYNOPSIS}")))
+    let matched = definition
+        .try_get_matches_from_mut(&words)
+        .and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
+    let mut cli = match matched {
+        Ok(cli) => cli,
+        Err(error)
+            if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) =>
+        {
+            // The text is made; this formatter leaves clap's texts of errors out of the program.
+            let text = error.apply::<KindFormatter>().to_string();
+            // clap indents empty lines.
+            let lines = text.lines().map(|line| line.trim_end().to_owned() + "\n");
+            return Ok(Asked::Text(lines.collect()));
         }
-        Some(command) => Ok(Asked::Server(Cli { command, ..cli })),
-    }
-}
-
-const SYNOPSIS: &str = "vsrun [OPTIONS] -- COMMAND [ARG]...";
-const PUT_MARK: &str = "put '--' before the server's command, as in";
-
-fn usage(what: String) -> Error {
-    Error::Usage(format!("{what}; see vsrun --help"))
-}
-
-/// The next option, and whether its letter or its word was typed.
-fn next(parser: &mut Parser) -> Result<Option<(&'static Opt, Length)>, Error> {
-    if let Some(option) = parser.try_raw_args().and_then(|raw| with_one_hyphen(raw.peek()?)) {
-        let long = option.long;
-        return Err(usage(format!("unexpected argument '-{long}' found: write '--{long}'")));
-    }
-    let (found, length, typed) = match parser.next() {
-        Ok(None) => return Ok(None),
-        Ok(Some(Arg::Short(letter))) => {
-            let found = OPTIONS.iter().find(|option| option.short == letter);
-            (found, Length::Short, format!("-{letter}"))
-        }
-        Ok(Some(Arg::Long(word))) => {
-            let found = OPTIONS.iter().find(|option| option.long == word);
-            (found, Length::Long, format!("--{word}"))
-        }
-        Ok(Some(Arg::Value(word))) => {
-            let word = escaped(&word);
-            let error = format!("unexpected argument '{word}' found: {PUT_MARK} {SYNOPSIS}");
-            return Err(Error::Usage(error));
-        }
-        // What is left of a switch that was given a value.
-        Err(error) => return Err(usage(escaped(&error.to_string()).to_string())),
+        Err(error) => return Err(usage::refused(&error, &words)),
     };
-    let unknown = || usage(format!("unexpected argument '{}' found", escaped(&typed)));
-    found.map(|option| Some((option, length))).ok_or_else(unknown)
-}
-
-/// The option whose word was typed behind one hyphen.
-fn with_one_hyphen(typed: &OsStr) -> Option<&'static Opt> {
-    let word = typed.as_bytes().strip_prefix(b"-")?;
-    OPTIONS.iter().find(|option| option.long.as_bytes() == word)
-}
-
-/// The values of an option. The first may be part of its word, as in `-pFILE` and `--pidfile=FILE`.
-fn values_of(option: &Opt, parser: &mut Parser) -> Result<Vec<OsString>, Error> {
-    let missing = || {
-        let s = if option.values.len() > 1 { "s" } else { "" };
-        let values = option.values.join(" ");
-        usage(format!("the option '--{}' needs its value{s}: {values}", option.long))
-    };
-    let looks_like_an_option = |word: &OsStr| word.len() > 1 && word.as_bytes()[0] == b'-';
-    let mut values = Vec::new();
-    for _ in option.values {
-        let attached = if values.is_empty() { parser.optional_value() } else { None };
-        values.push(match attached {
-            Some(value) => value,
-            None => match parser.value() {
-                Ok(value) if option.hyphens || !looks_like_an_option(&value) => value,
-                Ok(_) | Err(_) => return Err(missing()),
-            },
-        });
+    cli.command = command.ok_or_else(usage::missing_mark)?;
+    if cli.command.is_empty() {
+        return Err(usage::missing_command());
     }
-    Ok(values)
+    Ok(Asked::Server(cli))
+}
+
+/// The name of the long option that was typed behind one hyphen. A value that is spelled like this
+/// can be attached to its option, as in `--syslog=-user`.
+fn with_one_hyphen<'a>(word: &OsString, definition: &'a Command) -> Option<&'a str> {
+    let name = word.as_bytes().strip_prefix(b"-")?;
+    let mut longs = definition.get_arguments().filter_map(Arg::get_long);
+    longs.find(|long| long.as_bytes() == name)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::usage::SYNOPSIS;
     use super::*;
 
     fn parsed(line: &[&str]) -> Result<Cli, String> {
@@ -165,7 +119,7 @@ mod tests {
     fn every_word_behind_the_first_mark_belongs_to_the_command() {
         let cli = parsed(&["-b", "--", "server", "-b", "--", "--help"]).expect("a server");
         assert_eq!(cli.command, ["server", "-b", "--", "--help"]);
-        assert!(cli.background);
+        assert!(cli.manager.background);
     }
 
     #[test]
@@ -204,5 +158,52 @@ mod tests {
     fn an_error_is_one_line_whatever_the_word() {
         let error = parsed(&["--no\nsuch", "--", "server"]).expect_err("a usage error");
         assert_eq!(error, "unexpected argument '--no\\nsuch' found; see vsrun --help");
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        definition().debug_assert();
+    }
+
+    #[test]
+    fn help_has_lines_that_fit_and_every_option_a_summary() {
+        for word in ["-h", "--help"] {
+            let Ok(Asked::Text(text)) = parse(["vsrun", word].map(OsString::from)) else {
+                panic!("{word} prints no text");
+            };
+            let is_fit = |line: &str| line.len() <= 100 && line.trim_end() == line;
+            assert!(text.lines().all(is_fit), "{text}");
+        }
+        for option in definition().get_arguments() {
+            assert!(option.get_help().is_some() && option.get_help_heading().is_some());
+        }
+    }
+
+    #[test]
+    fn a_misspelt_option_is_answered_with_the_right_one() {
+        let error = parsed(&["--pidfil", "x", "--", "server"]).expect_err("a usage error");
+        let expected = "unexpected argument '--pidfil' found (did you mean '--pidfile'?); \
+                        see vsrun --help";
+        assert_eq!(error, expected);
+    }
+
+    #[test]
+    fn a_forgotten_value_is_noticed() {
+        for line in [&["-p", "-b"][..], &["-m", "pid", "-b"], &["-d", "logs"], &["-w"]] {
+            let line = [line, &["--", "server"]].concat();
+            let error = parsed(&line).expect_err("a usage error");
+            assert!(error.contains("needs its value"), "{error}");
+        }
+        for line in [&["-u", "-b"][..], &["-s", "-b"], &["-d", "-b", "1"], &["-p", "-"]] {
+            assert!(parsed(&[line, &["--", "server"]].concat()).is_ok(), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_two_valued_option_needs_two_words() {
+        for line in [&["--logdir=logs", "7d"][..], &["-dlogs", "7d"], &["-m", "a"]] {
+            let error = parsed(&[line, &["--", "server"]].concat()).expect_err("a usage error");
+            assert!(error.contains("needs its values, each"), "{error}");
+        }
     }
 }

@@ -14,7 +14,7 @@ use crate::sys::wait::{Exit, wait_for};
 /// The process that a fork leaves this code in.
 #[derive(Debug)]
 pub enum ForkSide<T> {
-    /// The new process, which goes on.
+    /// The new process, in the background.
     Background(T),
     /// The old one, with the exit status of the start in the new one.
     Caller(u8),
@@ -39,14 +39,14 @@ impl OutcomePipe {
 }
 
 /// Forks, and opens a session without a terminal (see setsid(2)). The caller waits for the exit
-/// status of the process that goes on.
+/// status of the new process.
 pub fn leave_session() -> Result<ForkSide<()>, Error> {
     let cannot = |reason| Error::cannot("go into the background", "", reason);
     match fork().map_err(cannot)? {
         ForkResult::Child => setsid().map(|_| ForkSide::Background(())).map_err(cannot),
         ForkResult::Parent { child: leader } => {
             // The caller may be interrupted while it waits.
-            signals::give_back();
+            signals::reset_for_exec();
             match wait_for(leader).map_err(cannot)? {
                 Exit::Status(status) => Ok(ForkSide::Caller(status)),
                 Exit::Signal { .. } => Err(Error::NoOutcome),

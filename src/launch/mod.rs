@@ -14,10 +14,10 @@ use crate::cli::{self, Asked};
 use crate::error::{Error, FAILED};
 use crate::logs::Output;
 use crate::manager::{self, Start};
-use crate::message::complain;
-use crate::pidfile::claim::Claim;
+use crate::message::print_error;
+use crate::pidfile::claim::{Claim, open_server_pidfile};
 use crate::plan::{Management, Plan};
-use crate::sys::child::Handles;
+use crate::sys::child::Descriptors;
 use crate::sys::spawn::check;
 use crate::sys::{fds, signals};
 use background::{ForkSide, leave_leader, leave_session};
@@ -42,7 +42,7 @@ pub fn main(arguments: Vec<OsString>) -> u8 {
 /// The exit status of an outcome, whose error is written to standard error.
 fn report(outcome: Result<u8, Error>) -> u8 {
     outcome.unwrap_or_else(|error| {
-        complain(&error);
+        print_error(&error);
         error.status()
     })
 }
@@ -58,7 +58,7 @@ fn run(plan: &Plan) -> Result<u8, Error> {
     if let Some(management) = &plan.manager {
         check_handler(plan, management)?;
     }
-    signals::hold();
+    signals::block();
     if plan.background {
         if let ForkSide::Caller(status) = leave_session()? {
             return Ok(status);
@@ -74,8 +74,8 @@ fn run(plan: &Plan) -> Result<u8, Error> {
 /// Whether the handler is there and may be executed, as the user who will run it.
 fn check_handler(plan: &Plan, management: &Management) -> Result<(), Error> {
     let spec = plan.handler(&management.handler, [].into_iter());
-    let handles = Handles { input: fds::null(), output: None, work_dir: None };
-    check(&spec, handles).map_err(|end| plan.error(&spec, end))
+    let descriptors = Descriptors { input: fds::null(), output: None, work_dir: None };
+    check(&spec, descriptors).map_err(|end| plan.error(&spec, end))
 }
 
 fn manage_in_background(plan: &Plan, management: &Management) -> Result<u8, Error> {
@@ -96,9 +96,10 @@ fn manage_in_background(plan: &Plan, management: &Management) -> Result<u8, Erro
 }
 
 fn manage(plan: &Plan, management: &Management, on_started: &mut dyn FnMut()) -> Result<u8, Error> {
-    let claim = Claim::stake(&management.pidfile)?;
+    let claim = Claim::acquire(&management.pidfile)?;
     // First, since it may make the directory that the pidfile is to stand in.
     let output = Output::open(plan)?;
-    let pidfile = plan.pidfile.as_ref().map(|path| claim.open_beside(path)).transpose()?;
+    let path = plan.pidfile.as_ref();
+    let pidfile = path.map(|path| open_server_pidfile(path, Some(&claim))).transpose()?;
     manager::run(Start { plan, management, claim, output, pidfile, on_started })
 }

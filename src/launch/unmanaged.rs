@@ -14,7 +14,8 @@ use crate::error::{Error, strerror};
 use crate::limits;
 use crate::logs::Output;
 use crate::message::Messages;
-use crate::pidfile::{Before, Pidfile};
+use crate::pidfile::Pidfile;
+use crate::pidfile::claim::open_server_pidfile;
 use crate::plan::Plan;
 use crate::sys::clock::Moment;
 use crate::sys::failure::{Refusal, Stage, at};
@@ -46,7 +47,7 @@ pub fn start(plan: &Plan) -> Result<u8, Error> {
     start_logger(plan, &mut output, deadline)?;
     output.take_notices().iter().for_each(|notice| say(&output, notice));
     let path = plan.pidfile.as_ref();
-    let pidfile = path.map(|path| Pidfile::open(path, Before::Replaceable)).transpose()?;
+    let pidfile = path.map(|path| open_server_pidfile(path, None)).transpose()?;
     let rollback = StartRollback { pidfile, output };
     if plan.background {
         start_in_background(plan, rollback, deadline)

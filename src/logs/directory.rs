@@ -14,16 +14,16 @@ use nix::unistd::geteuid;
 
 use super::old_logs::{OldLogs, Undeleted};
 use super::rotation::Log;
-use crate::cli::values::Keep;
 use crate::error::strerror;
 use crate::escape::escaped;
 use crate::sys::directory::Directory;
 use crate::sys::entry::{Owner, is_regular, is_same};
 use crate::sys::walk::{Made, remove_made};
+use crate::values::keep::Keep;
 
 /// Log files are for their owner to write and its group to read.
 const FILE_MODE: u32 = 0o640;
-/// How many names are tried for a log while somebody else keeps taking them.
+/// How many names are tried for a log while other processes keep taking them.
 const ATTEMPTS: u32 = 100;
 
 /// A log directory and what is known of it.

@@ -11,9 +11,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 
 use crate::error::Error;
-use crate::message::{Style, complain};
+use crate::message::{Style, print_error};
 use crate::plan::{self, Plan};
-use crate::sys::child::Handles;
+use crate::sys::child::Descriptors;
 use crate::sys::fds;
 use directory::LogDirectory;
 use rotation::Log;
@@ -66,7 +66,9 @@ impl Output {
             plan::Output::Syslog(_) => {
                 if !syslog::has_daemon() {
                     let socket = syslog::SOCKET;
-                    complain(&format_args!("no syslog daemon listens at {socket}: output is lost"));
+                    print_error(&format_args!(
+                        "no syslog daemon listens at {socket}: output is lost"
+                    ));
                 }
                 let cannot = |reason| Error::cannot("open a pipe to logger", "", reason);
                 Ok(Output::Syslog(Syslog::open(plan.owner()).map_err(cannot)?))
@@ -87,7 +89,7 @@ impl Output {
     }
 
     /// What the server starts from.
-    pub fn of_server(&self) -> Handles<'_> {
+    pub fn of_server(&self) -> Descriptors<'_> {
         let (output, work_dir) = match self {
             Output::Inherited => (None, None),
             Output::Files(files) => {
@@ -95,16 +97,16 @@ impl Output {
             }
             Output::Syslog(syslog) => (Some(syslog.output()), None),
         };
-        Handles { input: fds::null(), output, work_dir }
+        Descriptors { input: fds::null(), output, work_dir }
     }
 
     /// What the handler starts from: the log directory, or the manager's working directory.
-    pub fn of_handler(&self) -> Handles<'_> {
+    pub fn of_handler(&self) -> Descriptors<'_> {
         let work_dir = match self {
             Output::Files(files) => Some(files.directory.directory().as_fd()),
             Output::Inherited | Output::Syslog(_) => None,
         };
-        Handles { input: fds::null(), output: self.of_vsrun(), work_dir }
+        Descriptors { input: fds::null(), output: self.of_vsrun(), work_dir }
     }
 
     /// Where vsrun's own lines go.

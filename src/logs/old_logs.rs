@@ -10,11 +10,11 @@ use nix::errno::Errno;
 use nix::sys::stat::FileStat;
 
 use super::rotation::{Log, next_number, parse};
-use crate::cli::values::Keep;
 use crate::error::strerror;
 use crate::sys::clock;
 use crate::sys::directory::Directory;
 use crate::sys::entry::is_regular;
+use crate::values::keep::Keep;
 
 /// How many old logs are remembered at a time. The owner of the directory may make any number of
 /// them, which must not cost the manager its memory.

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::unistd::{dup3, fchown};
 
-use crate::sys::child::Handles;
+use crate::sys::child::Descriptors;
 use crate::sys::entry::Owner;
 use crate::sys::fds;
 
@@ -34,8 +34,8 @@ impl Syslog {
     }
 
     /// What logger starts from.
-    pub fn of_logger(&self) -> Handles<'_> {
-        Handles { input: self.read.as_fd(), output: Some(fds::null()), work_dir: None }
+    pub fn of_logger(&self) -> Descriptors<'_> {
+        Descriptors { input: self.read.as_fd(), output: Some(fds::null()), work_dir: None }
     }
 
     /// The end that is written to.
@@ -50,7 +50,7 @@ impl Syslog {
 
     /// Lets go of the end that is written to, so that logger ends after the last line.
     pub fn hang_up(&mut self) {
-        // dup3(2) onto an open descriptor needs nothing that could be lacking.
+        // dup3(2) onto an open descriptor needs no resource.
         let _ = dup3(fds::null(), &mut self.write, OFlag::O_CLOEXEC);
     }
 }

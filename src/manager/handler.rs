@@ -8,7 +8,7 @@ use super::task::Task;
 use crate::death::Death;
 use crate::error::Error;
 use crate::plan::Plan;
-use crate::sys::child::Handles;
+use crate::sys::child::Descriptors;
 use crate::sys::failure::End;
 use crate::sys::wait::Exit;
 
@@ -58,12 +58,17 @@ impl Handler {
     }
 
     /// Starts it for a death.
-    pub fn start(&mut self, death: &Death, restarts: u64, handles: Handles<'_>) -> Result<(), End> {
+    pub fn start(
+        &mut self,
+        death: &Death,
+        restarts: u64,
+        descriptors: Descriptors<'_>,
+    ) -> Result<(), End> {
         self.task.spec.program.environment.replace_tail(self.constant, |tail| {
             death.for_each_variable(|name, value| tail.set(name, value));
             tail.set("VSRUN_SERVER_RESTARTS", restarts);
         });
-        let held = self.task.fork(handles)?;
+        let held = self.task.fork(descriptors)?;
         self.task.release(held)
     }
 

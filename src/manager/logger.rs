@@ -6,7 +6,7 @@ use nix::unistd::Pid;
 use super::task::Task;
 use crate::backoff::Backoff;
 use crate::limits;
-use crate::sys::child::{ChildSpec, Handles};
+use crate::sys::child::{ChildSpec, Descriptors};
 use crate::sys::clock::Moment;
 use crate::sys::failure::End;
 use crate::sys::wait::Exit;
@@ -28,12 +28,12 @@ impl Logger {
     }
 
     /// Starts logger if it is due.
-    pub fn start_if_due(&mut self, handles: Handles<'_>, now: Moment) -> Result<(), End> {
+    pub fn start_if_due(&mut self, descriptors: Descriptors<'_>, now: Moment) -> Result<(), End> {
         if self.next_start.is_none_or(|due| due > now) {
             return Ok(());
         }
         self.next_start = None;
-        let held = self.task.fork(handles);
+        let held = self.task.fork(descriptors);
         let started = held.and_then(|held| self.task.release(held));
         started.inspect_err(|_| self.put_off(now))
     }

@@ -133,7 +133,7 @@ impl Machine {
         }
     }
 
-    /// A machine that goes on from a snapshot.
+    /// A machine with the memory of a snapshot.
     pub fn restore(snapshot: &Snapshot, now: Moment) -> Machine {
         let mut machine = Machine {
             state: snapshot.state,

@@ -139,7 +139,7 @@ impl<'a> Manager<'a> {
 
     /// Sends vsrun's own output where the server's plan says.
     fn redirect_own(&self) {
-        // dup2(2) onto an open descriptor needs nothing that could be lacking.
+        // dup2(2) onto an open descriptor needs no resource.
         let _ = fds::redirect_own(self.output.of_vsrun());
     }
 }

@@ -12,8 +12,8 @@ use crate::error::Error;
 use crate::sys::clock::Moment;
 use crate::sys::directory::Directory;
 use crate::sys::failure::{End, Stage, at, is_shortage};
-use crate::sys::fds;
 use crate::sys::wait::children;
+use crate::sys::{fds, memory};
 
 impl Manager<'_> {
     /// Tells the machine what happened, and does what it wants.
@@ -168,6 +168,7 @@ impl Manager<'_> {
         }
         if let Some(on_started) = self.on_started.take() {
             on_started();
+            memory::return_freed();
         }
     }
 

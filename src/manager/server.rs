@@ -7,7 +7,7 @@ use super::task::Task;
 use crate::death::Death;
 use crate::error::Error;
 use crate::pidfile::Pidfile;
-use crate::sys::child::{ChildSpec, Handles};
+use crate::sys::child::{ChildSpec, Descriptors};
 use crate::sys::failure::{End, is_shortage};
 use crate::sys::wait::Exit;
 
@@ -45,8 +45,8 @@ impl Server {
     /// Starts a process whose id is in the pidfile before it executes the server. Where the server
     /// has run before, a pidfile that cannot be written does not keep it down, unless that is for a
     /// shortage that may soon be over: the result says what came of writing it.
-    pub fn start(&mut self, handles: Handles<'_>) -> Result<Result<(), Error>, StartError> {
-        let held = self.task.fork(handles).map_err(StartError::Ended)?;
+    pub fn start(&mut self, descriptors: Descriptors<'_>) -> Result<Result<(), Error>, StartError> {
+        let held = self.task.fork(descriptors).map_err(StartError::Ended)?;
         let mut written = Ok(());
         if let Some(pidfile) = &mut self.pidfile {
             if let Err(reason) = pidfile.write(held.pid()) {
@@ -115,7 +115,7 @@ impl Server {
 
     fn remove_pidfile(&mut self) {
         if let Some(pidfile) = &mut self.pidfile {
-            let removed = pidfile.remove().map(drop);
+            let removed = pidfile.remove();
             self.removal =
                 removed.map_err(|reason| Error::cannot("remove pidfile", pidfile.path(), reason));
         }

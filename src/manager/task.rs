@@ -9,7 +9,7 @@ use nix::libc;
 use nix::unistd::Pid;
 
 use crate::death::Death;
-use crate::sys::child::{ChildSpec, Handles};
+use crate::sys::child::{ChildSpec, Descriptors};
 use crate::sys::clock::since_boot;
 use crate::sys::failure::End;
 use crate::sys::signals;
@@ -38,8 +38,8 @@ impl Task {
     }
 
     /// Forks a process that waits for [`Task::release`].
-    pub fn fork(&self, handles: Handles<'_>) -> Result<Held, End> {
-        spawn(&self.spec, handles)
+    pub fn fork(&self, descriptors: Descriptors<'_>) -> Result<Held, End> {
+        spawn(&self.spec, descriptors)
     }
 
     /// Lets a process go on to its exec. What comes of that is for [`Task::outcome`] to tell.

@@ -2,6 +2,7 @@
 //! their place, and gone when they no longer tell the truth.
 
 pub mod claim;
+mod first_write;
 mod place;
 
 use std::path::{Path, PathBuf};
@@ -12,12 +13,14 @@ use nix::sys::stat::{FileStat, SFlag};
 use nix::unistd::Pid;
 
 use crate::error::Error;
-use crate::sys::entry::{is_regular, is_same, kind};
-use place::{Place, Replaced};
+use crate::sys::clock::Moment;
+use crate::sys::entry::{is_regular, kind};
+use first_write::FirstWrite;
+use place::{Place, Written, read_start};
 
 /// What may stand under a pidfile's name before it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Before {
+pub enum Existing {
     /// A regular file or a link, which is replaced; or `/dev/null`, which takes any id.
     Replaceable,
     /// At most a regular file with one name that holds no more than an id: nothing is lost with it.
@@ -30,32 +33,48 @@ pub struct Pidfile {
     path: PathBuf,
     /// None for `/dev/null`.
     place: Option<Place>,
-    written: Option<(Pid, FileStat)>,
-    /// What the file held before, until the start has succeeded.
-    replaced: Option<Replaced>,
-    /// Nothing has been written yet.
-    is_new: bool,
+    written: Option<Written>,
+    start: Start,
+}
+
+/// How far the start has come that writes the id.
+#[derive(Debug)]
+enum Start {
+    /// Nothing has been written, or it has been undone.
+    Begun,
+    /// The id has been written.
+    Announced(FirstWrite),
+    /// It has succeeded, or there is nothing to undo but the id itself.
+    Over,
 }
 
 impl Pidfile {
     /// Opens the directory of an absolute path and looks at what stands there. Writes nothing.
-    pub fn open(path: &Path, before: Before) -> Result<Pidfile, Error> {
+    pub fn open(path: &Path, before: Existing) -> Result<Pidfile, Error> {
         let cannot = |reason| Error::cannot("write pidfile", path, reason);
         let place = Place::open(path).map_err(cannot)?;
         let entry = place.entry().map_err(cannot)?;
         let is_null =
-            entry.as_ref().is_some_and(|entry| before == Before::Replaceable && is_null(entry));
+            entry.as_ref().is_some_and(|entry| before == Existing::Replaceable && is_null(entry));
         if let (Some(entry), false) = (&entry, is_null) {
             let check_content = |()| match before {
-                Before::AnId => place.read().map_or(Ok(()), |old| check_id(&old.content)),
-                Before::Replaceable => Ok(()),
+                Existing::AnId => {
+                    let content = place.open_id(&place.name).and_then(|file| read_start(&file));
+                    content.map_or(Ok(()), |content| check_id(&content))
+                }
+                Existing::Replaceable => Ok(()),
             };
             check(entry, before)
                 .and_then(check_content)
                 .map_err(|why| Error::refused("write pidfile", path, why))?;
         }
         let place = Some(place).filter(|_| !is_null);
-        Ok(Pidfile { path: path.to_owned(), place, written: None, replaced: None, is_new: true })
+        // The monitor pidfile is the claim's alone: no other start writes it meanwhile.
+        let start = match before {
+            Existing::Replaceable => Start::Begun,
+            Existing::AnId => Start::Over,
+        };
+        Ok(Pidfile { path: path.to_owned(), place, written: None, start })
     }
 
     /// Its path.
@@ -67,68 +86,68 @@ impl Pidfile {
     /// last time is opened again by its path.
     pub fn write(&mut self, pid: Pid) -> Result<(), Errno> {
         let Some(place) = &mut self.place else { return Ok(()) };
-        if let (false, Some(parent)) = (self.is_new, self.path.parent()) {
+        if let (Start::Over, Some(parent)) = (&self.start, self.path.parent()) {
             place.directory.follow(parent)?;
         }
-        if std::mem::take(&mut self.is_new) {
-            self.replaced = place.read();
-        }
-        self.written = Some((pid, place.write(format!("{pid}\n").as_bytes())?));
+        let about = match self.start {
+            Start::Over => place.write(format!("{pid}\n").as_bytes())?,
+            Start::Begun | Start::Announced(_) => {
+                let write = FirstWrite::new(place, pid)?;
+                let about = write.about();
+                self.start = Start::Announced(write);
+                about
+            }
+        };
+        self.written = Some(Written { pid, about });
         Ok(())
     }
 
-    /// Removes the file if it still is the one that was written last and holds the same id; true
-    /// if that was so. One that could not be removed is tried again the next time. A descriptor is
-    /// needed only if somebody has written to it since.
-    pub fn remove(&mut self) -> Result<bool, Errno> {
-        let (Some(place), Some((pid, written))) = (&self.place, self.written) else {
-            return Ok(false);
-        };
-        let time = |stat: &FileStat| (stat.st_mtime, stat.st_mtime_nsec);
-        let still_ours = || place.read().is_some_and(|content| content.is_number(pid.as_raw()));
-        let is_ours = place.entry()?.is_some_and(|entry| {
-            is_same(&entry, &written) && (time(&entry) == time(&written) || still_ours())
-        });
-        let removed = if is_ours { place.remove() } else { Ok(()) };
-        // Whoever was faster did the same.
-        if removed.is_ok() || removed == Err(Errno::ENOENT) {
-            self.written = None;
+    /// Removes the file if it holds the id that was written last. One that could not be removed is
+    /// tried again the next time. If the start is not over, the first write is undone.
+    pub fn remove(&mut self) -> Result<(), Errno> {
+        let (Some(place), Some(written)) = (&self.place, self.written) else { return Ok(()) };
+        match std::mem::replace(&mut self.start, Start::Begun) {
+            Start::Announced(write) => {
+                self.written = None;
+                return write.undo(place, written.pid);
+            }
+            start => self.start = start,
         }
-        removed.map(|()| is_ours)
+        if let Some(entry) = place.entry_of(&written)? {
+            if let Some(beside) = place.remove(&entry)? {
+                place.put_back(beside, Moment::now());
+            }
+        }
+        self.written = None;
+        Ok(())
     }
 
     /// Leaves the file to a server that outlives this process.
     pub fn leave(mut self) {
         self.written = None;
-        self.commit();
     }
 
-    /// Forgets what the file held before: the start has succeeded.
+    /// The start has succeeded: its first write is not undone any more.
     pub fn commit(&mut self) {
-        self.replaced = None;
+        self.start = Start::Over;
     }
 }
 
 impl Drop for Pidfile {
     fn drop(&mut self) {
-        let removed = self.remove() == Ok(true);
-        if let (Some(place), Some(replaced)) = (&self.place, &self.replaced) {
-            if removed || place.entry() == Ok(None) {
-                // The start has failed already, and its error is the one to tell.
-                let _ = place.put_back(replaced);
-            }
-        }
+        // The error that ends vsrun is the one to tell.
+        let _ = self.remove();
     }
 }
 
-fn check(entry: &FileStat, before: Before) -> Result<(), &'static str> {
+fn check(entry: &FileStat, before: Existing) -> Result<(), &'static str> {
     match before {
-        Before::Replaceable if kind(entry) == SFlag::S_IFLNK => Ok(()),
-        Before::AnId if kind(entry) == SFlag::S_IFLNK => Err("it is a symbolic link"),
+        Existing::Replaceable if kind(entry) == SFlag::S_IFLNK => Ok(()),
+        Existing::AnId if kind(entry) == SFlag::S_IFLNK => Err("it is a symbolic link"),
         _ if !is_regular(entry) => Err("it is not a regular file"),
-        Before::AnId if entry.st_nlink > 1 => Err("it has more than one name"),
-        Before::AnId if entry.st_size > ID_MAX => Err(NO_ID),
-        Before::AnId | Before::Replaceable => Ok(()),
+        Existing::AnId if entry.st_nlink > 1 => Err("it has more than one name"),
+        Existing::AnId if entry.st_size > ID_MAX => Err(NO_ID),
+        Existing::AnId | Existing::Replaceable => Ok(()),
     }
 }
 
@@ -174,7 +193,7 @@ mod tests {
     fn an_id_is_written_and_taken_away() {
         let scratch = Scratch::new("written");
         let path = scratch.0.join("x.pid");
-        let mut pidfile = Pidfile::open(&path, Before::Replaceable).expect("opened");
+        let mut pidfile = Pidfile::open(&path, Existing::Replaceable).expect("opened");
         pidfile.write(Pid::from_raw(42)).expect("written");
         assert_eq!(fs::read_to_string(&path).expect("a file"), "42\n");
         drop(pidfile);
@@ -187,18 +206,18 @@ mod tests {
         let (path, target) = (scratch.0.join("x.pid"), scratch.0.join("target"));
         fs::write(&target, "precious").expect("a file");
         symlink(&target, &path).expect("a link");
-        let mut pidfile = Pidfile::open(&path, Before::Replaceable).expect("opened");
+        let mut pidfile = Pidfile::open(&path, Existing::Replaceable).expect("opened");
         pidfile.write(Pid::from_raw(42)).expect("written");
         assert!(fs::symlink_metadata(&path).expect("a file").is_file());
         assert_eq!(fs::read_to_string(&target).expect("a file"), "precious");
-        assert!(Pidfile::open(&path, Before::AnId).is_ok());
+        assert!(Pidfile::open(&path, Existing::AnId).is_ok());
     }
 
     #[test]
     fn a_file_that_holds_another_id_is_left_alone() {
         let scratch = Scratch::new("other");
         let path = scratch.0.join("x.pid");
-        let mut pidfile = Pidfile::open(&path, Before::Replaceable).expect("opened");
+        let mut pidfile = Pidfile::open(&path, Existing::Replaceable).expect("opened");
         pidfile.write(Pid::from_raw(42)).expect("written");
         fs::write(&path, "43\n").expect("a file");
         drop(pidfile);
@@ -206,20 +225,35 @@ mod tests {
     }
 
     #[test]
-    fn a_start_that_fails_puts_the_old_content_back() {
+    fn a_start_that_fails_puts_the_id_of_a_live_process_back() {
         let scratch = Scratch::new("failed");
         let path = scratch.0.join("x.pid");
-        fs::write(&path, "41\n").expect("a file");
-        let mut pidfile = Pidfile::open(&path, Before::Replaceable).expect("opened");
-        pidfile.write(Pid::from_raw(42)).expect("written");
+        let parent = format!("{}\n", std::os::unix::process::parent_id());
+        for (old, new) in [(parent.as_str(), Some(parent.as_str())), ("precious", None)] {
+            fs::write(&path, old).expect("a file");
+            let mut pidfile = Pidfile::open(&path, Existing::Replaceable).expect("opened");
+            pidfile.write(Pid::from_raw(i32::MAX)).expect("written");
+            drop(pidfile);
+            assert_eq!(fs::read_to_string(&path).ok().as_deref(), new);
+        }
+    }
+
+    #[test]
+    fn a_directory_that_is_made_there_before_the_first_write_stays() {
+        let scratch = Scratch::new("directory");
+        let path = scratch.0.join("x.pid");
+        let mut pidfile = Pidfile::open(&path, Existing::Replaceable).expect("opened");
+        fs::create_dir(&path).expect("a directory");
+        assert_eq!(pidfile.write(Pid::from_raw(42)), Err(Errno::EISDIR));
         drop(pidfile);
-        assert_eq!(fs::read_to_string(&path).expect("a file"), "41\n");
+        assert!(path.is_dir());
+        assert_eq!(fs::read_dir(&scratch.0).expect("a directory").count(), 1);
     }
 
     #[test]
     fn the_null_device_is_accepted_and_kept() {
         let mut pidfile =
-            Pidfile::open(Path::new("/dev/null"), Before::Replaceable).expect("opened");
+            Pidfile::open(Path::new("/dev/null"), Existing::Replaceable).expect("opened");
         pidfile.write(Pid::from_raw(42)).expect("written");
         drop(pidfile);
         assert_eq!(fs::metadata("/dev/null").expect("a device").rdev(), libc::makedev(1, 3));
@@ -229,29 +263,11 @@ mod tests {
     fn a_file_to_which_the_same_id_was_written_again_is_removed() {
         let scratch = Scratch::new("again");
         let path = scratch.0.join("x.pid");
-        let mut pidfile = Pidfile::open(&path, Before::Replaceable).expect("opened");
+        let mut pidfile = Pidfile::open(&path, Existing::Replaceable).expect("opened");
         pidfile.write(Pid::from_raw(42)).expect("written");
         std::thread::sleep(std::time::Duration::from_millis(20));
         fs::write(&path, "42").expect("a file");
         drop(pidfile);
         assert!(!path.exists());
-    }
-
-    #[test]
-    fn what_is_put_back_has_one_name_and_no_set_user_id_bit() {
-        use std::os::unix::fs::PermissionsExt;
-        let scratch = Scratch::new("bits");
-        let (path, other) = (scratch.0.join("x.pid"), scratch.0.join("other"));
-        fs::write(&path, "41\n").expect("a file");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o4755)).expect("a mode");
-        let mut pidfile = Pidfile::open(&path, Before::Replaceable).expect("opened");
-        pidfile.write(Pid::from_raw(42)).expect("written");
-        drop(pidfile);
-        assert_eq!(fs::metadata(&path).expect("a file").mode() & 0o7777, 0o755);
-        fs::hard_link(&path, &other).expect("a second name");
-        let mut pidfile = Pidfile::open(&path, Before::Replaceable).expect("opened");
-        pidfile.write(Pid::from_raw(42)).expect("written");
-        drop(pidfile);
-        assert!(!path.exists() && other.exists());
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::command::{c_string, candidates};
 use super::identity::User;
-use super::{Output, Plan};
+use super::{Output, Plan, WorkDir};
 use crate::error::Error;
 use crate::sys::child::{ChildSpec, Parentage, Session};
 use crate::sys::failure::{End, Refusal, Stage};
@@ -21,10 +21,14 @@ impl Plan {
             None => self.start_dir.as_deref(),
         };
         let session = if self.manager.is_some() { Session::Own } else { Session::Inherited };
+        let work_dir = match self.work_dir() {
+            WorkDir::Named(dir) => Some(c_string(dir)),
+            WorkDir::Logs(_) | WorkDir::Root(_) | WorkDir::Caller(_) => None,
+        };
         ChildSpec {
             session,
             root: self.root.clone().map(c_string),
-            work_dir: self.work_dir.as_ref().map(c_string),
+            work_dir,
             ..self.child(Program {
                 role: "command",
                 name: self.command[0].clone(),
@@ -35,23 +39,26 @@ impl Plan {
         }
     }
 
-    /// Where the server works if no option says where. A manager works elsewhere, so its server
-    /// must find back.
+    /// The directory in which vsrun was started, if the server is to work there. A manager works
+    /// elsewhere, so it goes back there for each start.
     pub fn caller_dir(&self) -> Option<&Path> {
-        let named = self.root.is_some() || self.work_dir.is_some() || self.log_dir().is_some();
-        self.start_dir.as_deref().filter(|_| !named)
+        match self.work_dir() {
+            WorkDir::Caller(dir) => dir,
+            WorkDir::Named(_) | WorkDir::Logs(_) | WorkDir::Root(_) => None,
+        }
     }
 
     /// Where the server works, as it is seen from outside its root.
     ///
     /// `enters_log_dir`: whether the user may enter the log directory.
     pub fn server_dir(&self, enters_log_dir: bool) -> Option<PathBuf> {
-        let log_dir = if enters_log_dir { self.log_dir() } else { Some(Path::new("/")) };
-        match (self.root.as_deref(), self.work_dir.as_deref(), log_dir) {
-            (Some(root), Some(dir), _) => Some(root.join(dir.strip_prefix("/").unwrap_or(dir))),
-            (Some(root), None, Some(dir)) if dir.starts_with(root) => Some(dir.to_owned()),
-            (Some(root), None, _) => Some(root.to_owned()),
-            (None, dir, log_dir) => dir.or(log_dir).or(self.caller_dir()).map(Path::to_owned),
+        let root = self.root.as_deref().unwrap_or(Path::new("/"));
+        match self.work_dir() {
+            WorkDir::Named(dir) => Some(root.join(dir.strip_prefix("/").unwrap_or(dir))),
+            WorkDir::Logs(dir) if enters_log_dir && dir.starts_with(root) => Some(dir.to_owned()),
+            WorkDir::Logs(_) => Some(root.to_owned()),
+            WorkDir::Root(root) => Some(root.to_owned()),
+            WorkDir::Caller(dir) => dir.map(Path::to_owned),
         }
     }
 
@@ -114,8 +121,8 @@ impl Plan {
             Stage::Execute => return not_executed("execute"),
             Stage::Interpret => return not_executed("find the interpreter of"),
             Stage::Root => path(&spec.root),
-            Stage::WorkDir => match self.log_dir().or(self.caller_dir()) {
-                Some(dir) if spec.work_dir.is_none() => dir.into(),
+            Stage::WorkDir => match (&spec.work_dir, self.work_dir()) {
+                (None, WorkDir::Logs(dir) | WorkDir::Caller(Some(dir))) => dir.into(),
                 _ => path(&spec.work_dir),
             },
             Stage::Keyring

@@ -8,7 +8,7 @@ use shlex::bytes::Quoter;
 
 /// How much of a command line is shown, in bytes: one string of an environment may have 128 KiB
 /// (MAX_ARG_STRLEN, see execve(2)).
-const SHOWN_MAX: usize = 100 * 1024;
+const QUOTED_MAX: usize = 100 * 1024;
 
 /// The search path where there is none in the environment.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -38,12 +38,12 @@ pub fn c_string(text: impl Into<OsString>) -> CString {
 }
 
 /// A command line in one string, its words quoted as sh would read them where they need it.
-pub fn shown(words: &[OsString]) -> OsString {
+pub fn quoted(words: &[OsString]) -> OsString {
     let quoter = Quoter::new().allow_nul(true);
     let quoted = quoter.join(words.iter().map(|word| word.as_bytes()));
     let mut line = quoted.unwrap_or_default();
-    if line.len() > SHOWN_MAX {
-        line.truncate(SHOWN_MAX);
+    if line.len() > QUOTED_MAX {
+        line.truncate(QUOTED_MAX);
         line.extend_from_slice(b"...");
     }
     OsString::from_vec(line)
@@ -54,7 +54,7 @@ pub fn shown(words: &[OsString]) -> OsString {
 pub fn printable(words: &[OsString]) -> String {
     let mut line = String::new();
     for word in words {
-        if line.len() > SHOWN_MAX {
+        if line.len() > QUOTED_MAX {
             line.push_str(" ...");
             break;
         }
@@ -63,7 +63,7 @@ pub fn printable(words: &[OsString]) -> String {
         }
         match word.to_str() {
             Some(text) if !text.chars().any(is_hidden) => {
-                line.push_str(&shown(std::slice::from_ref(word)).to_string_lossy());
+                line.push_str(&quoted(std::slice::from_ref(word)).to_string_lossy());
             }
             _ => push_dollar_quoted(&mut line, word.as_bytes()),
         }
@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn words_are_quoted_where_sh_needs_it() {
         let words = ["server", "-x", "two words", "", "it's", "$HOME"].map(OsString::from);
-        assert_eq!(shown(&words), r#"server -x 'two words' '' "it's" '$HOME'"#);
+        assert_eq!(quoted(&words), r#"server -x 'two words' '' "it's" '$HOME'"#);
     }
 
     #[test]
@@ -147,8 +147,8 @@ mod tests {
 
     #[test]
     fn a_very_long_line_is_cut() {
-        let line = shown(&["x".repeat(200 * 1024).into()]);
-        assert_eq!(line.len(), SHOWN_MAX + 3);
+        let line = quoted(&["x".repeat(200 * 1024).into()]);
+        assert_eq!(line.len(), QUOTED_MAX + 3);
         assert!(line.as_bytes().ends_with(b"x..."));
     }
 }

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{CString, OsStr, OsString};
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use nix::errno::Errno;
@@ -17,6 +16,7 @@ use crate::error::Error;
 use crate::sys::entry::Owner;
 use crate::sys::groups::group_id;
 use crate::sys::identity::{Identity, groups_are_fixed, is_privileged};
+use crate::values::user_spec::UserSpec;
 
 /// The user of `-u`.
 #[derive(Debug)]
@@ -32,17 +32,11 @@ pub struct User {
 }
 
 impl User {
-    /// Looks up `USER` or `USER:GROUP`. Names come before numbers. Refuses what is neither, and
-    /// whoever this process may not become.
-    pub fn resolve(typed: &OsStr) -> Result<User, Error> {
-        let (name, group) = match typed.as_bytes().iter().position(|byte| *byte == b':') {
-            Some(colon) => {
-                let (name, group) = typed.as_bytes().split_at(colon);
-                (OsStr::from_bytes(name), Some(OsStr::from_bytes(&group[1..])))
-            }
-            None => (typed, None),
-        };
-        let group = group.map(resolve_group).transpose()?;
+    /// Looks up `USER` or `USER:GROUP`. Names come before numbers. Refuses what is neither, and a
+    /// user that this process may not change to.
+    pub fn resolve(spec: &UserSpec) -> Result<User, Error> {
+        let UserSpec { typed, user: name, group } = spec;
+        let group = group.as_deref().map(resolve_group).transpose()?;
         let refused = |why| Error::refused("use user", typed, why);
 
         let number = number(name);
@@ -181,7 +175,7 @@ mod tests {
     fn what_names_nobody_is_refused() {
         for text in ["0day", "0x0", "4foo", "-1", "4294967295", "", ":0", "root:", " root", "root "]
         {
-            assert!(User::resolve(OsStr::new(text)).is_err(), "{text:?} was taken");
+            assert!(User::resolve(&OsString::from(text).into()).is_err(), "{text:?} was taken");
         }
     }
 }

@@ -6,18 +6,21 @@ pub mod command;
 pub mod identity;
 
 use std::env;
-use std::ffi::{CStr, OsStr, OsString};
+use std::ffi::{CStr, OsString};
 use std::path::{Path, PathBuf};
 
 use nix::sys::stat::Mode;
 
 use crate::cli::Cli;
-use crate::cli::values::Keep;
+use crate::cli::manager::{ManagerFiles, ManagerOptions};
+use crate::cli::output::{LogDir, OutputOptions};
+use crate::cli::server::ServerOptions;
 use crate::error::Error;
 use crate::sys::entry::Owner;
 use crate::sys::fds::errno;
 use crate::sys::words;
-use command::{printable, shown};
+use crate::values::keep::Keep;
+use command::{printable, quoted};
 use identity::User;
 
 /// What will be done.
@@ -64,27 +67,44 @@ pub enum Output {
     Files(PathBuf, Keep),
 }
 
+/// Where the server works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorkDir<'a> {
+    /// Where an option says, inside the new root if there is one.
+    Named(&'a Path),
+    /// In the log directory, or in `/` if the user cannot enter it or it lies outside the new root.
+    Logs(&'a Path),
+    /// In the `/` of the new root.
+    Root(&'a Path),
+    /// In the directory in which vsrun was started, as far as that has a path.
+    Caller(Option<&'a Path>),
+}
+
 impl Plan {
-    /// Settles what a command line asks for. `umask` is the one that children get.
+    /// Decides what a command line asks for. `umask` is the one that children get.
     pub fn new(cli: Cli, umask: Mode) -> Result<Plan, Error> {
-        let user = cli.user.as_deref().map(User::resolve).transpose()?;
-        let path = |doing, typed: Option<&OsStr>| typed.map(|it| absolute(doing, it)).transpose();
-        let root = path("use root directory", cli.root.as_deref())?;
-        let work_dir = match cli.work_dir.as_deref() {
-            Some(dir) if root.is_some() && !dir.is_empty() => Some(Path::new("/").join(dir)),
-            dir => path("use working directory", dir)?,
+        // Every option is named here, so that one without an effect does not compile.
+        let Cli { server, manager, output, command } = cli;
+        let ServerOptions { user, pidfile, root, work_dir } = server;
+        let ManagerOptions { manager, background } = manager;
+        let OutputOptions { syslog, logdir } = output;
+
+        let user = user.as_ref().map(User::resolve).transpose()?;
+        let work_dir = match work_dir {
+            Some(dir) if root.is_some() => Some(Path::new("/").join(dir)),
+            dir => dir.map(absolute).transpose()?,
         };
         Ok(Plan {
             inherited: inherited(user.as_ref()),
             search: env::var_os("PATH").unwrap_or_else(|| command::DEFAULT_PATH.into()),
             start_dir: env::current_dir().ok(),
-            pidfile: path("use pidfile", cli.pidfile.as_deref())?,
-            manager: cli.manager.as_deref().map(management).transpose()?,
-            output: output(cli.syslog, cli.logdir.as_deref())?,
-            background: cli.background,
-            command: cli.command,
+            pidfile: pidfile.map(absolute).transpose()?,
+            manager: manager.map(management).transpose()?,
+            output: output_of(syslog, logdir)?,
+            background,
+            root: root.map(absolute).transpose()?,
+            command,
             user,
-            root,
             work_dir,
             umask,
         })
@@ -103,9 +123,19 @@ impl Plan {
         }
     }
 
+    /// Where the server works.
+    pub fn work_dir(&self) -> WorkDir<'_> {
+        match (&self.work_dir, self.log_dir(), &self.root) {
+            (Some(dir), _, _) => WorkDir::Named(dir),
+            (None, Some(dir), _) => WorkDir::Logs(dir),
+            (None, None, Some(root)) => WorkDir::Root(root),
+            (None, None, None) => WorkDir::Caller(self.start_dir.as_deref()),
+        }
+    }
+
     /// The server's command line, as one text that sh reads back.
     pub fn command_line(&self) -> OsString {
-        shown(&self.command)
+        quoted(&self.command)
     }
 
     /// The server's command line for a message: likewise, without control characters.
@@ -114,28 +144,20 @@ impl Plan {
     }
 }
 
-fn management(values: &[OsString]) -> Result<Management, Error> {
-    let [pidfile, handler] = values else { unreachable!("the option has two values") };
-    let pidfile = absolute("use monitor pidfile", pidfile)?;
-    Ok(Management { pidfile, handler: absolute("use handler", handler)? })
+fn management(values: Vec<OsString>) -> Result<Management, Error> {
+    let ManagerFiles { pidfile, handler } = values.try_into()?;
+    Ok(Management { pidfile: absolute(pidfile)?, handler: absolute(handler)? })
 }
 
-fn output(syslog: Option<OsString>, logdir: Option<&[OsString]>) -> Result<Output, Error> {
+fn output_of(syslog: Option<OsString>, logdir: Option<Vec<OsString>>) -> Result<Output, Error> {
     match (syslog, logdir) {
-        (Some(prefix), _) if prefix.is_empty() => {
-            Err(Error::refused("use syslog prefix", prefix, EMPTY))
-        }
         (Some(prefix), _) => Ok(Output::Syslog(prefix)),
-        (None, Some([dir, keep])) => {
-            Ok(Output::Files(absolute("use log directory", dir)?, duration(keep)?))
+        (None, Some(values)) => {
+            let LogDir { dir, keep } = values.try_into()?;
+            Ok(Output::Files(absolute(dir)?, keep))
         }
-        (None, _) => Ok(Output::Inherited),
+        (None, None) => Ok(Output::Inherited),
     }
-}
-
-fn duration(typed: &OsStr) -> Result<Keep, Error> {
-    let text = typed.to_str().unwrap_or_default();
-    text.parse().map_err(|why| Error::refused("use keep duration", typed, why))
 }
 
 /// The variables that speak of descriptors which are closed.
@@ -154,26 +176,22 @@ fn inherited(user: Option<&User>) -> Vec<&'static CStr> {
     words::inherited().filter(is_kept).collect()
 }
 
-const EMPTY: &str = "it is empty";
-
-/// A path as seen from the directory that vsrun was started in. `doing` is for the error.
-fn absolute(doing: &'static str, typed: &OsStr) -> Result<PathBuf, Error> {
-    let path = Path::new(typed);
-    if typed.is_empty() {
-        return Err(Error::refused(doing, typed, EMPTY));
-    }
+/// A path as seen from the directory that vsrun was started in.
+fn absolute(path: PathBuf) -> Result<PathBuf, Error> {
     if path.is_absolute() {
-        return Ok(path.to_owned());
+        return Ok(path);
     }
     let here = env::current_dir()
-        .map_err(|error| Error::cannot("find the current directory for", typed, errno(error)))?;
+        .map_err(|error| Error::cannot("find the current directory for", &path, errno(error)))?;
     Ok(here.join(path))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::{Asked, parse};
+    use crate::cli::{Asked, definition, parse};
+    use clap::ArgAction;
+    use nix::unistd::geteuid;
 
     fn plan(line: &[&str]) -> Result<Plan, Error> {
         let words = ["vsrun"].iter().chain(line).map(OsString::from);
@@ -235,5 +253,42 @@ mod tests {
     fn a_keep_duration_that_is_none_is_named_in_the_error() {
         let error = plan(&["-d", "/log", "-3d", "--", "x"]).expect_err("refused").to_string();
         assert!(error.starts_with("cannot use keep duration '-3d': "), "{error}");
+    }
+
+    #[test]
+    fn every_option_changes_the_plan_and_is_given_once() {
+        let own_id = geteuid().to_string();
+        let samples: [(&str, &[&str]); 8] = [
+            ("user", &[&own_id]),
+            ("pidfile", &["/pid"]),
+            ("root", &["/usr"]),
+            ("work-dir", &["/usr"]),
+            ("manager", &["/manager", "/handler"]),
+            ("background", &[]),
+            ("syslog", &["prefix"]),
+            ("logdir", &["/log", "1"]),
+        ];
+        let plan_with = |option: &str, values: &[&str]| {
+            let line = [&[option], values, &["--", "x"]].concat();
+            format!("{:?}", plan(&line).unwrap_or_else(|error| panic!("{option}: {error}")))
+        };
+        let default = format!("{:?}", plan(&["--", "x"]).expect("a plan"));
+        let definition = definition();
+        let prints = |action| matches!(action, &ArgAction::Help | &ArgAction::Version);
+        for option in definition.get_arguments().filter(|option| !prints(option.get_action())) {
+            let long = option.get_long().expect("a word");
+            let sample = samples.iter().find(|(name, _)| *name == long);
+            let (_, values) = sample.unwrap_or_else(|| panic!("no values to try --{long} with"));
+            let word = format!("--{long}");
+            let changed = plan_with(&word, values);
+            assert_ne!(changed, default, "{word} has no effect");
+            if let Some(short) = option.get_short() {
+                assert_eq!(plan_with(&format!("-{short}"), values), changed, "-{short}");
+            }
+            let once = [&[word.as_str()], *values].concat();
+            let twice = [&once[..], &once, &["--", "x"]].concat();
+            let error = plan(&twice).expect_err("given twice").to_string();
+            assert!(error.contains("cannot be used multiple times"), "{error}");
+        }
     }
 }

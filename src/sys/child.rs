@@ -53,7 +53,7 @@ pub struct ChildSpec {
 
 /// The descriptors that a child starts from. All must be above 2.
 #[derive(Debug, Clone, Copy)]
-pub struct Handles<'a> {
+pub struct Descriptors<'a> {
     /// Standard input.
     pub input: BorrowedFd<'a>,
     /// Standard output and error, where they are not the caller's.
@@ -64,13 +64,13 @@ pub struct Handles<'a> {
 }
 
 /// Everything up to the exec, in the order that keeps each step possible and safe.
-pub(super) fn become_child(spec: &ChildSpec, handles: Handles<'_>) -> Result<(), Refusal> {
+pub(super) fn become_child(spec: &ChildSpec, descriptors: Descriptors<'_>) -> Result<(), Refusal> {
     if spec.session == Session::Own {
         // SAFETY: setsid touches no memory.
         checked(Stage::Session, unsafe { libc::setsid() })?;
     }
-    place(handles.input, libc::STDIN_FILENO)?;
-    if let Some(output) = handles.output {
+    place(descriptors.input, libc::STDIN_FILENO)?;
+    if let Some(output) = descriptors.output {
         place(output, libc::STDOUT_FILENO)?;
         place(output, libc::STDERR_FILENO)?;
     }
@@ -80,21 +80,21 @@ pub(super) fn become_child(spec: &ChildSpec, handles: Handles<'_>) -> Result<(),
         // SAFETY: the path is a constant.
         checked(Stage::Root, unsafe { libc::chdir(c"/".as_ptr()) })?;
     }
-    let entered = enter_work_dir(spec, handles);
+    let entered = enter_work_dir(spec, descriptors);
     // SAFETY: umask cannot fail and touches no memory.
     unsafe { libc::umask(spec.umask.bits()) };
     if let Some(identity) = &spec.identity {
-        identity::assume(identity)?;
+        identity::change_to(identity)?;
         if let Err(Refusal { reason: Errno::EACCES | Errno::EPERM, .. }) = entered {
             // Where root may not, as on NFS with root_squash, the user may.
-            enter_work_dir(spec, handles)?;
+            enter_work_dir(spec, descriptors)?;
         } else {
             entered?;
         }
     } else {
         entered?;
     }
-    let is_lent = spec.work_dir.is_none() && handles.work_dir.is_some();
+    let is_lent = spec.work_dir.is_none() && descriptors.work_dir.is_some();
     if is_lent && (spec.root.is_some() || spec.identity.is_some()) {
         leave_unreachable_dir(spec.identity.as_ref())?;
     }
@@ -104,12 +104,12 @@ pub(super) fn become_child(spec: &ChildSpec, handles: Handles<'_>) -> Result<(),
 
 /// Enters the working directory: by its path, or by a descriptor where no path is set. A log
 /// directory that cannot be entered costs no server.
-fn enter_work_dir(spec: &ChildSpec, handles: Handles<'_>) -> Result<(), Refusal> {
+fn enter_work_dir(spec: &ChildSpec, descriptors: Descriptors<'_>) -> Result<(), Refusal> {
     if let Some(work_dir) = &spec.work_dir {
         // SAFETY: the path outlives the call.
         return checked(Stage::WorkDir, unsafe { libc::chdir(work_dir.as_ptr()) });
     }
-    let Some(work_dir) = handles.work_dir else { return Ok(()) };
+    let Some(work_dir) = descriptors.work_dir else { return Ok(()) };
     // SAFETY: the descriptor is open.
     if unsafe { libc::fchdir(work_dir.as_raw_fd()) } == 0 {
         return Ok(());
@@ -142,6 +142,6 @@ fn leave_unreachable_dir(identity: Option<&Identity>) -> Result<(), Refusal> {
 
 /// dup2(2) takes close-on-exec away, the two numbers being different.
 fn place(stream: BorrowedFd<'_>, number: RawFd) -> Result<(), Refusal> {
-    // SAFETY: nothing that anybody owns has a number below 3 (see `fds::null`).
+    // SAFETY: no `OwnedFd` has a number below 3 (see `fds::open_null`).
     checked(Stage::Streams, unsafe { libc::dup2(stream.as_raw_fd(), number) })
 }

@@ -1,16 +1,16 @@
-//! Directories that somebody else may own: everything is done relative to a
+//! Directories that another user may own: everything is done relative to a
 //! descriptor, no link is followed unless only root or the caller could have
-//! put it there, and nothing is created over what stands there already.
+//! put it there, and nothing is created over an existing file.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, RenameFlags, openat, readlinkat, renameat, renameat2};
+use nix::fcntl::{AtFlags, OFlag, RenameFlags, openat, renameat, renameat2};
 use nix::libc;
 use nix::sys::stat::{FileStat, Mode, fstat, fstatat};
-use nix::unistd::{Gid, UnlinkatFlags, linkat, symlinkat, unlinkat};
+use nix::unistd::{Gid, UnlinkatFlags, linkat, unlinkat};
 
 use super::entry::{Owner, first_mode, for_each_name, hand_over, is_same, reopen};
 use super::walk::{Made, Place, make, remove_made, walk};
@@ -26,7 +26,7 @@ impl AsFd for Directory {
 }
 
 impl Directory {
-    /// Opens an existing directory by an absolute path. A symbolic link that anybody but root and
+    /// Opens an existing directory by an absolute path. A symbolic link that others than root and
     /// the caller may have put there is ELOOP.
     pub fn open(path: &Path) -> Result<Directory, Errno> {
         walk(path, |_, _, _| Err(Errno::ENOENT)).map(Directory)
@@ -68,7 +68,7 @@ impl Directory {
     }
 
     /// Creates a file for writing at its end; EEXIST if anything stands under the name. In a
-    /// set-group-id directory the file has the directory's group (see inode(7)), whoever owns it.
+    /// set-group-id directory the file has the directory's group (see inode(7)), also with an owner.
     pub fn create(
         &self,
         name: &OsStr,
@@ -101,16 +101,6 @@ impl Directory {
         openat(&self.0, name, flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, mode)
     }
 
-    /// Where a link leads.
-    pub fn target(&self, name: &OsStr) -> Result<OsString, Errno> {
-        readlinkat(&self.0, name)
-    }
-
-    /// Makes a link; EEXIST if anything stands under the name.
-    pub fn link(&self, name: &OsStr, target: &OsStr) -> Result<(), Errno> {
-        symlinkat(target, &self.0, name)
-    }
-
     /// Renames within the directory, replacing what stands under the new name.
     pub fn rename(&self, from: &OsStr, to: &OsStr) -> Result<(), Errno> {
         renameat(&self.0, from, &self.0, to)
@@ -129,6 +119,12 @@ impl Directory {
             }
             outcome => outcome,
         }
+    }
+
+    /// Exchanges what stands under two names; ENOENT if nothing stands under one of them. Not every
+    /// file system can.
+    pub fn exchange(&self, one: &OsStr, other: &OsStr) -> Result<(), Errno> {
+        renameat2(&self.0, one, &self.0, other, RenameFlags::RENAME_EXCHANGE)
     }
 
     /// Removes a name that is not a directory's.

@@ -35,8 +35,8 @@ pub fn kind(entry: &FileStat) -> SFlag {
     SFlag::from_bits_truncate(entry.st_mode & libc::S_IFMT)
 }
 
-/// Makes something under a name that nothing else has: what is there already may be somebody
-/// else's, or left by a vsrun of the same id that was killed.
+/// Makes something under a name that nothing else has. An existing file may belong to another
+/// program, or be left by a killed vsrun of the same id.
 pub fn try_names<T>(mut make: impl FnMut(&OsStr) -> Result<T, Errno>) -> Result<T, Errno> {
     let mut attempt = 0;
     loop {
@@ -48,7 +48,7 @@ pub fn try_names<T>(mut make: impl FnMut(&OsStr) -> Result<T, Errno>) -> Result<
     }
 }
 
-/// Until its owner is set, what is to be given away is nobody else's.
+/// The mode for a new file until its owner is set: no other user may open it before that.
 pub(super) fn first_mode(owner: Option<Owner>, mode: u32) -> u32 {
     if owner.is_some() { mode & 0o700 } else { mode }
 }

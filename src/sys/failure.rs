@@ -1,5 +1,5 @@
-//! Why there is no child, as data that fits through a channel. The words for it
-//! are found when it is told.
+//! Why there is no child, as data that fits through a channel. The message is
+//! made where it is written.
 
 use nix::errno::{Errno, ErrnoSentinel};
 
@@ -85,13 +85,13 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// For the side that failed. Async-signal-safe.
+    /// Encodes it, in the child. Async-signal-safe.
     pub(super) fn to_report(self) -> Report {
         let [a, b, c, d] = (self.reason as i32).to_ne_bytes();
         [self.stage as u8, a, b, c, d]
     }
 
-    /// For the side that is told.
+    /// Decodes it, in the parent.
     pub(super) fn from_report([stage, reason @ ..]: Report) -> Refusal {
         let stage = Stage::from_number(stage).unwrap_or(Stage::Channel);
         Refusal { stage, reason: Errno::from_raw(i32::from_ne_bytes(reason)) }

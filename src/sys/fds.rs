@@ -107,11 +107,10 @@ pub fn large_pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
     Ok((read, write))
 }
 
-/// Another descriptor for what `fd` leads to, on which a write does not wait for a reader, while
-/// the other holders of a pipe or terminal are not affected. Where that cannot be had (without
-/// `/proc`, or for a pipe that belongs to another user), and for files, which never wait, a mere
-/// copy.
-pub fn impatient(fd: BorrowedFd<'_>) -> std::io::Result<OwnedFd> {
+/// Opens what `fd` leads to once more, so that a write does not wait for a reader, while the other
+/// holders of a pipe or terminal are not affected. A copy of `fd` where that is impossible (without
+/// `/proc`, or for a pipe of another user), and for files, which never wait.
+pub fn open_nonblocking(fd: BorrowedFd<'_>) -> std::io::Result<OwnedFd> {
     let waits = matches!(kind(fd), Some(SFlag::S_IFIFO | SFlag::S_IFCHR));
     let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let opened = if waits { reopen(fd, flags).ok() } else { None };
@@ -138,9 +137,9 @@ pub fn write_now(fd: BorrowedFd<'_>, bytes: &[u8]) -> usize {
     written.unwrap_or(0)
 }
 
-/// Writes, and waits for a slow reader even where the descriptor is another's that does not
-/// (O_NONBLOCK). Where nothing can be written, nobody is there to be told.
-pub fn write_patiently(fd: BorrowedFd<'_>, bytes: &[u8]) {
+/// Writes, and waits for a slow reader even where another process has set O_NONBLOCK. A line that
+/// cannot be written is dropped: there is no other place for it.
+pub fn write_blocking(fd: BorrowedFd<'_>, bytes: &[u8]) {
     while matches!(nix::unistd::write(fd, bytes), Err(Errno::EAGAIN | Errno::EINTR)) {
         let _ = poll(&mut [PollFd::new(fd, PollFlags::POLLOUT)], PollTimeout::NONE);
     }

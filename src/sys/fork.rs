@@ -47,7 +47,7 @@ pub fn run_orphan(work: impl FnOnce()) -> Result<(), Errno> {
         ForkResult::Child => {
             let orphan = setsid().and_then(|_| fork());
             if let Ok(ForkResult::Child) = orphan {
-                signals::give_back();
+                signals::reset_for_exec();
                 // The caller may be waiting for the end of its own output.
                 let _ = fds::redirect_own(Some(fds::null()));
                 work();

@@ -26,7 +26,8 @@ pub struct Identity {
     pub groups: Option<Vec<Gid>>,
 }
 
-/// Whether this process may become anybody: it has CAP_SETUID and CAP_SETGID (capabilities(7)).
+/// Whether this process may change to any user: it has CAP_SETUID and CAP_SETGID (see
+/// capabilities(7)).
 pub fn is_privileged() -> bool {
     const CAP_SETGID_AND_SETUID: u32 = 1 << 6 | 1 << 7;
     let header = CapabilityHeader { version: CAPABILITY_VERSION_3, pid: 0 };
@@ -38,8 +39,8 @@ pub fn is_privileged() -> bool {
 }
 
 /// Whether this process may not even set the groups that it has: a user namespace can deny
-/// setgroups(2) to all in it (user_namespaces(7)). `/proc/self/setgroups` says so too, but whoever
-/// opens something there is slow to end.
+/// setgroups(2) to all in it (user_namespaces(7)). `/proc/self/setgroups` says so too, but a process
+/// that has opened a file there takes longer to end.
 pub fn groups_are_fixed() -> bool {
     getgroups().and_then(|groups| setgroups(&groups)) == Err(Errno::EPERM)
 }
@@ -59,7 +60,7 @@ const SAME: libc::c_long = -1;
 /// Becomes `identity` for good, in the calling thread: groups, then group, then user, each for
 /// the real, effective and saved id; then proves that root's cannot be had back.
 /// Async-signal-safe.
-pub(super) fn assume(identity: &Identity) -> Result<(), Refusal> {
+pub(super) fn change_to(identity: &Identity) -> Result<(), Refusal> {
     let (uid, gid) = (identity.uid.as_raw(), identity.gid.as_raw());
     if let Some(groups) = &identity.groups {
         leave_keyring()?;
@@ -80,11 +81,11 @@ pub(super) fn assume(identity: &Identity) -> Result<(), Refusal> {
     let (header, none) = (&raw const header, NO_CAPABILITIES.as_ptr());
     // SAFETY: header and data have the layout of version 3 and outlive the call.
     checked(Stage::Capabilities, unsafe { libc::syscall(libc::SYS_capset, header, none) })?;
-    prove(uid, gid)
+    check_dropped(uid, gid)
 }
 
-/// Leaves the caller's session keyring for a new one: whoever has inherited one may read its keys,
-/// whoever he is by then (see keyrings(7)).
+/// Replaces the caller's session keyring by a new one: a process that has inherited one may read its
+/// keys even after a change of user (see keyrings(7)).
 fn leave_keyring() -> Result<(), Refusal> {
     const JOIN_SESSION_KEYRING: libc::c_long = 1;
     let unnamed = std::ptr::null::<libc::c_char>();
@@ -98,7 +99,7 @@ fn leave_keyring() -> Result<(), Refusal> {
     }
 }
 
-fn prove(uid: libc::uid_t, gid: libc::gid_t) -> Result<(), Refusal> {
+fn check_dropped(uid: libc::uid_t, gid: libc::gid_t) -> Result<(), Refusal> {
     let (mut real, mut effective, mut saved) = (0, 0, 0);
     // SAFETY: the three ids outlive the call.
     unsafe { libc::getresgid(&mut real, &mut effective, &mut saved) };

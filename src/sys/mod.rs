@@ -12,6 +12,7 @@ pub mod fork;
 pub mod groups;
 pub mod identity;
 pub mod lock;
+pub mod memory;
 pub mod program;
 pub mod signals;
 pub mod spawn;

@@ -9,7 +9,7 @@ use nix::libc;
 use super::failure::{Refusal, Stage, at};
 use super::words::Words;
 
-/// A program and what it is told.
+/// A program with its arguments and environment.
 #[derive(Debug)]
 pub struct Program {
     /// What it is to its starter, as in "command".

@@ -1,6 +1,6 @@
 //! Signals: what vsrun starts with, what its children get, and what a manager
 //! reads. Raw system calls, because the C library hides two real-time signals
-//! that anybody may still send.
+//! that other processes may still send.
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -20,7 +20,7 @@ type Set = u64;
 const SET_SIZE: usize = size_of::<Set>();
 const NONE: Set = 0;
 /// All but the ignored ones: a signal that is blocked waits, ignored or not.
-const HELD: Set = !(1 << (libc::SIGPIPE - 1) | 1 << (libc::SIGXFSZ - 1));
+const BLOCKED: Set = !(1 << (libc::SIGPIPE - 1) | 1 << (libc::SIGXFSZ - 1));
 
 /// Sets every disposition to the default and unblocks every signal, whatever the caller left,
 /// except that a write that fails is an error and no death.
@@ -33,22 +33,22 @@ pub fn reset() {
 }
 
 /// Blocks the signals that are not ignored: from here on what was begun is brought to an end.
-pub fn hold() {
-    set_mask(HELD);
+pub fn block() {
+    set_mask(BLOCKED);
 }
 
 /// What a program that is executed gets: default dispositions and an empty mask.
 /// Async-signal-safe.
-pub fn give_back() {
+pub fn reset_for_exec() {
     for signal in IGNORED {
         set_default(signal);
     }
     set_mask(NONE);
 }
 
-/// Undoes [`give_back`] after an exec that failed.
-pub(super) fn take_back() {
-    set_mask(HELD);
+/// Undoes [`reset_for_exec`] after an exec that failed.
+pub(super) fn undo_reset_for_exec() {
+    set_mask(BLOCKED);
     ignore_failed_writes();
 }
 
@@ -80,7 +80,7 @@ pub struct Requests(OwnedFd);
 impl Requests {
     /// Blocks them and opens a signalfd. What is pending already can be read from it.
     pub fn open() -> Result<Requests, Errno> {
-        let mask = HELD;
+        let mask = BLOCKED;
         // The C library unblocks its own two when it restores a mask, in the name service say.
         set_mask(mask);
         let flags = libc::SFD_NONBLOCK | libc::SFD_CLOEXEC;
@@ -88,7 +88,7 @@ impl Requests {
         // SAFETY: `mask` outlives the call.
         let fd = unsafe { libc::syscall(number, -1, &raw const mask, SET_SIZE, flags) };
         let fd = Errno::result(fd)?;
-        // SAFETY: the descriptor is new and nobody else's.
+        // SAFETY: the descriptor is new, and belongs to nothing else.
         Ok(Requests(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) }))
     }
 

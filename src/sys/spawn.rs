@@ -12,7 +12,7 @@ use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, 
 use nix::sys::stat::{fstat, stat};
 use nix::unistd::{ForkResult, Pid, pipe2};
 
-use super::child::{ChildSpec, Handles, Parentage, become_child};
+use super::child::{ChildSpec, Descriptors, Parentage, become_child};
 use super::clock::Moment;
 use super::entry::is_same;
 use super::failure::{End, Refusal, Report, Stage, at};
@@ -37,36 +37,38 @@ pub struct Child {
 }
 
 /// Forks a child that is to execute the program of `spec`.
-pub fn spawn(spec: &ChildSpec, handles: Handles<'_>) -> Result<Held, End> {
-    fork_into(spec, handles, Goal::Execute)
+pub fn spawn(spec: &ChildSpec, descriptors: Descriptors<'_>) -> Result<Held, End> {
+    fork_into(spec, descriptors, Goal::Execute)
 }
 
 /// Checks, by a child that becomes what `spec` says, that the program could be executed.
-pub fn check(spec: &ChildSpec, handles: Handles<'_>) -> Result<(), End> {
-    fork_into(spec, handles, Goal::Check)?.release()?.wait_for_exec(Moment::now() + limits::START)
+pub fn check(spec: &ChildSpec, descriptors: Descriptors<'_>) -> Result<(), End> {
+    fork_into(spec, descriptors, Goal::Check)?
+        .release()?
+        .wait_for_exec(Moment::now() + limits::START)
 }
 
-/// Whether a child that becomes what `spec` says works in the directory of `handles`.
-pub fn works_there(spec: &ChildSpec, handles: Handles<'_>) -> bool {
-    let child = fork_into(spec, handles, Goal::CheckWorkDir).and_then(Held::release);
+/// Whether a child that becomes what `spec` says works in the directory of `descriptors`.
+pub fn works_there(spec: &ChildSpec, descriptors: Descriptors<'_>) -> bool {
+    let child = fork_into(spec, descriptors, Goal::CheckWorkDir).and_then(Held::release);
     child.and_then(|mut child| child.wait_for_exec(Moment::now() + limits::START)).is_ok()
 }
 
 /// Becomes the program, in this process. Returns only with a refusal, standard error being the
 /// caller's again; what was changed of the identity and the root stays changed.
-pub fn exec_here(spec: &ChildSpec, handles: Handles<'_>) -> Refusal {
+pub fn exec_here(spec: &ChildSpec, descriptors: Descriptors<'_>) -> Refusal {
     let errors = match fds::standard_error().try_clone_to_owned() {
         Ok(errors) => errors,
         Err(error) => return at(Stage::Streams)(fds::errno(error)),
     };
-    let refusal = match become_child(spec, handles) {
+    let refusal = match become_child(spec, descriptors) {
         Ok(()) => {
-            signals::give_back();
+            signals::reset_for_exec();
             execute(&spec.program)
         }
         Err(refusal) => refusal,
     };
-    signals::take_back();
+    signals::undo_reset_for_exec();
     // The refusal is reported by the exit status even if no line can be written.
     while let Err(Errno::EINTR | Errno::EBUSY) = nix::unistd::dup2_stderr(&errors) {}
     refusal
@@ -85,14 +87,14 @@ const FAILED: i32 = 125;
 /// What the parent sends when the child may go on.
 const GO: [u8; 1] = [1];
 
-fn fork_into(spec: &ChildSpec, handles: Handles<'_>, goal: Goal) -> Result<Held, End> {
+fn fork_into(spec: &ChildSpec, descriptors: Descriptors<'_>, goal: Goal) -> Result<Held, End> {
     let (ours, theirs) = channel().map_err(at(Stage::Channel))?;
     let (forked, kinship) = fork_child().map_err(at(Stage::Fork))?;
     match forked {
         ForkResult::Child => {
             // Or the child would never see the end of the channel.
             drop(ours);
-            run_child(spec, handles, goal, theirs.as_raw_fd())
+            run_child(spec, descriptors, goal, theirs.as_raw_fd())
         }
         ForkResult::Parent { child: pid } => Ok(Held(Child { pid, kinship, channel: Some(ours) })),
     }
@@ -203,7 +205,7 @@ impl Child {
         }
     }
 
-    /// Ends a child that will not execute its program, whoever may have stopped it.
+    /// Kills and reaps a child that is not to execute its program. SIGKILL also ends a stopped one.
     fn end(&mut self, refusal: Refusal) -> End {
         // It has not been reaped, so that the id is its own. One that may not be killed, being its
         // user's already, ends by itself at the end of the channel (CAP_KILL in capabilities(7)).
@@ -216,12 +218,12 @@ impl Child {
 
 // From here on everything is async-signal-safe.
 
-fn run_child(spec: &ChildSpec, handles: Handles<'_>, goal: Goal, channel: RawFd) -> ! {
+fn run_child(spec: &ChildSpec, descriptors: Descriptors<'_>, goal: Goal, channel: RawFd) -> ! {
     // From here on a signal ends the child, wherever it stands.
-    signals::give_back();
+    signals::reset_for_exec();
     // Held until the exec.
     let _parent = (spec.parentage == Parentage::Orphan).then(|| become_orphan(channel));
-    if let Err(refusal) = become_child(spec, handles) {
+    if let Err(refusal) = become_child(spec, descriptors) {
         give_up(channel, refusal);
     }
     loop {
@@ -239,13 +241,14 @@ fn run_child(spec: &ChildSpec, handles: Handles<'_>, goal: Goal, channel: RawFd)
             Ok(()) => leave(0),
             Err(reason) => at(Stage::Execute)(reason),
         },
-        Goal::CheckWorkDir => leave(if is_work_dir(handles.work_dir) { 0 } else { FAILED }),
+        Goal::CheckWorkDir => leave(if is_work_dir(descriptors.work_dir) { 0 } else { FAILED }),
     };
     give_up(channel, refusal)
 }
 
-/// Goes on in a child. Its parent, which nobody but this file waits for, leaves when that has
-/// executed its program or has ended, and tells which by its status. Returns what it sees close.
+/// Forks, and returns in the child, which becomes an orphan: its parent exits when it has executed
+/// its program or has ended, with a status that says which. The parent learns that from the end of
+/// what this returns.
 fn become_orphan(channel: RawFd) -> OwnedFd {
     let forked = pipe2(OFlag::O_CLOEXEC).and_then(|ends| Ok((ends, fork_child()?)));
     match forked {
@@ -286,7 +289,7 @@ fn is_work_dir(directory: Option<BorrowedFd<'_>>) -> bool {
 }
 
 fn give_up(channel: RawFd, refusal: Refusal) -> ! {
-    // Without a parent nobody is left to be told.
+    // A parent that is gone needs no report.
     let _ = send(channel, &refusal.to_report(), MsgFlags::MSG_NOSIGNAL);
     leave(FAILED)
 }

@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 
 use super::clock::Moment;
 use super::fds;
-use super::signals::SignalName;
+use super::signals::{self, SignalName};
 use crate::limits;
 
 /// How a process ended (see waitpid(2)).
@@ -115,6 +115,17 @@ pub fn end_of(child: Pid) -> Option<Exit> {
         return None;
     }
     Some(reap(child).unwrap_or(KILLED))
+}
+
+/// Whether a process lives, a child or not. A zombie does not.
+pub fn is_alive(process: Pid) -> bool {
+    match open_pidfd(process) {
+        // It can be read when the process has ended (see pidfd_open(2)).
+        Ok(pidfd) => !fds::can_read(pidfd.as_fd()),
+        Err(Errno::ESRCH) => false,
+        // Before Linux 5.3 there is no pidfd_open(2). A zombie counts as alive then.
+        Err(_) => signals::send(process, 0) != Err(Errno::ESRCH),
+    }
 }
 
 /// Waits for the end of a child that has been killed, or is about to exit. One that cannot be

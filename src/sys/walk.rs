@@ -1,7 +1,7 @@
-//! The way to a directory that somebody else may own: one step at a time, each
-//! from the descriptor of the one before, and what is missing made beside its
-//! place first. No path of more than one step reaches the kernel but by
-//! openat2(2), which is told to follow no link.
+//! The way to a directory that another user may own: one step at a time, each
+//! from the descriptor of the one before. A missing directory is made under a
+//! temporary name first. No path of more than one step reaches the kernel but by
+//! openat2(2) with RESOLVE_NO_SYMLINKS.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -48,7 +48,7 @@ pub struct RefusedLink {
 }
 
 /// Goes an absolute path step by step, and where one is missing has it made by `missing`. A
-/// symbolic link that anybody but root and the caller may have put there is ELOOP.
+/// symbolic link that others than root and the caller may have put there is ELOOP.
 pub fn walk(
     path: &Path,
     missing: impl FnMut(BorrowedFd<'_>, &OsStr, Place) -> Result<OwnedFd, Errno>,
@@ -81,7 +81,7 @@ fn walk_noting(
         let place = if steps.is_empty() { Place::Last } else { Place::Inner };
         here = match openat(&here, step.as_os_str(), flags, Mode::empty()) {
             Err(Errno::ENOENT) => match missing(here.as_fd(), &step, place) {
-                // Somebody else was faster: another look, as at a link.
+                // Another process has made it meanwhile: look again, as after a link.
                 Err(Errno::EEXIST) if links < LINKS_MAX => {
                     links += 1;
                     steps.push_front(step);
@@ -140,8 +140,8 @@ fn distrust(directory: &FileStat, link: &FileStat) -> Option<&'static str> {
     }
 }
 
-/// Makes a directory, beside its place until it is complete. EEXIST if somebody else has made one
-/// in the meantime.
+/// Makes a directory, under a temporary name until it is complete. EEXIST if another process has
+/// made one in the meantime.
 pub fn make(
     parent: BorrowedFd<'_>,
     name: &OsStr,
@@ -173,7 +173,7 @@ pub fn make(
 /// Removes directories that were made one in the other, as far as they are still empty.
 pub fn remove_made(made: &[Made]) {
     for Made { parent, name } in made.iter().rev() {
-        // One that is no longer empty is somebody else's by now.
+        // One that is no longer empty is in use.
         let _ = unlinkat(parent, name.as_os_str(), UnlinkatFlags::RemoveDir);
     }
 }

@@ -16,7 +16,7 @@ pub struct Words {
 }
 
 // SAFETY: the pointers lead into the bytes beside them, which stay where they are when this is
-// moved and which nobody else has, and to strings that nothing changes.
+// moved and to which no other value points, and to strings that nothing changes.
 unsafe impl Send for Words {}
 
 /// The arguments of main in C.

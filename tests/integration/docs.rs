@@ -31,16 +31,31 @@ const STATUSES: [&str; 5] = ["0", "125", "126", "127", "128"];
 
 /// An option as its documentation spells it.
 struct Documented {
-    short: String,
+    short: Option<String>,
     long: String,
     values: Vec<String>,
+    in_short_help: bool,
+}
+
+impl Documented {
+    /// Its letter, if it has one, and its word.
+    fn spellings(&self) -> Vec<&str> {
+        self.short.iter().chain([&self.long]).map(String::as_str).collect()
+    }
 }
 
 fn options() -> Vec<Documented> {
-    let documented = vsrun::cli::options::OPTIONS.iter().map(|option| Documented {
-        short: format!("-{}", option.short),
-        long: format!("--{}", option.long),
-        values: option.values.iter().map(ToString::to_string).collect(),
+    let definition = vsrun::cli::definition();
+    let documented = definition.get_arguments().map(|option| {
+        // clap gives a switch, too, a name for its value.
+        let takes_values = option.get_action().takes_values();
+        let names = option.get_value_names().filter(|_| takes_values).unwrap_or_default();
+        Documented {
+            short: option.get_short().map(|letter| format!("-{letter}")),
+            long: format!("--{}", option.get_long().expect("an option has a word")),
+            values: names.iter().map(ToString::to_string).collect(),
+            in_short_help: !option.is_hide_short_help_set(),
+        }
     });
     let documented: Vec<Documented> = documented.collect();
     assert!(documented.len() >= 10, "the definition has lost its options");
@@ -92,7 +107,7 @@ fn assert_silent(output: &Output) {
 fn the_page_describes_every_option_with_its_values() {
     let options_section = section(&plain_page(), "OPTIONS");
     for option in options() {
-        let mut header = format!("{}, {}", option.short, option.long);
+        let mut header = option.spellings().join(", ");
         for value in &option.values {
             header = header + " " + value;
         }
@@ -137,7 +152,7 @@ fn the_readme_has_a_row_for_every_option() {
     let readme = read("README.md");
     for option in options() {
         let values: Vec<String> = option.values.iter().map(|value| format!("`{value}`")).collect();
-        let row = format!("| `{}`, `{}` | {}", option.short, option.long, values.join(" "));
+        let row = format!("| `{}` | {}", option.spellings().join("`, `"), values.join(" "));
         assert!(readme.lines().any(|line| line.starts_with(row.trim_end())), "no row '{row}'");
     }
 }
@@ -157,9 +172,9 @@ fn the_readme_has_a_row_for_every_variable_and_exit_status() {
 fn the_long_help_names_every_option_with_its_values() {
     let help = vsrun("--help");
     for option in options() {
-        let mut header = format!("{}, {}", option.short, option.long);
+        let mut header = option.spellings().join(", ");
         for value in &option.values {
-            header = format!("{header} {value}");
+            header = format!("{header} <{value}>");
         }
         let found = help.lines().any(|line| line.trim() == header);
         assert!(found, "no '{header}' in\n{help}");
@@ -167,12 +182,36 @@ fn the_long_help_names_every_option_with_its_values() {
 }
 
 #[test]
-fn the_short_help_names_every_option_and_is_shorter() {
-    let (short, long) = (vsrun("-h"), vsrun("--help"));
+fn the_short_help_names_every_option_but_the_hidden_on_one_screen() {
+    let short = vsrun("-h");
     for option in options() {
-        assert!(words(&short).contains(&option.long.as_str()), "no {} in\n{short}", option.long);
+        let is_named = words(&short).contains(&option.long.as_str());
+        assert_eq!(is_named, option.in_short_help, "{} in\n{short}", option.long);
     }
-    assert!(short.lines().count() < long.lines().count(), "{short}");
+    assert!(short.lines().count() <= 24, "{short}");
+}
+
+#[test]
+fn the_completions_of_every_shell_know_every_option() {
+    for file in ["completions/vsrun.bash", "completions/_vsrun", "completions/vsrun.fish"] {
+        let script = read(file);
+        for option in options() {
+            for spelling in option.spellings() {
+                let is_known = words(&script).contains(&spelling)
+                    // fish names letters and words without their hyphens.
+                    || script.contains(&format!(" {}", fish_flag(spelling)));
+                assert!(is_known, "no {spelling} in {file}");
+            }
+        }
+    }
+}
+
+/// An option as fish's `complete` takes it.
+fn fish_flag(spelling: &str) -> String {
+    match spelling.strip_prefix("--") {
+        Some(word) => format!("-l {word} "),
+        None => format!("-s {} ", &spelling[1..]),
+    }
 }
 
 #[test]

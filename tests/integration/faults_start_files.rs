@@ -5,8 +5,6 @@ use std::fs::{self, File, OpenOptions, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
 use crate::prelude::*;
@@ -78,19 +76,41 @@ fn a_pidfile_that_is_mounted_holds_no_id_once_the_server_is_gone() {
 }
 
 #[test]
-fn a_pidfile_that_is_mounted_has_its_old_content_after_a_start_that_fails() {
+fn a_pidfile_that_is_mounted_has_the_id_of_a_live_process_after_a_start_that_fails() {
     if !require_root() {
         return;
     }
     let sandbox = sandbox();
     sandbox.dir("run");
-    let (real, pidfile) = (sandbox.file("real", "77\n"), sandbox.file("run/pid", ""));
-    for command in ["/no/such/server", "/etc/passwd"] {
+    let (live, dead) = (format!("{}\n", std::process::id()), format!("{}\n", i32::MAX));
+    let pidfile = sandbox.file("run/pid", "");
+    for (old, new) in [(live.as_str(), live.as_str()), (&dead, ""), ("no id", "")] {
+        let real = sandbox.file("real", old);
         let start = sandbox.vsrun().bind(&real, &pidfile).pidfile(&pidfile);
-        let outcome = start.command([command]).run();
-        assert!(matches!(outcome.code(), Some(126 | 127)), "{outcome:?}");
-        assert_eq!(sandbox.lines(&real), ["77"], "{command}");
+        start.command(["/no/such/server"]).run().expect_code(127);
+        assert_eq!(fs::read_to_string(real).expect("a file"), new, "{old}");
     }
+}
+
+#[test]
+fn a_file_system_that_can_neither_exchange_files_nor_spare_what_stands_there_takes_pidfiles() {
+    if !require_root() || !require_program("strace") {
+        return;
+    }
+    let sandbox = sandbox();
+    let run = LogDirectory::at(sandbox.dir("run"));
+    let live = std::process::id() as i32;
+    let pidfile = sandbox.file("run/pid", format!("{live}\n"));
+    let start = || {
+        let strace = sandbox.program("/usr/bin/strace").arg("-o").arg(sandbox.path("trace"));
+        let strace = strace.args(["-f", "-e", "inject=renameat2:error=EINVAL", "--"]);
+        strace.arg(VSRUN).pidfile(&pidfile)
+    };
+    start().command(["/no/such/server"]).run().expect_code(127);
+    assert_eq!(sandbox.read_pidfile(&pidfile), Some(live));
+    start().command(sandbox.probe().append(sandbox.path("starts")).exit(0)).run().expect_code(0);
+    assert_eq!(sandbox.lines(&pidfile), sandbox.lines("starts"));
+    assert_eq!(run.names(), ["pid"]);
 }
 
 #[test]
@@ -118,18 +138,6 @@ fn without_a_manager_two_servers_may_share_a_pidfile_and_it_names_the_second() {
     started(&sandbox, 2);
     assert!(first.process().exists() && second.process().exists());
     assert_eq!(sandbox.read_pidfile(sandbox.path("pid")), Some(second.pid()));
-}
-
-/// Locks a file as this process, which is a stranger to every vsrun.
-fn lock(file: &File, kind: libc::c_int) -> Result<(), Errno> {
-    let whole = libc::flock {
-        l_type: kind as libc::c_short,
-        l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: 0,
-        l_len: 0,
-        l_pid: 0,
-    };
-    fcntl(file, FcntlArg::F_SETLK(&whole)).map(drop)
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use vsrun::cli::options::{OPTIONS, Opt};
+use clap::builder::Resettable;
 
 use crate::generated::{self, Mode};
 use crate::steps::{Failure, root};
@@ -31,7 +31,7 @@ fn page() -> Result<String, String> {
     Ok(body
         .replace("@DATE@", &release_date()?)
         .replace("@VERSION@", env!("CARGO_PKG_VERSION"))
-        .replace("@OPTIONS@\n", &OPTIONS.iter().map(entry).collect::<String>()))
+        .replace("@OPTIONS@\n", &options(vsrun::cli::definition())?))
 }
 
 fn read(file: &str) -> Result<String, String> {
@@ -48,26 +48,35 @@ fn newest_date(changelog: &str) -> Result<String, String> {
         .ok_or_else(|| "CHANGELOG.md has no line '## [VERSION] - DATE'".to_owned())
 }
 
-/// One option in man(7): its summary is the first sentence of its text, and what stands between
-/// backquotes is set in bold. Lines are kept short enough for `mandoc -T lint`.
-fn entry(option: &Opt) -> String {
-    let bold = |text: &str| format!("\\fB{}\\fR", escaped(text));
-    let values = option.values.iter().map(|value| format!(" \\fI{}\\fR", escaped(value)));
-    let (short, long) = (format!("-{}", option.short), format!("--{}", option.long));
-    let header = format!("{}, {}{}", bold(&short), bold(&long), values.collect::<String>());
-    let paragraphs = [option.summary, option.text].into_iter().filter(|text| !text.is_empty());
-    let sentences = paragraphs.map(|text| filled(&whole_sentence(&escaped(text))));
-    format!(".TP\n{header}\n{}", sentences.collect::<String>())
+/// The options as clap_mangen sets them, with these changes: one list without headings, no angle
+/// brackets around values, no empty lines, and what stands between backquotes is bold.
+fn options(definition: clap::Command) -> Result<String, String> {
+    let definition = definition.mut_args(|option| {
+        let help = option.get_long_help().or(option.get_help());
+        let sentences = whole_sentences(&help.map(ToString::to_string).unwrap_or_default());
+        option.long_help(sentences).help_heading(Resettable::Reset)
+    });
+    let mut page = Vec::new();
+    clap_mangen::Man::new(definition)
+        .render_options_section(&mut page)
+        .map_err(|error| format!("cannot render the options: {error}"))?;
+    let page = String::from_utf8(page).map_err(|_| "the options are no text")?;
+    // Before the first entry there are the heading and a macro, which the template has no need of.
+    let (_, entries) = page.split_once("\n.TP\n").ok_or("there are no options")?;
+    let entries = entries
+        .replace("\\*(Aq", "\\(aq")
+        .replace("\\fI \\fR", " ")
+        .replace("\\fI<", "\\fI")
+        .replace(">\\fR", "\\fR");
+    Ok(format!(".TP\n{}", bold_between_backquotes(&entries)))
 }
 
-/// Text in which hyphens and apostrophes stay what they are.
-fn escaped(text: &str) -> String {
-    text.replace('-', "\\-").replace('\'', "\\(aq")
-}
-
-fn whole_sentence(paragraph: &str) -> String {
-    let stop = if paragraph.ends_with('.') { "" } else { "." };
-    bold_between_backquotes(paragraph) + stop
+/// The summary as a sentence, and the rest without the empty line between them.
+fn whole_sentences(help: &str) -> String {
+    match help.split_once("\n\n") {
+        Some((summary, rest)) => format!("{summary}.\n{}", rest.replace("\n\n", "\n")),
+        None => format!("{help}."),
+    }
 }
 
 fn bold_between_backquotes(text: &str) -> String {
@@ -77,27 +86,10 @@ fn bold_between_backquotes(text: &str) -> String {
         .collect()
 }
 
-fn filled(text: &str) -> String {
-    let mut filled = String::new();
-    let mut column = 0;
-    for word in text.split_whitespace() {
-        if column + word.len() > 78 {
-            filled.push('\n');
-            column = 0;
-        } else if column > 0 {
-            filled.push(' ');
-        }
-        // A line that begins like a request would be taken for one.
-        let guard = if column == 0 && word.starts_with(['.', '\'']) { "\\&" } else { "" };
-        filled += guard;
-        filled += word;
-        column += word.len() + 1;
-    }
-    filled + "\n"
-}
-
 #[cfg(test)]
 mod tests {
+    use clap::{Arg, Command};
+
     use super::*;
 
     #[test]
@@ -116,16 +108,12 @@ mod tests {
 
     #[test]
     fn an_entry_is_one_paragraph_of_whole_sentences() {
-        let syslog = OPTIONS.iter().find(|option| option.long == "syslog").expect("an option");
-        let made = entry(syslog);
-        assert!(made.starts_with(".TP\n\\fB\\-s\\fR, \\fB\\-\\-syslog\\fR \\fIPREFIX\\fR\n"));
-        assert!(made.contains("\nSend all output to syslog under this prefix.\n"), "{made}");
-        assert!(made.contains("\\fBlogger \\-t PREFIX\\fR"), "{made}");
-    }
-
-    #[test]
-    fn a_line_never_begins_like_a_request() {
-        let line = "x".repeat(78);
-        assert_eq!(filled(&format!("{line} .TH 'e")), format!("{line}\n\\&.TH 'e\n"));
+        let copy = Arg::new("copy").short('c').long("copy").num_args(2).help_heading("Files");
+        let copy = copy.value_names(["FROM", "TO-DIR"]).help("Copy it");
+        let copy = copy.long_help("Copy it\n\nIt's what `cp -a` does.");
+        let made = options(Command::new("x").disable_help_flag(true).arg(copy));
+        let expected = ".TP\n\\fB\\-c\\fR, \\fB\\-\\-copy\\fR \\fIFROM\\fR \\fITO\\-DIR\\fR\n\
+                        Copy it.\nIt\\(aqs what \\fBcp \\-a\\fR does.\n";
+        assert_eq!(made.expect("entries"), expected);
     }
 }

@@ -30,7 +30,7 @@ fn delays_in_ms(machine: &mut Machine, count: usize) -> Vec<u128> {
     (0..count).map(|_| delay_after(machine, SHORT).as_millis()).collect()
 }
 
-/// What is lacking is tried again this often; the delays.
+/// Lets a shortage be tried again this often; the delays.
 fn retries_in_ms(machine: &mut Machine, count: usize) -> Vec<u128> {
     let now = Moment::now();
     let mut delays = Vec::new();

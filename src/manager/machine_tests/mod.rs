@@ -1,5 +1,5 @@
-//! The machine's tests: the table cell by cell (table), lives as they are told
-//! (lives), and what holds in every sequence of events (sequences).
+//! The machine's tests: the table cell by cell (table), single lives event by
+//! event (lives), and what holds in every sequence of events (sequences).
 
 mod lives;
 mod sequences;

@@ -245,9 +245,10 @@ fn document() -> String {
                 Cell::To(state, actions) => (state, String::new(), actions),
                 Cell::For(state, ms, actions) => (state, format!(", {ms} ms"), actions),
             };
-            let event = match event {
-                Event::ServerEnded(death) => format!("ServerEnded, {}", death.end),
-                event => short(event),
+            let event = if let Event::ServerEnded(death) = event {
+                format!("ServerEnded, {}", death.end)
+            } else {
+                short(event)
             };
             let actions: Vec<String> = actions.iter().map(short).collect();
             let (actions, from, to) = (actions.join(", "), short(state), short(next));

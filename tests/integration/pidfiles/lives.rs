@@ -2,6 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
+use std::process::Command;
 
 use super::{is_refused, run_dir};
 use crate::prelude::*;
@@ -269,51 +270,67 @@ fn a_start_that_fails_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_start_that_fails_leaves_the_old_pidfile_with_its_content() {
-    // Not every file that is named by mistake is small, or text.
-    let odd: Vec<u8> = (0..=255).cycle().take(100_000).collect();
-    for content in [&b""[..], b"1\n", b"no number \xff\xfe", &odd] {
-        let sandbox = sandbox();
-        let run = run_dir(&sandbox);
-        let pidfile = sandbox.file("run/pid", content);
-        for (way, outcome) in failing_starts(&sandbox) {
-            assert_ne!(outcome.code(), Some(0), "{way}");
-            assert!(fs::read(&pidfile).ok().as_deref() == Some(content), "{way}: it changed");
-            assert_eq!(run.names(), ["pid"], "{way}");
-        }
-    }
-}
-
-#[test]
-fn a_start_that_fails_leaves_the_old_pidfile_with_its_mode_and_owner() {
-    if !require_root() {
-        return;
-    }
-    let sandbox = sandbox();
-    run_dir(&sandbox);
-    let pidfile = sandbox.file("run/pid", "1\n");
-    fs::set_permissions(&pidfile, Permissions::from_mode(0o600)).expect("a mode");
-    lchown(&pidfile, Some(NOBODY), Some(DAEMON)).expect("an owner");
-    for (way, _) in failing_starts(&sandbox) {
-        let about = fs::metadata(&pidfile).expect("a file");
-        let seen = (about.uid(), about.gid(), about.mode() & 0o7777);
-        assert_eq!(seen, (NOBODY, DAEMON, 0o600), "{way}");
-    }
-}
-
-#[test]
-fn what_stood_there_is_put_back_by_a_caller_that_may_not_give_files_away() {
-    if !require_root() {
-        return;
-    }
+fn a_start_that_fails_leaves_the_id_of_a_live_process() {
     let sandbox = sandbox();
     let run = run_dir(&sandbox);
-    lchown(run.path(), Some(NOBODY), Some(NOBODY)).expect("an owner");
-    let pidfile = sandbox.file("run/pid", "precious");
-    let start = sandbox.vsrun().run_as(NOBODY, NOBODY, &[]).pidfile("run/pid");
-    start.command(["/nonexistent"]).run().expect_code(127);
-    assert_eq!(fs::read_to_string(pidfile).expect("a file"), "precious");
-    assert_eq!(run.names(), ["pid"]);
+    let pidfile = sandbox.file("run/pid", format!("{}\n", std::process::id()));
+    for (way, outcome) in failing_starts(&sandbox) {
+        assert_ne!(outcome.code(), Some(0), "{way}");
+        assert_eq!(sandbox.read_pidfile(&pidfile), Some(std::process::id() as i32), "{way}");
+        assert_eq!(run.names(), ["pid"], "{way}");
+    }
+}
+
+#[test]
+fn what_is_put_back_is_a_pidfile_of_the_callers() {
+    if !require_root() {
+        return;
+    }
+    for caller in [0, NOBODY] {
+        let sandbox = sandbox();
+        let run = run_dir(&sandbox);
+        lchown(run.path(), Some(NOBODY), Some(NOBODY)).expect("an owner");
+        let pidfile = sandbox.file("run/pid", format!("{}", std::process::id()));
+        lchown(&pidfile, Some(DAEMON), Some(DAEMON)).expect("an owner");
+        fs::set_permissions(&pidfile, Permissions::from_mode(0o4755)).expect("a mode");
+        let start = sandbox.vsrun().run_as(caller, caller, &[]).pidfile("run/pid");
+        start.command(["/nonexistent"]).run().expect_code(127);
+        let about = fs::metadata(&pidfile).expect("a file");
+        let seen = (about.uid(), about.gid(), about.mode() & 0o7777);
+        assert_eq!(seen, (caller, caller, 0o644));
+        assert_eq!(sandbox.lines(&pidfile), [std::process::id().to_string()]);
+        assert_eq!(run.names(), ["pid"]);
+    }
+}
+
+#[test]
+fn a_start_that_fails_puts_back_nothing_but_the_id_of_a_live_process() {
+    let sandbox = sandbox();
+    let run = run_dir(&sandbox);
+    let live = std::process::id().to_string();
+    let victim = sandbox.file("victim", &live);
+    let mut zombie = Command::new("/bin/true").spawn().expect("a process");
+    let process = Process::of(zombie.id() as i32);
+    wait_for("a zombie", || process.stat().is_some_and(|stat| stat.state == 'Z'));
+    let dead = [i32::MAX.to_string(), zombie.id().to_string()];
+    let (two, long) = (format!("{live} {live}"), "1".repeat(4096));
+    let odd = ["", "0", "-1", "no id", "99999999999", &two, &long, "second name", "link"];
+    for old in dead.iter().map(String::as_str).chain(odd) {
+        for (background, managed) in [(false, false), (true, false), (false, true), (true, true)] {
+            match old {
+                "second name" => fs::hard_link(&victim, run.path().join("pid")).expect("a link"),
+                "link" => drop(sandbox.link("run/pid", &victim)),
+                content => drop(sandbox.file("run/pid", content)),
+            }
+            let start = sandbox.vsrun().pidfile("run/pid");
+            let start = if background { start.background() } else { start };
+            let start = if managed { start.manager("manager", handler(&sandbox)) } else { start };
+            start.command(["/nonexistent"]).run().expect_code(127);
+            assert_eq!(run.names(), [""; 0], "{old}");
+        }
+    }
+    assert_eq!(fs::read_to_string(&victim).expect("a file"), live);
+    zombie.wait().expect("a zombie");
 }
 
 #[test]
@@ -337,19 +354,6 @@ fn a_pidfile_may_stand_in_the_log_directory_that_is_made_for_it() {
     let start = sandbox.vsrun().logdir("logs", "1").pidfile("logs/pid");
     start.command(["/nonexistent"]).run().expect_code(127);
     assert!(!sandbox.path("logs").exists());
-}
-
-#[test]
-fn a_start_that_fails_leaves_the_link_that_was_there() {
-    let sandbox = sandbox();
-    let run = run_dir(&sandbox);
-    let victim = sandbox.file("victim", "precious");
-    let pidfile = sandbox.link("run/pid", &victim);
-    for (way, _) in failing_starts(&sandbox) {
-        assert_eq!(fs::read_link(&pidfile).ok().as_ref(), Some(&victim), "{way}");
-        assert_eq!(run.names(), ["pid"], "{way}");
-    }
-    assert_eq!(fs::read_to_string(victim).expect("a file"), "precious");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs::{self, Permissions};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::thread;
@@ -24,14 +24,14 @@ fn managed<'a>(sandbox: &'a Sandbox) -> Running<'a> {
 }
 
 #[test]
-fn a_start_that_fails_leaves_what_stood_under_the_managers_pidfile() {
+fn a_start_that_fails_leaves_no_monitor_pidfile() {
     let sandbox = sandbox();
     let run = run_dir(&sandbox);
-    let file = sandbox.file("run/manager", "41\n");
+    // The lock says that no manager lives, whatever has this id.
+    sandbox.file("run/manager", format!("{}\n", std::process::id()));
     let start = sandbox.vsrun().manager("run/manager", handler(&sandbox));
     start.command(["/nonexistent"]).run().expect_code(127);
-    assert_eq!(fs::read_to_string(file).expect("a file"), "41\n");
-    assert_eq!(run.names(), ["manager"]);
+    assert_eq!(run.names(), [""; 0]);
 }
 
 #[test]
@@ -161,6 +161,93 @@ fn a_servers_pidfile_never_takes_the_place_of_the_lock() {
     start.run().expect_code(125);
     assert_eq!(run.names(), [""; 0]);
     assert!(!sandbox.path("ran").exists());
+}
+
+#[test]
+fn a_servers_pidfile_never_takes_the_place_of_a_live_managers_file() {
+    let sandbox = sandbox();
+    let run = run_dir(&sandbox);
+    sandbox.link("link", "run");
+    let running = managed(&sandbox);
+    let seen =
+        || (["manager", "manager.lock"].map(|name| inode_times(&sandbox, name)), run.names());
+    let before = seen();
+    let pid = running.pid();
+    for (name, used_as) in [("manager", "monitor pidfile"), ("manager.lock", "lock file")] {
+        for directory in ["run", "link"] {
+            let path = sandbox.path(directory).join(name);
+            let reason = format!("process {pid} uses it as its {used_as}");
+            let line = format!("vsrun: cannot write pidfile '{}': {reason}", path.display());
+            for start in [
+                sandbox.vsrun(),
+                sandbox.vsrun().background(),
+                sandbox.vsrun().manager("other", handler(&sandbox)),
+            ] {
+                let start = start.pidfile(&path).command(forbidden(&sandbox));
+                start.run().expect_error(125, &line);
+            }
+        }
+    }
+    assert_eq!(seen(), before);
+    assert!(!sandbox.path("ran").exists() && !sandbox.path("other").exists());
+    // The lock is still held, and a lock that no live manager holds keeps nothing away.
+    let start = sandbox.vsrun().manager("run/manager", handler(&sandbox));
+    let start = start.command(forbidden(&sandbox));
+    start.run().expect_error(125, &format!("vsrun: already managed by process {pid}"));
+    running.signal(SIGKILL);
+    running.wait();
+    let start = sandbox.vsrun().pidfile("run/manager").command(sandbox.probe().exit(0));
+    start.run().expect_code(0);
+}
+
+#[test]
+fn a_lock_that_the_caller_may_not_read_keeps_no_pidfile_away() {
+    if !require_root() {
+        return;
+    }
+    let sandbox = sandbox();
+    run_dir(&sandbox);
+    let _running = managed(&sandbox);
+    lchown(sandbox.path("run"), Some(NOBODY), Some(NOBODY)).expect("an owner");
+    let start = sandbox.vsrun().run_as(NOBODY, NOBODY, &[]).pidfile("run/manager");
+    start.command(["/bin/true"]).run().expect_code(0);
+}
+
+/// Starts a manager while the system gives false answers about its lock file, again and again.
+fn start_deceived(sandbox: &Sandbox, path: &Path, injection: &str) -> Outcome {
+    let strace = sandbox.program("/usr/bin/strace").arg("-o").arg(sandbox.path("trace"));
+    let strace = strace.arg("-P").arg(path).args(["-e", injection]);
+    let start = strace.args(["--", VSRUN]);
+    let start = start.manager("run/manager", handler(sandbox)).command(forbidden(sandbox));
+    let outcome = start.run();
+    assert!(!sandbox.path("ran").exists());
+    outcome
+}
+
+#[test]
+fn a_lock_file_that_is_removed_again_and_again_is_an_error() {
+    if !require_root() || !require_program("strace") {
+        return;
+    }
+    let sandbox = sandbox();
+    let lock = run_dir(&sandbox).path().join("manager.lock");
+    let injection = "inject=newfstatat:error=ENOENT";
+    let outcome = start_deceived(&sandbox, Path::new("manager.lock"), injection);
+    let reason = "it is removed or replaced again and again";
+    let line = format!("vsrun: cannot lock '{}': {reason}", lock.display());
+    outcome.expect_error(125, &line);
+}
+
+#[test]
+fn a_lock_that_is_held_and_released_again_and_again_is_anothers() {
+    if !require_root() || !require_program("strace") {
+        return;
+    }
+    let sandbox = sandbox();
+    let lock = run_dir(&sandbox).path().join("manager.lock");
+    // Each second call asks for the holder.
+    let outcome = start_deceived(&sandbox, &lock, "inject=fcntl:error=EAGAIN:when=1+2");
+    outcome.expect_error(125, "vsrun: already managed by another process");
 }
 
 #[test]
@@ -400,7 +487,7 @@ fn the_monitor_pidfile_is_removed_before_the_lock() {
     run_dir(&sandbox);
     let trace = sandbox.path("trace");
     let start = sandbox.program("/usr/bin/strace").arg("-o").arg(&trace);
-    let start = start.args(["-e", "trace=unlink,unlinkat", "--", VSRUN]);
+    let start = start.args(["-e", "trace=unlinkat,renameat2", "--", VSRUN]);
     let start = start.pidfile("run/pid").manager("run/manager", handler(&sandbox));
     start.command(sandbox.probe().exit(0)).run().expect_code(0);
     let trace = sandbox.lines(&trace);

@@ -5,6 +5,7 @@ mod content;
 mod lives;
 mod managers;
 mod paths;
+mod races;
 mod refusals;
 
 use std::path::Path;

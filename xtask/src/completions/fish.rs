@@ -20,12 +20,12 @@ fn with_values(options: &[Opt], least: usize) -> String {
 
 fn commands(option: &Opt) -> Vec<String> {
     let free = format!("not __vsrun_marked; and not __vsrun_given {}", option.excludes.join(" "));
-    let (short, long) = (option.short, option.long);
-    let mut first = format!("complete -c vsrun -n '{free}' -s {short} -l {long}");
+    let short = option.short.map(|letter| format!(" -s {letter}")).unwrap_or_default();
+    let mut first = format!("complete -c vsrun -n '{free}'{short} -l {}", option.long);
     if let Some(value) = option.values.first() {
         first += &format!(" -r {}", offered(value.kind));
     }
-    first += &format!(" -d {}", quoted(option.summary, "\\'"));
+    first += &format!(" -d {}", quoted(&option.summary, "\\'"));
     let second = option.values.get(1).map(|value| {
         let place = format!("__vsrun_second {}", option.spellings().join(" "));
         format!("complete -c vsrun -n '{place}' {}", offered(value.kind))

@@ -6,7 +6,7 @@ mod bash;
 mod fish;
 mod zsh;
 
-use vsrun::cli::options::{self, OPTIONS};
+use clap::{Arg, Command};
 
 use crate::generated::{self, Mode};
 use crate::steps::Failure;
@@ -30,16 +30,16 @@ pub fn run(mode: Mode) -> Result<(), Failure> {
 
 /// One option as the shells see it.
 struct Opt {
-    short: char,
-    long: &'static str,
-    summary: &'static str,
+    short: Option<char>,
+    long: String,
+    summary: String,
     values: Vec<Value>,
     /// The spellings of what may not be given along with it: itself and its opposite.
     excludes: Vec<String>,
 }
 
 struct Value {
-    name: &'static str,
+    name: String,
     kind: Kind,
 }
 
@@ -69,31 +69,53 @@ impl Kind {
 }
 
 impl Opt {
+    fn new(option: &Arg, definition: &Command) -> Result<Opt, String> {
+        // clap gives a switch, too, a name for its value.
+        let takes_values = option.get_action().takes_values();
+        let names = option.get_value_names().filter(|_| takes_values).unwrap_or_default();
+        let values = names
+            .iter()
+            .map(ToString::to_string)
+            .map(|name| Ok(Value { kind: Kind::of(&name)?, name }));
+        // An option is given once only. clap has a conflict at one of its two sides.
+        let excluded = |other: &&Arg| {
+            let is_opposite = |one, other| is_in_conflict(definition, one, other);
+            other.get_id() == option.get_id()
+                || is_opposite(option, other)
+                || is_opposite(other, option)
+        };
+        let excludes = definition.get_arguments().filter(excluded);
+        Ok(Opt {
+            short: option.get_short(),
+            long: option.get_long().ok_or("an option has no word")?.to_owned(),
+            summary: option.get_help().map(ToString::to_string).unwrap_or_default(),
+            values: values.collect::<Result<_, String>>()?,
+            excludes: excludes.flat_map(spellings_of).collect(),
+        })
+    }
+
     fn spellings(&self) -> Vec<String> {
-        spellings(self.short, self.long)
+        spellings(self.short, &self.long)
     }
 }
 
-fn spellings(short: char, long: &str) -> Vec<String> {
-    vec![format!("-{short}"), format!("--{long}")]
+fn is_in_conflict(definition: &Command, option: &Arg, other: &Arg) -> bool {
+    let conflicts = definition.get_arg_conflicts_with(option);
+    conflicts.iter().any(|conflict| conflict.get_id() == other.get_id())
+}
+
+fn spellings_of(option: &Arg) -> Vec<String> {
+    spellings(option.get_short(), option.get_long().unwrap_or_default())
+}
+
+fn spellings(short: Option<char>, long: &str) -> Vec<String> {
+    short.map(|letter| format!("-{letter}")).into_iter().chain([format!("--{long}")]).collect()
 }
 
 fn options() -> Result<Vec<Opt>, String> {
-    OPTIONS.iter().map(option).collect()
-}
-
-fn option(option: &options::Opt) -> Result<Opt, String> {
-    let values = option.values.iter().map(|name| Ok(Value { name, kind: Kind::of(name)? }));
-    // An option is given once only.
-    let excluded = |other: &&options::Opt| *other == option || option.excludes == Some(other.long);
-    let excludes = OPTIONS.iter().filter(excluded);
-    Ok(Opt {
-        short: option.short,
-        long: option.long,
-        summary: option.summary,
-        values: values.collect::<Result<_, String>>()?,
-        excludes: excludes.flat_map(|other| spellings(other.short, other.long)).collect(),
-    })
+    let definition = vsrun::cli::definition();
+    let shown = definition.get_arguments().filter(|option| !option.is_hide_set());
+    shown.map(|option| Opt::new(option, &definition)).collect()
 }
 
 /// A word between single quotes, for any of the three shells: `quote` is how one of them is

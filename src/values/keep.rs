@@ -1,4 +1,4 @@
-//! Values that options take. Pure: text in, value or reason out.
+//! `KEEP`: how long old log files are kept.
 
 use std::str::FromStr;
 
