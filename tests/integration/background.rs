@@ -7,6 +7,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use nix::unistd::pipe;
+
 use crate::prelude::*;
 
 /// Starts in the background without a manager and with one.
@@ -407,5 +409,29 @@ fn each_step_into_the_background_that_fails_is_an_error_of_one_line() {
             }
             assert!(survived > 0, "{call}: there is an end of the calls");
         }
+    }
+}
+
+#[test]
+fn what_is_written_into_a_pipe_is_written_once_however_many_processes_there_were() {
+    let sandbox = sandbox();
+    let (reader, writer) = pipe().expect("a pipe");
+    let copy = writer.try_clone().expect("a copy");
+    let start = managed(&sandbox, REFUSAL).background().stdout(writer).stderr(copy);
+    start.command(sandbox.probe().out("hello").exit(3)).run().expect_code(0);
+    let mut said = String::new();
+    // To the end: until nobody has the other one open any more.
+    File::from(reader).read_to_string(&mut said).expect("text");
+    assert_eq!(said.lines().filter(|line| *line == "hello").count(), 1, "{said}");
+    for once in ["started server", "exited with status 3", "is not restarted"] {
+        assert_eq!(said.matches(once).count(), 1, "{once}: {said}");
+    }
+    for option in ["--help", "--version"] {
+        let (reader, writer) = pipe().expect("a pipe");
+        sandbox.vsrun().arg(option).stdout(writer).run().expect_code(0);
+        let mut piped = String::new();
+        File::from(reader).read_to_string(&mut piped).expect("text");
+        assert_eq!(piped, sandbox.vsrun().arg(option).run().stdout_text());
+        assert!(piped.matches("Usage").count() <= 1 && !piped.is_empty());
     }
 }

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use crate::prelude::*;
 
 /// A sandbox with a root directory `jail` in it.
-fn sandbox() -> Sandbox {
-    let sandbox = Sandbox::new(VSRUN);
+fn with_jail() -> Sandbox {
+    let sandbox = sandbox();
     sandbox.root("jail");
     sandbox
 }
@@ -33,7 +33,7 @@ fn a_statically_linked_server_runs_in_a_bare_root() {
     if !require_root() {
         return;
     }
-    let sandbox = sandbox();
+    let sandbox = with_jail();
     let start = sandbox.vsrun().root(sandbox.path("jail"));
     let pidfile = sandbox.path("pid");
     let running = start.pidfile(&pidfile).command(Probe::at("/bin/probe").append("/tmp/s")).spawn();
@@ -54,7 +54,7 @@ fn a_server_whose_loader_is_not_inside_is_told_from_a_missing_one() {
     if !require_root() {
         return;
     }
-    let sandbox = sandbox();
+    let sandbox = with_jail();
     sandbox.copy_of("/bin/true", "jail/bin/true");
     let start = |command| sandbox.vsrun().root("jail").command([command]).run();
     let line = |what| format!("vsrun: cannot {what}: {}", missing_inside(&sandbox));
@@ -67,7 +67,7 @@ fn standard_input_is_the_null_device_that_was_opened_outside() {
     if !require_root() {
         return;
     }
-    let sandbox = sandbox();
+    let sandbox = with_jail();
     sandbox.file("jail/dev/null", "not a device");
     let report = seen(&sandbox, sandbox.vsrun().root("jail").command(server()));
     assert_eq!(report.fds[&0], Path::new("/dev/null"));
@@ -79,7 +79,7 @@ fn without_a_work_dir_the_server_starts_in_the_new_roots_own_directory() {
     if !require_root() {
         return;
     }
-    let sandbox = sandbox();
+    let sandbox = with_jail();
     let inside = sandbox.path("jail/tmp");
     for start in [sandbox.vsrun(), sandbox.vsrun().current_dir(&inside)] {
         let report = seen(&sandbox, start.root(sandbox.path("jail")).command(server()));
@@ -92,7 +92,7 @@ fn no_descriptor_of_a_directory_outside_is_left() {
     if !require_root() {
         return;
     }
-    let sandbox = sandbox();
+    let sandbox = with_jail();
     let outside = fs::File::open("/etc").expect("a directory");
     let start = sandbox.vsrun().inheriting(9, outside).root("jail");
     let start = start.logdir(sandbox.path("logs"), "1").pidfile(sandbox.path("pid"));
@@ -105,7 +105,7 @@ fn the_work_dir_lies_inside_the_new_root_however_it_is_written() {
     if !require_root() {
         return;
     }
-    let sandbox = sandbox();
+    let sandbox = with_jail();
     sandbox.dir("jail/srv");
     sandbox.dir("srv");
     for (typed, expected) in [
@@ -130,7 +130,7 @@ fn a_link_to_a_directory_outside_leads_nowhere_inside() {
     if !require_root() {
         return;
     }
-    let sandbox = sandbox();
+    let sandbox = with_jail();
     let outside = sandbox.dir("outside");
     symlink(&outside, sandbox.path("jail/link")).expect("a link");
     let start = sandbox.vsrun().root("jail").work_dir("/link").command(server());
@@ -143,7 +143,7 @@ fn a_work_dir_that_exists_only_outside_is_an_error() {
     if !require_root() {
         return;
     }
-    let sandbox = sandbox();
+    let sandbox = with_jail();
     let outside = sandbox.dir("outside");
     let start = sandbox.vsrun().root("jail").work_dir(&outside).command(server());
     let line = format!(
@@ -158,7 +158,7 @@ fn the_command_is_searched_for_on_the_path_inside() {
     if !require_root() {
         return;
     }
-    let sandbox = sandbox();
+    let sandbox = with_jail();
     sandbox.dir("jail/opt");
     sandbox.copy_of(sandbox.path("jail/bin/probe"), "jail/opt/server");
     let typed = || Probe::at("server").report("/tmp/report").exit(0);
@@ -178,7 +178,7 @@ fn a_command_that_exists_only_outside_is_not_found() {
     if !require_root() {
         return;
     }
-    let sandbox = sandbox();
+    let sandbox = with_jail();
     let handler = sandbox.handler("handler").create();
     for (command, line) in [
         ("true", missing_inside(&sandbox).replace("directory inside", "directory on PATH inside")),
@@ -200,7 +200,7 @@ fn a_relative_command_begins_at_the_new_root() {
     if !require_root() {
         return;
     }
-    let sandbox = sandbox();
+    let sandbox = with_jail();
     sandbox.dir("jail/srv");
     for command in ["bin/probe", "./bin/probe", "../bin/probe"] {
         let typed = Probe::at(command).report("/tmp/report").exit(0);
@@ -214,7 +214,7 @@ fn users_and_groups_are_looked_up_outside() {
     if !require_root() {
         return;
     }
-    let sandbox = sandbox();
+    let sandbox = with_jail();
     sandbox.dir("jail/etc");
     sandbox.file("jail/etc/passwd", "nobody:x:0:0::/evil:/evil\nfoo:x:0:0::/evil:/evil\n");
     sandbox.file("jail/etc/group", "nogroup:x:0:nobody\nfoo:x:0:foo\nroot:x:0:foo,nobody\n");
@@ -238,7 +238,7 @@ fn a_user_who_exists_only_inside_is_no_user() {
     if !require_root() {
         return;
     }
-    let sandbox = sandbox();
+    let sandbox = with_jail();
     sandbox.dir("jail/etc");
     sandbox.file("jail/etc/passwd", "insider:x:5000:5000::/:/bin/sh\n");
     let start = sandbox.vsrun().root("jail").user("insider").command(server());
@@ -251,7 +251,7 @@ fn the_server_cannot_get_out_again() {
     if !require_root() {
         return;
     }
-    let sandbox = sandbox();
+    let sandbox = with_jail();
     let report = seen(&sandbox, sandbox.vsrun().root("jail").user("nobody").command(server()));
     assert_eq!((report.uids, report.gids), (Ids::all(NOBODY), Ids::all(NOBODY)));
     assert_eq!(report.cwd.as_deref(), Some(Path::new("/")));
@@ -262,7 +262,7 @@ fn without_privilege_the_root_cannot_be_changed_and_nothing_is_left() {
     if !require_root() {
         return;
     }
-    let sandbox = sandbox();
+    let sandbox = with_jail();
     let here = sandbox.dir_of("here", NOBODY, NOBODY);
     let jail = sandbox.path("jail");
     let handler = sandbox.handler("handler").create();
@@ -283,7 +283,7 @@ fn a_root_of_any_bytes_works() {
     if !require_root() {
         return;
     }
-    let sandbox = sandbox();
+    let sandbox = with_jail();
     let odd: &OsStr = std::os::unix::ffi::OsStrExt::from_bytes(b"jail \xff\n");
     fs::rename(sandbox.path("jail"), sandbox.path(odd)).expect("a directory");
     sandbox.vsrun().root(odd).command(server()).run().expect_code(0);
@@ -295,7 +295,7 @@ fn a_root_that_is_a_link_is_followed() {
     if !require_root() {
         return;
     }
-    let sandbox = sandbox();
+    let sandbox = with_jail();
     sandbox.link("link", "jail");
     seen(&sandbox, sandbox.vsrun().root("link").command(server()));
 }
@@ -305,7 +305,7 @@ fn a_log_directory_inside_the_root_is_the_work_dir() {
     if !require_root() {
         return;
     }
-    let sandbox = sandbox();
+    let sandbox = with_jail();
     sandbox.dir("jail/var");
     let logs = sandbox.path("jail/var/logs");
     let start = sandbox.vsrun().root("jail").logdir(&logs, "1").command(server());
@@ -320,7 +320,7 @@ fn a_log_directory_inside_a_root_that_is_a_link_is_the_work_dir() {
     if !require_root() {
         return;
     }
-    let sandbox = sandbox();
+    let sandbox = with_jail();
     sandbox.link("link", "jail");
     for (root, logs) in [("link", "jail/logs"), ("jail", "link/logs"), ("link", "link/logs")] {
         let start = sandbox.vsrun().root(root).logdir(logs, "1").command(server());
@@ -333,7 +333,7 @@ fn a_log_directory_outside_the_root_is_not_the_work_dir() {
     if !require_root() {
         return;
     }
-    let sandbox = sandbox();
+    let sandbox = with_jail();
     // Its name begins like the root's.
     for logs in ["logs", "jail-logs", "jail/../logs"] {
         let start = sandbox.vsrun().root("jail").logdir(logs, "1").command(server());
@@ -346,7 +346,7 @@ fn the_root_itself_may_be_the_log_directory() {
     if !require_root() {
         return;
     }
-    let sandbox = sandbox();
+    let sandbox = with_jail();
     let start = sandbox.vsrun().root("jail").logdir("jail", "1").command(server());
     assert_eq!(seen(&sandbox, start).cwd.as_deref(), Some(Path::new("/")));
     assert!(sandbox.path("jail/logfile").exists());
@@ -357,7 +357,7 @@ fn the_work_dir_wins_over_a_log_directory_inside_the_root() {
     if !require_root() {
         return;
     }
-    let sandbox = sandbox();
+    let sandbox = with_jail();
     let start = sandbox.vsrun().root("jail").logdir("jail/logs", "1").work_dir("/tmp");
     assert_eq!(seen(&sandbox, start.command(server())).cwd, Some(PathBuf::from("/tmp")));
 }
@@ -367,7 +367,7 @@ fn output_goes_to_a_log_directory_outside_the_root() {
     if !require_root() {
         return;
     }
-    let sandbox = sandbox();
+    let sandbox = with_jail();
     let logs = LogDirectory::at(sandbox.path("logs"));
     let start = sandbox.vsrun().root("jail").user("nobody").logdir(&logs, "1");
     start.command(Probe::at("/bin/probe").out("out").err("err").exit(0)).run().expect_code(0);
@@ -379,7 +379,7 @@ fn pidfiles_are_written_outside() {
     if !require_root() {
         return;
     }
-    let sandbox = sandbox();
+    let sandbox = with_jail();
     let handler = sandbox.handler("handler").create();
     let running = sandbox
         .vsrun()
@@ -399,7 +399,7 @@ fn the_handler_runs_outside_the_root() {
     if !require_root() {
         return;
     }
-    let sandbox = sandbox();
+    let sandbox = with_jail();
     let handler = sandbox.handler("handler").exits(1).create();
     let start = sandbox.vsrun().root("jail").user("nobody").manager("manager", &handler);
     start.command(Probe::at("/bin/probe").exit(5)).run().expect_code(5);
@@ -413,7 +413,7 @@ fn every_restart_is_inside_the_root() {
     if !require_root() {
         return;
     }
-    let sandbox = sandbox();
+    let sandbox = with_jail();
     sandbox.dir("jail/srv");
     let handler = sandbox.handler("handler").create();
     let server = Probe::at("/bin/probe").append("/tmp/starts").only_first(1).exit(1);
@@ -435,11 +435,35 @@ fn the_manuals_example_works() {
     if !require_root() {
         return;
     }
-    let sandbox = sandbox();
+    let sandbox = with_jail();
     let words = ["-b", "-r", "jail", "-w", "/", "-u", "nobody"];
     let start = sandbox.vsrun().args(words).env("PATH", "/bin");
     start.command(Probe::at("probe").report("/tmp/report")).run().expect_code(0);
     let report = Report::wait(sandbox.path("jail/tmp/report"));
     assert_eq!(report.cwd.as_deref(), Some(Path::new("/")));
     assert_eq!((report.uids, report.terminal), (Ids::all(NOBODY), false));
+}
+
+#[test]
+fn a_root_confines_no_server_of_roots() {
+    if !require_root() || !require_program("python3") {
+        return;
+    }
+    let sandbox = sandbox();
+    let (jail, deeper) = (sandbox.dir("jail"), sandbox.dir("deeper"));
+    let escape = "import os, sys
+before = os.path.exists('/proc/self')
+os.chroot(sys.argv[1])
+for _ in range(100):
+    os.chdir('..')
+os.chroot('.')
+print(before, os.path.exists('/proc/self'))
+";
+    let words = [PYTHON, "-c", escape, deeper.to_str().expect("a plain path")];
+    // What lies under the root is the machine's own, except what is mounted there.
+    let start = || sandbox.vsrun().bind("/", &jail).root(&jail);
+    let escaped = start().command(words).run();
+    assert_eq!(escaped.stdout_text(), "False True\n", "{escaped:?}");
+    let kept = start().user("nobody").command(words).run();
+    assert!(kept.stderr_text().contains("Operation not permitted"), "{kept:?}");
 }

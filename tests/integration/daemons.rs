@@ -1,14 +1,13 @@
 //! Real daemons under vsrun: they answer, come back when they crash, are restarted and stopped.
 
 use std::ffi::OsString;
-use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
+use std::{fs, process};
 
 use crate::prelude::*;
 

@@ -2,11 +2,14 @@
 //! (spec 1.2).
 
 use std::ffi::OsStr;
-use std::fs::{self, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
+use nix::unistd::pipe;
 
 use crate::prelude::*;
 
@@ -482,4 +485,89 @@ fn the_line_that_says_why_waits_for_its_reader() {
     let line = String::from_utf8_lossy(&text).trim_start_matches('x').to_owned();
     assert_eq!(line, "vsrun: cannot execute command '/nonexistent': No such file or directory\n");
     start.wait().expect_code(127);
+}
+
+/// A standard error that takes nothing.
+#[derive(Clone, Copy, Debug)]
+enum Mute {
+    Closed,
+    Full,
+    BrokenPipe,
+    BrokenSocket,
+}
+
+impl Mute {
+    const ALL: [Mute; 4] = [Mute::Closed, Mute::Full, Mute::BrokenPipe, Mute::BrokenSocket];
+
+    fn apply(self, start: Invocation<'_>) -> Invocation<'_> {
+        match self {
+            Mute::Closed => start.closed([2]),
+            Mute::Full => start.stderr(File::create("/dev/full").expect("a device")),
+            Mute::BrokenPipe => {
+                let (_, writer) = pipe().expect("a pipe");
+                start.stderr(writer)
+            }
+            Mute::BrokenSocket => {
+                let (_, writer) = UnixStream::pair().expect("a socket");
+                start.stderr(OwnedFd::from(writer))
+            }
+        }
+    }
+}
+
+#[test]
+fn where_nothing_can_be_said_every_status_is_what_it_is_elsewhere() {
+    let sandbox = sandbox();
+    let probe = sandbox.probe().words()[0].clone();
+    let file = sandbox.file("file", "").join("below");
+    let word = |text: &str| text.into();
+    let monitor = [word("-m"), sandbox.path("manager.pid").into_os_string()];
+    let with = |options: &[&str], words: &[&str]| {
+        let mut all: Vec<_> = options.iter().map(|it| word(it)).collect();
+        all.push(word("--"));
+        all.extend(words.iter().map(|it| word(it)));
+        all
+    };
+    let under = |handler: &str, words: &[&str]| {
+        let mut all = monitor.to_vec();
+        all.push(word(handler));
+        all.push(word("--"));
+        all.push(probe.clone());
+        all.extend(words.iter().map(|it| word(it)));
+        all
+    };
+    let logs = file.to_str().expect("plain names");
+    let cases = [
+        (125, vec![]),
+        (125, vec![word("--no-such-option")]),
+        (127, with(&[], &["/no/such/server"])),
+        (126, with(&[], &["/etc"])),
+        (127, with(&["-b"], &["/no/such/server"])),
+        (125, with(&["-d", logs, "1d"], &["/bin/true"])),
+        (125, with(&["-b", "-d", logs, "1d"], &["/bin/true"])),
+        (127, under("/no/such/handler", &["exit=0"])),
+        (0, under(CONSENT, &["exit=0"])),
+        (3, under(REFUSAL, &["exit=3"])),
+        (137, under(REFUSAL, &["kill=9"])),
+        (0, with(&[], &["/bin/true"])),
+        (1, with(&[], &["/bin/false"])),
+    ];
+    for (status, words) in &cases {
+        for mute in Mute::ALL {
+            let outcome = mute.apply(sandbox.vsrun().args(words)).run();
+            assert_eq!(outcome.code(), Some(*status), "{mute:?} {words:?}: {outcome:?}");
+        }
+    }
+}
+
+#[test]
+fn help_for_a_reader_who_has_gone_is_an_error_and_no_death() {
+    let sandbox = sandbox();
+    for option in ["-h", "--help", "-V", "--version"] {
+        let (reader, writer) = pipe().expect("a pipe");
+        drop(reader);
+        let outcome = sandbox.vsrun().arg(option).stdout(writer).run();
+        outcome.expect_code(125);
+        assert_eq!(outcome.stderr_text().lines().count(), 1);
+    }
 }

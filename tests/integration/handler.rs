@@ -972,3 +972,125 @@ fn a_handler_may_take_its_time_and_the_server_waits_for_it() {
     assert_eq!(manager.process().children(), [second]);
     stop(manager);
 }
+
+#[test]
+fn a_handler_that_hangs_is_waited_for_and_that_is_said_once_after_60_s() {
+    let sandbox = sandbox();
+    let handler = sandbox.handler("handler").line("sleep 1000").create();
+    let Some(clock) = Clock::new(&sandbox, "+0") else {
+        return;
+    };
+    let manager =
+        managed(&sandbox, &handler).clock(&clock).command(probe(&sandbox).exit(3)).spawn();
+    handler.wait_for_run(1);
+    let remark = "the handler is still running";
+    let remarks = || manager.stderr().matches(remark).count();
+    // A signal that nobody is there for makes the manager look at the clock.
+    clock.set("+50");
+    manager.signal(SIGUSR1);
+    stays("too early for a remark", Duration::from_millis(200), || remarks() == 0);
+    clock.set("+70");
+    manager.signal(SIGUSR1);
+    wait_for("the remark", || remarks() == 1);
+    clock.set("+1000");
+    manager.signal(SIGUSR1);
+    stays("said once", Duration::from_millis(200), || remarks() == 1 && manager.process().exists());
+    stop(manager);
+    assert_eq!(starts(&sandbox), 1);
+}
+
+#[test]
+fn a_handler_that_wants_input_gets_none_and_does_not_hang() {
+    let sandbox = sandbox();
+    let asks = "if read -r line; then exit 9; fi; cat; [ -z \"$(head -c 1 </dev/stdin)\" ]";
+    let handler = sandbox.handler("handler").line(asks).create();
+    let (reader, _writer) = nix::unistd::pipe().expect("a pipe");
+    let manager = managed(&sandbox, &handler)
+        .stdin(reader)
+        .command(probe(&sandbox).exit(3).only_first(1))
+        .spawn();
+    started(&sandbox, 2);
+    assert_eq!(handler.runs().len(), 1);
+    stop(manager);
+}
+
+#[test]
+fn a_handler_that_opens_all_it_can_costs_the_next_server_nothing() {
+    let sandbox = sandbox();
+    let report = sandbox.path("report");
+    let opens = "ulimit -n 1000
+        bash -c 'while exec {fd}</dev/null; do :; done; sleep 1000 & exit 0' 2>/dev/null";
+    let handler = sandbox.handler("handler").line(opens).create();
+    let server = probe(&sandbox).report(&report).exit(3).only_first(1);
+    let manager = managed(&sandbox, &handler).command(server).spawn();
+    started(&sandbox, 2);
+    let second = sandbox.wait_for_pidfile(sandbox.path("server.pid"));
+    let seen = wait_for("the report of the second life", || {
+        Report::read(&report).filter(|report| report.pid == second.pid())
+    });
+    assert_eq!(seen.fd_numbers(), [0, 1, 2]);
+    // Among them is what the handler left behind.
+    let left = sandbox.processes().into_iter().find(|it| {
+        it.cmdline().is_some_and(|words| words.first().is_some_and(|word| word == "sleep"))
+    });
+    assert!(left.and_then(|it| it.open_files()).is_some_and(|files| files.len() > 900));
+    stop(manager);
+}
+
+#[test]
+fn a_handler_that_eats_memory_dies_alone() {
+    let sandbox = sandbox();
+    // As much as doubling gives, in 64 MiB of its own.
+    let eats = "ulimit -v 65536; x=xxxxxxxx; while :; do x=$x$x; done";
+    let handler = sandbox.handler("handler").line(eats).create();
+    let manager = managed(&sandbox, &handler).command(probe(&sandbox).exit(3)).spawn();
+    let outcome = manager.wait();
+    outcome.expect_code(3);
+    let said = outcome.stderr_text();
+    assert!(said.contains("the server is not restarted"), "{said}");
+    assert_eq!((starts(&sandbox), handler.runs().len()), (1, 1));
+    assert!(sandbox.processes().is_empty());
+    expect_no_files(&sandbox);
+}
+
+#[test]
+fn a_handler_that_is_killed_while_it_is_being_terminated_changes_nothing() {
+    for (request, status) in [(SIGTERM, Some(0)), (SIGHUP, None)] {
+        let sandbox = sandbox();
+        let told = sandbox.path("told");
+        let tell = format!(": >{}", told.display());
+        let handler =
+            sandbox.handler("handler").on_term(tell).line("while :; do sleep 0.02; done").create();
+        let server = probe(&sandbox).exit(3).only_first(1);
+        let manager = managed(&sandbox, &handler).command(server).spawn();
+        let run = handler.wait_for_run(1);
+        manager.signal(request);
+        wait_for("the handler to be told", || told.exists());
+        sandbox.signal(Process::of(run.stat.pid), SIGKILL);
+        match status {
+            Some(status) => _ = manager.wait().expect_code(status),
+            None => {
+                started(&sandbox, 2);
+                stop(manager);
+            }
+        }
+        assert_eq!(handler.runs().len(), 1);
+        expect_no_files(&sandbox);
+    }
+}
+
+#[test]
+fn a_server_can_end_a_handler_of_the_same_user_and_so_refuse_its_own_restart() {
+    if !require_root() {
+        return;
+    }
+    let sandbox = sandbox();
+    let handler = sandbox.handler("handler").line("exec sleep 1000").create();
+    let start = sandbox.vsrun().user("nobody").manager("manager", &handler);
+    let manager = start.command(["/bin/sh", "-c", "exit 3"]).spawn();
+    handler.wait_for_run(1);
+    let running = wait_for("the handler", || manager.process().children().into_iter().next());
+    let kill = sandbox.program("/bin/kill").run_as(NOBODY, NOBODY, &[]);
+    kill.args(["-KILL", &running.pid().to_string()]).run().expect_code(0);
+    manager.wait().expect_code(3);
+}

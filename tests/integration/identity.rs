@@ -2,12 +2,13 @@
 //! (spec 1.3).
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
+use std::fs::{self};
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+
 
 use crate::prelude::*;
 
@@ -704,4 +705,112 @@ fn a_user_with_too_many_processes_is_an_error_and_never_a_server_of_roots() {
     assert!(matches!(outcome.code(), Some(125 | 126)), "{:?}", outcome.status);
     assert_eq!(outcome.stderr_text().lines().count(), 1);
     assert!(!sandbox.path("forbidden/ran").exists());
+}
+
+const PATH_LIKE: &str = "../x:x:5000:5001::/home/x:/bin/sh";
+
+/// Privilege is a matter of capabilities, not of uid 0: issue 88716 of Rust's standard library,
+/// which drops the groups only if the caller's uid is 0.
+#[test]
+fn a_caller_who_may_change_ids_without_being_root_leaves_no_group_of_his() {
+    if !require_root() || !require_program("setpriv") {
+        return;
+    }
+    let sandbox = sandbox();
+    let (vsrun, out) = (sandbox.copy_of(VSRUN, "vsrun"), sandbox.open_dir("out"));
+    let words = [
+        "--reuid=1",
+        "--regid=1",
+        "--groups=4,27",
+        "--inh-caps=+setuid,+setgid",
+        "--ambient-caps=+setuid,+setgid",
+        "--",
+    ];
+    let start = sandbox.program("/usr/bin/setpriv").args(words).arg(vsrun).user("nobody");
+    let server = sandbox.probe().report(out.join("report")).exit(0);
+    start.command(server).run().expect_code(0);
+    let report = Report::wait(out.join("report"));
+    assert_eq!((report.uids, report.gids), (Ids::all(NOBODY), Ids::all(NOBODY)));
+    assert_eq!(report.groups, [NOBODY]);
+    let sets = report.capabilities.expect("a /proc");
+    assert_eq!((sets.permitted, sets.effective, sets.inheritable, sets.ambient), (0, 0, 0, 0));
+}
+
+/// A user's name in a path: CVE-2023-42456 of sudo-rs.
+#[test]
+fn no_path_is_made_of_a_users_name() {
+    if !require_root() || !require_program("strace") {
+        return;
+    }
+    let sandbox = sandbox();
+    let (out, trace) = (sandbox.open_dir("out"), sandbox.path("trace"));
+    let strace = sandbox.program("/usr/bin/strace").with_passwd(&[PATH_LIKE], &["bar:x:5002:../x"]);
+    let strace = strace.args(["-f", "-qq", "-e", "trace=%file", "-e", "trace=!execve", "-o"]);
+    let start = strace.arg(&trace).arg(VSRUN).user("../x");
+    let start = start.pidfile("pid").manager("manager", "/bin/false").logdir("logs", "1");
+    let server = sandbox.probe().report(out.join("report")).exit(3);
+    start.command(server).run().expect_code(3);
+    let report = Report::wait(out.join("report"));
+    assert_eq!((report.uids, report.groups), (Ids::all(5000), vec![5001, 5002]));
+    let calls = sandbox.lines(&trace);
+    assert!(calls.iter().any(|call| call.contains("\"manager.lock\"")), "{calls:#?}");
+    let odd: Vec<_> = calls.iter().filter(|call| call.contains("../x")).collect();
+    assert!(odd.is_empty(), "{odd:#?}");
+}
+
+#[test]
+fn an_unprivileged_callers_other_ids_are_not_the_servers() {
+    if !require_root() || !require_program("setpriv") {
+        return;
+    }
+    let sandbox = sandbox();
+    let (vsrun, out) = (sandbox.copy_of(VSRUN, "vsrun"), sandbox.open_dir("out"));
+    // As when a set-user-id program starts it.
+    let words = ["--ruid=1", "--euid=65534", "--regid=65534", "--clear-groups", "--"];
+    let start = sandbox.program("/usr/bin/setpriv").args(words).arg(vsrun).user("nobody");
+    let report = out.join("report");
+    let outcome = start.command(sandbox.probe().report(&report).exit(0)).run();
+    if outcome.code() != Some(125) {
+        outcome.expect_code(0);
+        assert_eq!(Report::wait(report).uids, Ids::all(NOBODY));
+    }
+}
+
+/// Prints what the session keyring of keyrings(7) holds that can be read.
+const KEYS: &str = "import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+KEYCTL, SEARCH, READ, SESSION = 250, 10, 11, -3
+key = libc.syscall(KEYCTL, SEARCH, SESSION, b'user', b'vsrun-test', 0)
+content = ctypes.create_string_buffer(64)
+if key > 0 and libc.syscall(KEYCTL, READ, key, content, 64) > 0:
+    print(content.value.decode())
+";
+
+/// Puts a key into a session keyring of its own, and executes the rest of its words.
+const KEEPER: &str = "import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+ADD_KEY, KEYCTL, JOIN, SESSION = 248, 250, 1, -3
+assert libc.syscall(KEYCTL, JOIN, None) > 0
+assert libc.syscall(ADD_KEY, b'user', b'vsrun-test', b'precious', 8, SESSION) > 0
+os.execv(sys.argv[1], sys.argv[1:])
+";
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_server_of_another_user_cannot_read_the_keys_of_the_callers_session() {
+    if !require_root() || !require_program("python3") {
+        return;
+    }
+    let sandbox = sandbox();
+    let read = |words: &[&str]| {
+        let keeper = sandbox.program(PYTHON).args(["-c", KEEPER]).args(words);
+        let outcome = keeper.args([PYTHON, "-c", KEYS]).run();
+        outcome.expect_code(0);
+        outcome.stdout_text()
+    };
+    assert_eq!(read(&[]), "precious\n");
+    for options in [&[][..], &["-p", "pid"]] {
+        let vsrun = [&[VSRUN, "-u", "nobody"][..], options, &["--"]].concat();
+        assert_eq!(read(&vsrun), "", "{options:?}");
+    }
 }

@@ -2,11 +2,7 @@
 
 mod prelude;
 
-mod advisories_files;
-mod advisories_identity;
-mod advisories_supervision;
 mod background;
-mod becoming;
 mod chroot;
 mod command_line;
 mod completions;
@@ -14,12 +10,6 @@ mod cores;
 mod daemons;
 mod docs;
 mod exit_status;
-mod faults_logs;
-mod faults_running;
-mod faults_start;
-mod faults_start_calls;
-mod faults_start_files;
-mod faults_stop;
 mod handler;
 mod identity;
 mod init;
@@ -28,5 +18,5 @@ mod manager;
 mod memory;
 mod pidfiles;
 mod security;
-mod security_files;
+mod start;
 mod syslog;

@@ -1,5 +1,8 @@
 //! What the tests of every subject use: the harness, vsrun in a sandbox, users, handlers, files.
 
+pub use testkit::signal::*;
+pub use testkit::*;
+
 use std::ffi::OsStr;
 use std::fs::{self, Metadata};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
@@ -9,9 +12,8 @@ use std::time::Duration;
 
 use nix::unistd::{getegid, geteuid};
 
-pub use testkit::signal::*;
-pub use testkit::*;
-
+/// Runs what a test looks with from another process.
+pub const PYTHON: &str = "/usr/bin/python3";
 /// The program under test.
 pub const VSRUN: &str = env!("CARGO_BIN_EXE_vsrun");
 /// Ids that every system has, and no files belong to.
@@ -49,15 +51,15 @@ pub fn handler(sandbox: &Sandbox) -> PathBuf {
     sandbox.path("handler")
 }
 
-/// The ways to start a server as the user.
-pub fn every_way(sandbox: &Sandbox) -> Vec<Invocation<'_>> {
-    let (monitor, handler) = (sandbox.path("monitor"), handler(sandbox));
-    vec![
-        as_user(sandbox.vsrun()),
-        as_user(sandbox.vsrun()).background(),
-        as_user(sandbox.vsrun()).manager(&monitor, &handler),
-        as_user(sandbox.vsrun()).background().manager(&monitor, &handler),
-    ]
+/// The four ways to start a server: with `-b`, with `-m`, with both, with neither.
+pub fn ways<'a>(sandbox: &'a Sandbox, handler: impl AsRef<OsStr>) -> [Invocation<'a>; 4] {
+    let manager = || sandbox.vsrun().manager(sandbox.path("manager"), &handler);
+    [sandbox.vsrun(), sandbox.vsrun().background(), manager(), manager().background()]
+}
+
+/// The four ways as the server's user.
+pub fn every_way(sandbox: &Sandbox) -> [Invocation<'_>; 4] {
+    ways(sandbox, handler(sandbox)).map(as_user)
 }
 
 /// A server that must not run: it would create the file `ran`.
@@ -148,4 +150,31 @@ pub fn facts(path: impl AsRef<Path>) -> Facts {
         modified: (about.mtime(), about.mtime_nsec()),
         content: if about.is_file() { fs::read(path).expect("a file") } else { Vec::new() },
     }
+}
+
+/// Is [`started`] for a server that leaves its lines in another file.
+#[track_caller]
+pub fn started_in(sandbox: &Sandbox, file: impl AsRef<Path>, count: usize) -> Process {
+    let pids = wait_for(&format!("start {count} of the server"), || {
+        let pids = sandbox.lines(&file);
+        if pids.len() >= count { Ok(pids) } else { Err(pids) }
+    });
+    Process::of(pids[count - 1].parse().expect("an id for each start"))
+}
+
+/// The file `starts`, in which the server of any user can leave its lines.
+pub fn open_starts(sandbox: &Sandbox) -> PathBuf {
+    let starts = sandbox.file("starts", "");
+    fs::set_permissions(&starts, PermissionsExt::from_mode(0o666)).expect("a mode");
+    starts
+}
+
+/// Attaches strace(1) to a manager and to every child that it will have.
+#[track_caller]
+pub fn refusing_children<'a>(sandbox: &'a Sandbox, manager: Process, inject: &str) -> Running<'a> {
+    let strace = sandbox.program("/usr/bin/strace").arg("-f").arg("-o").arg("/dev/null");
+    let strace = strace.args(["-p", &manager.pid().to_string(), "-e"]);
+    let tracer = strace.arg(format!("inject={inject}")).spawn();
+    said(&tracer, "attached");
+    tracer
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
@@ -62,7 +63,7 @@ impl<'a> Logger<'a> {
         server: impl IntoIterator<Item = OsString>,
     ) -> Running<'a> {
         let handler = handler.create();
-        let vsrun = self.vsrun().manager(self.sandbox.path("monitor"), &handler);
+        let vsrun = self.vsrun().manager(self.sandbox.path("manager"), &handler);
         vsrun.pidfile(self.sandbox.path("pidfile")).command(server).spawn()
     }
 
@@ -223,7 +224,7 @@ fn without_logger_nothing_is_started() {
         let error = errors.next().expect("an error");
         assert!(error.contains("'logger'") && errors.next().is_none(), "{said}");
         wait_for("the end of every process", || sandbox.processes().is_empty());
-        let left = ["out/report", "pidfile", "monitor", "monitor.lock"].map(|it| sandbox.path(it));
+        let left = ["out/report", "pidfile", "manager", "manager.lock"].map(|it| sandbox.path(it));
         assert!(!left.iter().any(|path| path.exists()), "{left:?}");
     }
 }
@@ -298,7 +299,7 @@ fn server_handler_and_logger_get_the_pipe_and_nothing_else() {
     let server = sandbox.probe().append(&starts).report(&report).only_first(1).exit(3);
     let stray = File::open("/etc/passwd").expect("a file");
     let vsrun = logger.vsrun().inheriting(77, stray);
-    let running = vsrun.manager(sandbox.path("monitor"), &handler).command(server).spawn();
+    let running = vsrun.manager(sandbox.path("manager"), &handler).command(server).spawn();
     let run = handler.wait_for_run(1);
     wait_for("the second start", || sandbox.lines(&starts).len() == 2);
     let report = Report::wait(&report);
@@ -652,7 +653,7 @@ fn without_a_syslog_daemon_there_is_one_warning_at_the_start() {
         let vsrun = with_own_dev(&sandbox, "").syslog("tag").pidfile(sandbox.path("pidfile"));
         let vsrun = if way & 1 == 1 { vsrun.background() } else { vsrun };
         let vsrun =
-            if way & 2 == 2 { vsrun.manager(sandbox.path("monitor"), &handler) } else { vsrun };
+            if way & 2 == 2 { vsrun.manager(sandbox.path("manager"), &handler) } else { vsrun };
         let running = vsrun.command(sandbox.probe().until(&end).exit(0)).spawn();
         let server = sandbox.wait_for_pidfile(sandbox.path("pidfile"));
         touch(&end);
@@ -719,7 +720,7 @@ fn the_daemon_gets_the_lines_of_vsrun_server_and_handler_under_the_prefix() {
     let sandbox = sandbox();
     let (daemon, handler) =
         (Daemon::new(&sandbox), sandbox.handler("handler").line("echo handled").exits(1).create());
-    let vsrun = daemon.vsrun(&sandbox).syslog("web").manager(sandbox.path("monitor"), &handler);
+    let vsrun = daemon.vsrun(&sandbox).syslog("web").manager(sandbox.path("manager"), &handler);
     let server = sandbox.probe().out("said").err("complained").exit(3);
     let outcome = vsrun.command(server).run();
     outcome.expect_code(3);
@@ -755,7 +756,7 @@ fn the_daemon_gets_every_line_though_logger_is_killed_in_mid_stream() {
     let sandbox = sandbox();
     let daemon = Daemon::new(&sandbox);
     let (server, said) = echo(&sandbox);
-    let vsrun = daemon.vsrun(&sandbox).syslog("web").manager(sandbox.path("monitor"), "/bin/true");
+    let vsrun = daemon.vsrun(&sandbox).syslog("web").manager(sandbox.path("manager"), "/bin/true");
     let running = vsrun.pidfile(sandbox.path("pidfile")).command(server).spawn();
     let server = sandbox.wait_for_pidfile(sandbox.path("pidfile"));
     let mut expected = Vec::new();
@@ -794,7 +795,7 @@ fn the_daemon_gets_the_last_lines_of_a_server_before_the_manager_ends() {
     let sandbox = sandbox();
     let daemon = Daemon::new(&sandbox);
     let end = sandbox.open_dir("flags").join("end");
-    let vsrun = daemon.vsrun(&sandbox).syslog("web").manager(sandbox.path("monitor"), "/bin/true");
+    let vsrun = daemon.vsrun(&sandbox).syslog("web").manager(sandbox.path("manager"), "/bin/true");
     let server = sandbox.probe().until(&end).on_term(OnTerm::Exit(0)).exit(0);
     let running = vsrun.pidfile(sandbox.path("pidfile")).command(server).spawn();
     sandbox.wait_for_pidfile(sandbox.path("pidfile"));
@@ -825,4 +826,134 @@ fn without_a_manager_a_logger_that_is_killed_before_its_exec_is_an_error_and_no_
         assert!(told.lines().any(|line| line.starts_with(expected)), "{told}");
         assert!(!ran.exists() && logger.runs().is_empty());
     }
+}
+
+/// A program called `logger` in a directory of its own, which is returned as a PATH.
+fn with_logger(sandbox: &Sandbox, body: &str) -> String {
+    sandbox.dir("bin");
+    let note = format!("echo $$ >>'{}'", sandbox.path("loggers").display());
+    sandbox.executable("bin/logger", format!("#!/bin/sh\n{note}\n{body}\n"));
+    format!("{}:/usr/bin:/bin", sandbox.path("bin").display())
+}
+
+/// What logger does when a stop is asked for while the pipe to it is full, and whether all that the
+/// server wrote arrives.
+fn stop_with_a_full_pipe(behave: impl FnOnce(&Sandbox, Process)) {
+    let sandbox = sandbox();
+    let body = format!("exec cat >>'{}'", sandbox.path("kept").display());
+    let path = with_logger(&sandbox, &body);
+    // Two mebibytes and more into a pipe of one.
+    let script = "head -c 3000000 /dev/zero | tr '\\0' x | fold -w 99; exec sleep 1000";
+    let manager = sandbox
+        .vsrun()
+        .env("PATH", path)
+        .syslog("tag")
+        .pidfile(sandbox.path("server.pid"))
+        .manager(sandbox.path("manager.pid"), CONSENT)
+        .command(["/bin/sh", "-c", "until [ -e \"$0\" ]; do sleep 0.01; done; eval \"$1\""])
+        .arg(sandbox.path("go"))
+        .arg(script)
+        .spawn();
+    let id = wait_for("logger", || sandbox.lines("loggers").first()?.parse().ok());
+    let logger = Process::of(id);
+    wait_for("cat", || {
+        logger.cmdline().is_some_and(|words| words.first().is_some_and(|it| it == "cat"))
+    });
+    sandbox.signal(logger, SIGSTOP);
+    sandbox.file("go", "");
+    let server = sandbox.wait_for_pidfile(sandbox.path("server.pid"));
+    let writer = wait_for("who fills the pipe", || {
+        let children = server.descendants();
+        children.into_iter().find(|it| {
+            it.cmdline().is_some_and(|words| words.first().is_some_and(|it| it == "fold"))
+        })
+    });
+    wait_for("the pipe to be full", || {
+        // A write(2) to standard output that does not return.
+        let call = fs::read_to_string(format!("/proc/{}/syscall", writer.pid()));
+        let writes = call.is_ok_and(|call| call.starts_with(&format!("{} 0x1 ", libc::SYS_write)));
+        writes && writer.stat().is_some_and(|stat| stat.state == 'S')
+    });
+    let asked = Instant::now();
+    manager.signal(SIGTERM);
+    behave(&sandbox, logger);
+    manager.wait().expect_code(0);
+    assert!(asked.elapsed() < Duration::from_secs(15), "{:?}", asked.elapsed());
+    for name in ["server.pid", "manager.pid", "manager.pid.lock"] {
+        assert!(!sandbox.path(name).exists(), "{name} is left");
+    }
+}
+
+#[test]
+fn a_logger_that_hangs_with_its_pipe_full_does_not_keep_a_stop() {
+    stop_with_a_full_pipe(|_, _| {});
+}
+
+#[test]
+fn a_logger_that_dies_with_its_pipe_full_while_a_stop_is_asked_for_does_not_keep_it() {
+    stop_with_a_full_pipe(|sandbox, logger| sandbox.signal(logger, SIGKILL));
+}
+
+#[test]
+fn a_logger_that_goes_on_with_its_pipe_full_while_a_stop_is_asked_for_gets_what_is_in_it() {
+    stop_with_a_full_pipe(|sandbox, logger| {
+        sandbox.signal(logger, SIGCONT);
+        wait_for("what was in the pipe", || {
+            let kept = fs::metadata(sandbox.path("kept")).map_or(0, |kept| kept.len());
+            if kept >= 1 << 20 { Ok(()) } else { Err(kept) }
+        });
+    });
+}
+
+#[test]
+fn a_server_that_is_writing_when_logger_is_killed_over_and_over_never_meets_a_broken_pipe() {
+    let sandbox = sandbox();
+    let path = with_logger(&sandbox, "exec cat >/dev/null");
+    let manager = sandbox
+        .vsrun()
+        .env("PATH", path)
+        .syslog("tag")
+        .manager(sandbox.path("manager.pid"), "/bin/false")
+        .command(
+            sandbox
+                .probe()
+                .append(sandbox.path("starts"))
+                .on_term(OnTerm::Exit(0))
+                .ticks(Duration::from_millis(1)),
+        )
+        .spawn();
+    let server = started(&sandbox, 1);
+    for count in 1..=6 {
+        let id = wait_for("a logger", || {
+            sandbox.lines("loggers").get(count - 1).and_then(|id| id.parse().ok())
+        });
+        sandbox.signal(Process::of(id), SIGKILL);
+    }
+    wait_for("the seventh logger", || sandbox.lines("loggers").len() == 7);
+    assert!(server.exists() && sandbox.lines("starts").len() == 1);
+    stop(manager);
+}
+
+#[test]
+fn a_server_can_take_lines_out_of_the_pipe_to_logger() {
+    if !require_root() || !require_program("python3") {
+        return;
+    }
+    let sandbox = sandbox();
+    let (bin, out) = (sandbox.dir("bin"), sandbox.open_dir("out"));
+    sandbox.executable("bin/logger", "#!/bin/sh\nexec sleep 1000\n");
+    let script = "import os, sys
+line = os.read(os.open('/dev/stdout', os.O_RDONLY), 4096)
+with open(sys.argv[1] + '.new', 'wb') as out:
+    out.write(line)
+os.rename(sys.argv[1] + '.new', sys.argv[1])
+";
+    let path = format!("{}:/usr/bin:/bin", bin.display());
+    let start = sandbox.vsrun().env("PATH", path).user("nobody").syslog("tag");
+    let taken = out.join("taken");
+    let words = [PYTHON, "-c", script, taken.to_str().expect("a plain path")];
+    let _manager = start.manager("manager", CONSENT).command(words).spawn();
+    wait_for("a line", || taken.exists());
+    let taken = fs::read_to_string(taken).expect("a line");
+    assert!(taken.starts_with("vsrun: started server "), "{taken}");
 }

@@ -1,13 +1,13 @@
 //! The directory: how it is made, and who works in it.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 
 use nix::unistd::{getegid, geteuid};
 
-use super::{Managed, managed, say, users_dir, wait_for_hello};
+use super::*;
 use crate::prelude::*;
 
 #[test]
@@ -112,7 +112,7 @@ fn a_relative_directory_lies_where_vsrun_was_started() {
 fn a_directory_may_have_any_bytes_in_its_name() {
     let sandbox = sandbox();
     let logs = sandbox.path(OsStr::from_bytes(b"a\xff\n'b/log s"));
-    let managed = managed(&sandbox, &logs, sandbox.probe().out("hello"));
+    let managed = managed_with_logs(&sandbox, &logs, sandbox.probe().out("hello"));
     wait_for_hello(&logs);
     managed.restart();
     managed.stop().expect_code(0);
@@ -234,4 +234,64 @@ fn in_a_root_the_server_works_at_the_top_if_the_log_directory_lies_outside() {
     vsrun.command(server).run().expect_code(0);
     assert_eq!(Report::wait(root.join("tmp/report")).cwd, Some("/".into()));
     assert_eq!(text(logs.join("logfile")), "hello\n");
+}
+
+#[test]
+fn a_directory_that_was_moved_is_left_for_the_one_that_its_path_leads_to() {
+    for is_replaced in [true, false] {
+        let sandbox = sandbox();
+        let logs = LogDirectory::at(sandbox.path("logs"));
+        let manager = managed_greeter(&sandbox, &logs);
+        wait_for("vsrun's line", || logs.vsrun().contains("started server"));
+        let moved = LogDirectory::at(sandbox.path("moved"));
+        fs::rename(logs.path(), moved.path()).expect("the sandbox can be written");
+        if is_replaced {
+            sandbox.dir("logs");
+        }
+        manager.signal(SIGHUP);
+        sandbox.signal(started(&sandbox, 2), SIGKILL);
+        started(&sandbox, 3);
+        wait_for_hello(&logs);
+        assert_eq!(manager.process().cwd().as_deref(), Some(logs.path()));
+        stop(manager);
+        assert_eq!(logs.names(), ["logfile", "logfile.1", "vsrun.log"]);
+        assert_eq!(logs.vsrun().matches("started server").count(), 2);
+        assert_eq!(moved.names(), ["logfile", "vsrun.log"]);
+    }
+}
+
+#[test]
+fn a_directory_that_becomes_stale_is_opened_again_by_its_path() {
+    if !require_root() || !require_program("strace") {
+        return;
+    }
+    for error in ["ESTALE", "ENOENT"] {
+        let sandbox = sandbox();
+        let logs = LogDirectory::at(sandbox.path("logs"));
+        let manager = managed_greeter(&sandbox, &logs);
+        let inject = format!("inject=openat:error={error}:when=1");
+        let options = ["-e", "trace=openat", "-e", &inject];
+        let tracer = traced(&sandbox, manager.process(), &options);
+        manager.signal(SIGHUP);
+        started(&sandbox, 2);
+        tracer.signal(SIGINT);
+        tracer.wait();
+        wait_for_hello(&logs);
+        assert_eq!(logs.names(), ["logfile", "logfile.1", "vsrun.log"], "{error}");
+        assert_eq!(lines(&logs, "vsrun.log", "cannot"), 0, "{error}");
+        stop(manager);
+    }
+}
+
+#[test]
+fn a_log_directory_that_is_made_and_cannot_be_opened_is_taken_away_again() {
+    let sandbox = sandbox();
+    for limit in 4..16 {
+        let start = sandbox.vsrun().limit(Resource::RLIMIT_NOFILE, limit, limit);
+        let outcome = start.logdir("var/logs", "1").command(["/bin/true"]).run();
+        if outcome.code() == Some(125) {
+            assert!(!sandbox.path("var").exists(), "limit {limit}: {}", outcome.stderr_text());
+        }
+        fs::remove_dir_all(sandbox.path("var")).ok();
+    }
 }

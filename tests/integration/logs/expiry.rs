@@ -1,12 +1,12 @@
 //! Old logs that are deleted.
 
-use std::fs;
 use std::os::unix::fs::symlink;
+use std::fs;
 
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
-use super::{Managed, managed, odd_names, say, settle, snapshot, users_dir, users_file};
+use super::*;
 use crate::prelude::*;
 
 #[test]
@@ -47,7 +47,7 @@ fn old_files_are_deleted_however_the_server_is_started() {
         users_file(logs.join("logfile.1"), "x");
         age(logs.join("logfile.1"), "2 days ago");
         let end = sandbox.open_dir("flags").join("end");
-        let vsrun = every_way(&sandbox).remove(way).logdir(&logs, "1d");
+        let vsrun = every_way(&sandbox).into_iter().nth(way).expect("a way").logdir(&logs, "1d");
         let running = vsrun.command(sandbox.probe().until(&end).exit(0)).spawn();
         wait_for("the old file to go", || !logs.join("logfile.1").exists());
         fs::write(&end, "").expect("the sandbox can be written");
@@ -71,7 +71,12 @@ fn old_files_that_cannot_be_deleted_are_told_once_and_the_others_go() {
         }
         // What is mounted cannot be removed.
         let [first, second] = ["logfile.1", "vsrun.log.1"].map(|name| logs.join(name));
-        let vsrun = every_way(&sandbox).remove(way).bind(&held, first).bind(&held, second);
+        let vsrun = every_way(&sandbox)
+            .into_iter()
+            .nth(way)
+            .expect("a way")
+            .bind(&held, first)
+            .bind(&held, second);
         let vsrun = vsrun.logdir(&logs, "1d");
         let running = vsrun.command(sandbox.probe().until(&end).exit(0)).spawn();
         wait_for("the others to go", || !logs.join("vsrun.log.2").exists());
@@ -94,7 +99,7 @@ fn a_start_that_fails_deletes_no_old_files() {
         let logs = users_dir(&sandbox, "logs");
         users_file(logs.join("logfile.1"), "x");
         age(logs.join("logfile.1"), "2 days ago");
-        let vsrun = every_way(&sandbox).remove(way).logdir(&logs, "1d");
+        let vsrun = every_way(&sandbox).into_iter().nth(way).expect("a way").logdir(&logs, "1d");
         vsrun.command(["/nowhere/to/be/found"]).run().expect_code(127);
         settle(&sandbox);
         assert_eq!(LogDirectory::at(&logs).names(), ["logfile.1"], "{way}");
@@ -129,7 +134,7 @@ fn a_time_in_the_future_never_expires() {
 fn old_files_are_deleted_at_every_restart() {
     let sandbox = sandbox();
     let logs = users_dir(&sandbox, "logs");
-    let managed = managed(&sandbox, &logs, sandbox.probe());
+    let managed = managed_with_logs(&sandbox, &logs, sandbox.probe());
     for name in ["logfile.1", "vsrun.log.5"] {
         users_file(logs.join(name), "x");
         age(logs.join(name), "2 days ago");
@@ -236,4 +241,34 @@ fn only_regular_files_are_deleted() {
         ("precious\n".into(), "old\n".into())
     );
     drop(socket);
+}
+
+#[test]
+fn a_clock_set_forward_expires_old_logs_and_one_set_back_none() {
+    let sandbox = sandbox();
+    let logs = LogDirectory::at(sandbox.path("logs"));
+    let Some(clock) = Clock::new(&sandbox, "-365d") else {
+        return;
+    };
+    let vsrun = sandbox.vsrun().clock(&clock).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    let manager = manage_greeter(&sandbox, &logs, vsrun).spawn();
+    started(&sandbox, 1);
+    for (offset, count) in [("+0d", 2), ("-365d", 3)] {
+        clock.set(offset);
+        manager.signal(SIGHUP);
+        started(&sandbox, count);
+        wait_for_hello(&logs);
+    }
+    assert_eq!(logs.names(), ["logfile", "logfile.1", "logfile.2", "vsrun.log"]);
+    clock.set("+365d");
+    manager.signal(SIGHUP);
+    started(&sandbox, 4);
+    // What has just been put aside is a year old by this clock; what is in use is never deleted.
+    wait_for("the old logs to go", || {
+        let names = logs.names();
+        let gone = names == ["logfile", "logfile.3", "vsrun.log"];
+        if gone || names == ["logfile", "vsrun.log"] { Ok(()) } else { Err(names) }
+    });
+    wait_for_hello(&logs);
+    stop(manager);
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::geteuid;
 
-use super::{Managed, snapshot, users_dir, users_file, wait_for_hello};
+use super::*;
 use crate::prelude::*;
 
 #[test]
@@ -266,4 +266,36 @@ fn no_line_runs_into_one_that_a_full_disk_cut() {
     let glued: Vec<&String> =
         lines.iter().filter(|line| line.matches(" vsrun[").count() > 1).collect();
     assert!(glued.is_empty(), "{glued:#?}");
+}
+
+#[test]
+fn on_a_disk_that_is_full_from_the_start_the_server_runs_and_can_be_stopped() {
+    if !require_root() {
+        return;
+    }
+    let sandbox = sandbox();
+    let logs = sandbox.dir("logs");
+    let fill = "head -c 200000 /dev/zero >\"$0/filler\" 2>/dev/null; exec \"$@\"";
+    let shell = || {
+        let shell = sandbox.program("/bin/sh").tmpfs(&logs, "size=32k,mode=777");
+        shell.args(["-c", fill]).arg(&logs).arg(VSRUN)
+    };
+    let server = || greeter(&sandbox, sandbox.path("starts"));
+    let exits = server().into_iter().chain(["exit=4".into()]);
+    shell().logdir(&logs, "1d").command(exits).run().expect_code(4);
+    let manager = shell().manager(sandbox.path("manager.pid"), CONSENT).logdir(&logs, "1d");
+    let manager = manager.command(server()).spawn();
+    let first = started(&sandbox, 2);
+    let inside = LogDirectory::at(manager.process().path_inside(&logs));
+    assert_eq!(inside.names(), ["filler", "logfile", "vsrun.log"]);
+    sandbox.signal(first, SIGKILL);
+    started(&sandbox, 3);
+    manager.signal(SIGHUP);
+    started(&sandbox, 4);
+    fs::remove_file(inside.path().join("filler")).expect("the test's own file system");
+    manager.signal(SIGHUP);
+    started(&sandbox, 5);
+    wait_for_hello(&inside);
+    wait_for("what was lost", || inside.vsrun().contains("could not be written"));
+    stop(manager);
 }

@@ -11,7 +11,7 @@ use nix::fcntl::{RenameFlags, renameat2};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::{geteuid, mkfifo};
 
-use super::{managed, settle, snapshot, users_dir, users_file, wait_for_hello};
+use super::*;
 use crate::prelude::*;
 
 /// Puts something under the name of each log into a directory of the user's, which may be as
@@ -22,7 +22,7 @@ fn is_put_aside(place: impl Fn(&Sandbox, &Path)) {
         let logs = users_dir(&sandbox, "logs");
         place(&sandbox, &logs.join(name));
         let before = facts(logs.join(name));
-        let managed = managed(&sandbox, &logs, sandbox.probe().out("hello"));
+        let managed = managed_with_logs(&sandbox, &logs, sandbox.probe().out("hello"));
         wait_for_hello(&logs);
         assert_eq!(facts(logs.join(format!("{name}.1"))), before, "{name}");
         wait_for("the new log to be written", || about(logs.join(name)).len() > 0);
@@ -150,7 +150,7 @@ fn a_file_of_strangers_in_a_users_directory_is_put_aside() {
 fn a_link_put_in_a_logs_place_in_mid_run_is_put_aside_at_the_next_start() {
     let sandbox = sandbox();
     let (logs, precious) = (users_dir(&sandbox, "logs"), precious(&sandbox));
-    let managed = managed(&sandbox, &logs, sandbox.probe().out("hello"));
+    let managed = managed_with_logs(&sandbox, &logs, sandbox.probe().out("hello"));
     wait_for_hello(&logs);
     fs::remove_file(logs.join("logfile")).expect("a log");
     symlink(&precious, logs.join("logfile")).expect("a link");
@@ -225,4 +225,30 @@ fn a_user_who_swaps_names_all_the_time_gets_nothing_of_roots_written() {
     assert_eq!(snapshot(&victim), before);
     assert_eq!(snapshot(&victims), outside);
     assert!(started > 0, "the attack kept every server from starting");
+}
+
+/// Opens a file with a lease on it (see fcntl(2)), says so, and gives way to nobody.
+const LESSOR: &str = "import fcntl, os, signal, sys
+signal.signal(signal.SIGIO, signal.SIG_IGN)
+file = os.open(sys.argv[1], os.O_RDONLY)
+fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+print('leased', flush=True)
+signal.pause()
+";
+
+#[test]
+fn a_lease_on_an_empty_log_keeps_no_server_from_starting() {
+    if !require_root() || !require_program("python3") {
+        return;
+    }
+    let sandbox = sandbox();
+    let logs = sandbox.dir_of("logs", NOBODY, NOBODY);
+    let log = sandbox.file("logs/logfile", "");
+    chown(&log, Some(NOBODY), Some(NOBODY)).expect("root may give a file away");
+    let lessor = sandbox.program("/usr/bin/python3").run_as(NOBODY, NOBODY, &[]);
+    let lessor = lessor.args(["-c", LESSOR]).arg(&log).spawn();
+    wait_for("the lease", || lessor.stdout() == "leased\n");
+    let start = sandbox.vsrun().user("nobody").logdir(&logs, "1");
+    start.command(["/bin/echo", "hello"]).run().expect_code(0);
+    assert_eq!(LogDirectory::at(&logs).server(), "hello\n");
 }

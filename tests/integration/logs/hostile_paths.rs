@@ -1,10 +1,11 @@
 //! Links on the way to the directory, and what takes its place in mid-run.
 
-use std::fs;
+use std::fs::{self};
 use std::os::unix::fs::{PermissionsExt, lchown, symlink};
 use std::path::Path;
 
-use super::{managed, say, snapshot, users_dir, wait_for_hello};
+
+use super::*;
 use crate::prelude::*;
 
 fn expect_no_log_directory(outcome: &Outcome, path: &Path) {
@@ -104,7 +105,7 @@ fn a_directory_removed_in_mid_run_is_made_again_at_the_next_start() {
     let sandbox = sandbox();
     let (logs, reports) = (LogDirectory::at(sandbox.path("a/logs")), sandbox.open_dir("reports"));
     let server = sandbox.probe().out("hello").report(reports.join("report"));
-    let managed = managed(&sandbox, logs.path(), server);
+    let managed = managed_with_logs(&sandbox, logs.path(), server);
     fs::remove_dir_all(sandbox.path("a")).expect("the sandbox can be written");
     fs::remove_file(reports.join("report")).expect("a report");
     managed.restart();
@@ -129,7 +130,7 @@ fn directories_removed_from_an_overlayfs_are_noticed() {
     let shell = sandbox.program("/bin/sh").tmpfs(&place, "mode=755").current_dir(&place);
     let vsrun = shell.args(["-c", mount, "sh", VSRUN]);
     let vsrun = vsrun.logdir("merged/log", "1d").pidfile("merged/run/pid");
-    let vsrun = vsrun.manager(sandbox.path("monitor"), "/bin/true");
+    let vsrun = vsrun.manager(sandbox.path("manager"), "/bin/true");
     let manager = vsrun.command(sandbox.probe().append(sandbox.path("starts"))).spawn();
     wait_for("the first start", || sandbox.lines("starts").len() == 1);
     let inside = manager.process().path_inside(place.join("merged"));
@@ -152,7 +153,7 @@ fn a_server_whose_log_directory_cannot_be_made_again_is_started_all_the_same() {
     let sandbox = sandbox();
     sandbox.dir("a");
     let logs = sandbox.path("a/logs");
-    let managed = managed(&sandbox, &logs, sandbox.probe().out("hello"));
+    let managed = managed_with_logs(&sandbox, &logs, sandbox.probe().out("hello"));
     fs::remove_dir_all(sandbox.path("a")).expect("the sandbox can be written");
     sandbox.file("a", "no directory\n");
     managed.restart();
@@ -166,7 +167,7 @@ fn a_server_whose_log_directory_is_gone_comes_back_after_a_crash() {
     let sandbox = sandbox();
     sandbox.dir("a");
     let logs = sandbox.path("a/logs");
-    let managed = managed(&sandbox, &logs, sandbox.probe().out("hello"));
+    let managed = managed_with_logs(&sandbox, &logs, sandbox.probe().out("hello"));
     fs::remove_dir_all(sandbox.path("a")).expect("the sandbox can be written");
     sandbox.file("a", "no directory\n");
     sandbox.signal(managed.server(), SIGKILL);
@@ -185,13 +186,13 @@ fn a_link_that_takes_the_directorys_place_in_mid_run_is_not_followed() {
     fs::write(victim.join("logfile"), "precious\n").expect("the sandbox can be written");
     let before = snapshot(&victim);
     let logs = home.join("logs");
-    let managed = managed(&sandbox, &logs, sandbox.probe().out("hello"));
+    let managed = managed_with_logs(&sandbox, &logs, sandbox.probe().out("hello"));
     wait_for_hello(&logs);
     fs::rename(&logs, home.join("kept")).expect("the sandbox can be written");
     symlink(&victim, &logs).expect("a link");
     give(&logs);
     managed.restart();
-    wait_for_hello(&home.join("kept"));
+    wait_for_hello(home.join("kept"));
     assert_eq!(text(home.join("kept/logfile.1")), "hello\n");
     managed.stop().expect_code(0);
     assert_eq!(snapshot(&victim), before);
@@ -207,7 +208,7 @@ fn a_link_in_the_place_of_a_removed_directory_is_not_followed() {
     fs::write(victim.join("logfile"), "precious\n").expect("the sandbox can be written");
     let before = snapshot(&victim);
     let logs = home.join("logs");
-    let managed = managed(&sandbox, &logs, sandbox.probe().out("hello"));
+    let managed = managed_with_logs(&sandbox, &logs, sandbox.probe().out("hello"));
     fs::remove_dir_all(&logs).expect("the sandbox can be written");
     symlink(&victim, &logs).expect("a link");
     give(&logs);
@@ -229,7 +230,7 @@ fn a_link_that_takes_the_directorys_place_does_not_become_the_working_directory(
         let victim = sandbox.dir("secret/victim");
         fs::set_permissions(&secret, PermissionsExt::from_mode(0o700)).expect("an owner");
         let (logs, report) = (home.join("logs"), reports.join("report"));
-        let managed = managed(&sandbox, &logs, sandbox.probe().report(&report));
+        let managed = managed_with_logs(&sandbox, &logs, sandbox.probe().report(&report));
         fs::remove_file(Report::wait(&report).cwd.map(|_| &report).expect("a report")).expect("it");
         if removed {
             fs::remove_dir_all(&logs).expect("the sandbox can be written");
@@ -242,4 +243,24 @@ fn a_link_that_takes_the_directorys_place_does_not_become_the_working_directory(
         assert_ne!(managed.server().cwd(), Some(victim), "directory removed: {removed}");
         managed.stop().expect_code(0);
     }
+}
+
+/// A link of root's can be moved into a sticky directory by whoever owns the directory it was in.
+#[test]
+fn a_link_of_roots_that_a_user_moved_into_a_shared_directory_is_not_followed() {
+    if !require_root() {
+        return;
+    }
+    let sandbox = sandbox();
+    let victims = sandbox.dir("victims");
+    let home = sandbox.dir_of("home", NOBODY, NOBODY);
+    // As root may have made it for the user's convenience.
+    let link = sandbox.link("home/link", &victims);
+    let shared = sandbox.open_dir("shared");
+    let mv = sandbox.program("/bin/mv").run_as(NOBODY, NOBODY, &[]);
+    mv.args([&link, &shared.join("logs")]).run().expect_code(0);
+    assert!(fs::read_dir(home).expect("a directory").next().is_none());
+    let start = sandbox.vsrun().user("nobody").logdir("shared/logs", "1");
+    start.command(["/bin/echo", "pwned"]).run().expect_code(125);
+    assert!(LogDirectory::at(victims).names().is_empty());
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use nix::sys::stat::Mode;
 use nix::unistd::{geteuid, mkfifo};
 
-use super::{Managed, users_dir};
+use super::*;
 use crate::prelude::*;
 
 /// A server in a directory that held so many old logs and a log that is put aside.
@@ -161,7 +161,7 @@ fn deletion_does_not_hold_up_a_stop() {
     let logs = users_dir(&sandbox, "logs");
     make_old_logs(&logs, MANY);
     let managed = Managed::new(&sandbox, with_slow_deletions(&sandbox, &logs), sandbox.probe());
-    let manager = sandbox.wait_for_pidfile(sandbox.path("monitor"));
+    let manager = sandbox.wait_for_pidfile(sandbox.path("manager"));
     sandbox.signal(manager, SIGTERM);
     managed.vsrun.wait().expect_code(0);
     expect_most_are_left(&logs);
@@ -176,7 +176,7 @@ fn deletion_does_not_hold_up_a_restart() {
     let logs = users_dir(&sandbox, "logs");
     make_old_logs(&logs, MANY);
     let managed = Managed::new(&sandbox, with_slow_deletions(&sandbox, &logs), sandbox.probe());
-    sandbox.signal(sandbox.wait_for_pidfile(sandbox.path("monitor")), SIGHUP);
+    sandbox.signal(sandbox.wait_for_pidfile(sandbox.path("manager")), SIGHUP);
     managed.wait_for_start(2);
     expect_most_are_left(&logs);
 }
@@ -193,7 +193,7 @@ fn the_directory_is_read_once_at_a_start_and_once_at_a_restart() {
     let strace = strace.args(["-f", "-qq", "--seccomp-bpf", "-y", "-e", "trace=getdents64", "-o"]);
     let vsrun = as_user(strace.arg(&trace).arg(VSRUN)).logdir(&logs, "1d");
     let managed = Managed::new(&sandbox, vsrun, sandbox.probe());
-    let manager = sandbox.wait_for_pidfile(sandbox.path("monitor"));
+    let manager = sandbox.wait_for_pidfile(sandbox.path("manager"));
     // A pass ends with a call that returns nothing.
     let passes = || {
         let trace = text(&trace);
@@ -207,4 +207,31 @@ fn the_directory_is_read_once_at_a_start_and_once_at_a_restart() {
     sandbox.signal(manager, SIGTERM);
     managed.vsrun.wait().expect_code(0);
     assert_eq!((at_start, at_restart), (1, 1));
+}
+
+#[test]
+fn many_old_logs_and_a_shortage_of_memory_cost_no_server_and_no_manager() {
+    if !require_root() || !require_program("strace") {
+        return;
+    }
+    let sandbox = sandbox();
+    let logs = sandbox.dir("logs");
+    let start = managed(&sandbox, CONSENT).logdir(&logs, "1");
+    let manager = start.command(probe(&sandbox)).spawn();
+    let first = started(&sandbox, 1);
+    // As the directory's owner can make them at any time.
+    (1..5000).for_each(|number| {
+        fs::write(logs.join(format!("logfile.{number}")), "x").expect("the sandbox can be written");
+    });
+    // brk(2) as the kernel has it says nothing of an error: the break stays below what was asked for.
+    let refusals = ["-e", "inject=mmap,mremap:error=ENOMEM", "-e", "inject=brk:retval=0"];
+    let tracer = traced(&sandbox, manager.process(), &refusals);
+    sandbox.signal(first, SIGKILL);
+    let second = started(&sandbox, 2);
+    manager.signal(SIGHUP);
+    started(&sandbox, 3);
+    assert!(!second.exists());
+    released(tracer);
+    stop(manager);
+    expect_no_files(&sandbox);
 }

@@ -3,6 +3,7 @@
 
 mod directory;
 mod expiry;
+mod faults;
 mod full_disk;
 mod hostile_names;
 mod hostile_paths;
@@ -13,9 +14,10 @@ mod together;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::fs;
+
 
 use crate::prelude::*;
 
@@ -71,7 +73,7 @@ impl<'a> Managed<'a> {
     ) -> Managed<'a> {
         let handler = sandbox.handler("handler").line("echo handled; echo badly >&2").create();
         let vsrun = vsrun
-            .manager(sandbox.path("monitor"), &handler)
+            .manager(sandbox.path("manager"), &handler)
             .pidfile(sandbox.path("pidfile"))
             .command(server)
             .spawn();
@@ -107,14 +109,23 @@ impl<'a> Managed<'a> {
     }
 }
 
-pub fn managed<'a>(sandbox: &'a Sandbox, logs: &Path, server: Probe) -> Managed<'a> {
+pub fn managed_with_logs<'a>(sandbox: &'a Sandbox, logs: &Path, server: Probe) -> Managed<'a> {
     Managed::new(sandbox, as_user(sandbox.vsrun()).logdir(logs, "1d"), server)
 }
 
-pub fn wait_for_hello(logs: &Path) {
+#[track_caller]
+pub fn wait_for_hello(logs: impl AsRef<OsStr>) {
+    let logs = LogDirectory::at(logs.as_ref());
     wait_for("the server's line", || {
-        let said = text(logs.join("logfile"));
-        if said == "hello\n" { Ok(()) } else { Err(said) }
+        let output = logs.server();
+        if output
+            == "hello
+"
+        {
+            Ok(())
+        } else {
+            Err((output, logs.names()))
+        }
     });
 }
 
@@ -147,4 +158,37 @@ pub fn odd_names() -> Vec<&'static OsStr> {
         b"access.log",
     ];
     names.map(OsStr::from_bytes).to_vec()
+}
+
+/// A server that says `hello`, leaves a line in a file for its start, and stays: once its start is
+/// known it has spoken.
+pub fn greeter(sandbox: &Sandbox, starts: impl AsRef<OsStr>) -> Vec<OsString> {
+    let words = ["/bin/sh", "-c", "echo hello; exec \"$@\"", "sh"].map(OsString::from);
+    words.into_iter().chain(sandbox.probe().append(starts)).collect()
+}
+
+/// A manager of such a server, with logs, once the server has started.
+pub fn managed_greeter<'a>(sandbox: &'a Sandbox, logs: &LogDirectory) -> Running<'a> {
+    let manager = manage_greeter(sandbox, logs, sandbox.vsrun()).spawn();
+    started(sandbox, 1);
+    manager
+}
+
+/// The same with whatever else `vsrun` is to be started with.
+pub fn manage_greeter<'a>(
+    sandbox: &Sandbox,
+    logs: &LogDirectory,
+    vsrun: Invocation<'a>,
+) -> Invocation<'a> {
+    vsrun
+        .manager(sandbox.path("manager.pid"), CONSENT)
+        .logdir(logs, "1d")
+        .command(greeter(sandbox, sandbox.path("starts")))
+}
+
+/// How often a line stands in the current and old logs whose names begin like this.
+pub fn lines(logs: &LogDirectory, kind: &str, line: &str) -> usize {
+    let names = logs.names().into_iter().filter(|name| name.to_string_lossy().starts_with(kind));
+    let count = |name| String::from_utf8_lossy(&logs.read(name)).matches(line).count();
+    names.map(count).sum()
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, FixedOffset, TimeDelta, Utc};
 use nix::fcntl::OFlag;
 
-use super::{Managed, managed};
+use super::*;
 use crate::prelude::*;
 
 fn flags_of(process: Process, fd: i32) -> OFlag {
@@ -48,7 +48,7 @@ fn the_servers_output_and_errors_go_to_logfile_and_nowhere_else() {
 fn the_handlers_output_goes_to_vsruns_log() {
     let sandbox = sandbox();
     let logs = LogDirectory::at(sandbox.path("logs"));
-    let managed = managed(&sandbox, logs.path(), sandbox.probe().only_first(1).exit(3));
+    let managed = managed_with_logs(&sandbox, logs.path(), sandbox.probe().only_first(1).exit(3));
     managed.wait_for_start(2);
     let said: Vec<String> =
         logs.vsrun().lines().filter(|line| line_of_vsrun(line).is_none()).map(Into::into).collect();
@@ -63,7 +63,7 @@ fn the_manager_says_in_its_log_what_it_started() {
     let logs = LogDirectory::at(sandbox.path("logs"));
     let before = Utc::now();
     let vsrun = as_user(sandbox.vsrun()).logdir(&logs, "1d");
-    let vsrun = vsrun.manager(sandbox.path("monitor"), "/bin/true");
+    let vsrun = vsrun.manager(sandbox.path("manager"), "/bin/true");
     let vsrun = vsrun.pidfile(sandbox.path("pidfile")).command(["sleep", "1000"]).spawn();
     let server = sandbox.wait_for_pidfile(sandbox.path("pidfile"));
     let log = wait_for("a line of vsrun's", || logs.vsrun().lines().next().map(str::to_owned));
@@ -123,7 +123,7 @@ fn a_time_zone_that_is_none_is_utc_and_ends_no_manager() {
     ] {
         let logs = LogDirectory::at(sandbox.path("logs"));
         let vsrun = sandbox.vsrun().env("TZ", &zone).limit(Resource::RLIMIT_AS, 1 << 30, 1 << 30);
-        let vsrun = vsrun.logdir(&logs, "1d").manager(sandbox.path("monitor"), "/bin/false");
+        let vsrun = vsrun.logdir(&logs, "1d").manager(sandbox.path("manager"), "/bin/false");
         vsrun.command(["/bin/true"]).run().expect_code(0);
         let log = logs.vsrun();
         let first = log.lines().next().expect("a line");
@@ -144,7 +144,7 @@ fn each_line_is_one_write() {
     let strace = sandbox.program("/usr/bin/strace");
     let strace = strace.args(["-f", "-qq", "-e", "trace=write,writev", "-s", "9999", "-o"]);
     let vsrun = strace.arg(&trace).arg(VSRUN).logdir(&logs, "1d");
-    let vsrun = vsrun.manager(sandbox.path("monitor"), &handler);
+    let vsrun = vsrun.manager(sandbox.path("manager"), &handler);
     vsrun.command(sandbox.probe().exit(3)).run().expect_code(3);
     let trace = text(&trace);
     let writes: Vec<&str> = trace.lines().filter(|call| call.contains(" vsrun[")).collect();
@@ -204,7 +204,7 @@ fn a_line_longer_than_a_page_is_still_one_line() {
 fn the_server_writes_straight_to_the_file_and_at_its_end() {
     let sandbox = sandbox();
     let logs = sandbox.path("logs");
-    let managed = managed(&sandbox, &logs, sandbox.probe());
+    let managed = managed_with_logs(&sandbox, &logs, sandbox.probe());
     let server = managed.server();
     let open = server.open_files().expect("a running server");
     for fd in [1, 2] {
@@ -236,7 +236,7 @@ fn a_server_that_vsrun_becomes_writes_straight_to_the_file_and_at_its_end() {
 fn manager_and_handler_write_at_the_end_of_vsruns_log() {
     let sandbox = sandbox();
     let logs = sandbox.path("logs");
-    let managed = managed(&sandbox, &logs, sandbox.probe().only_first(1).exit(3));
+    let managed = managed_with_logs(&sandbox, &logs, sandbox.probe().only_first(1).exit(3));
     let handler = managed.handler.wait_for_run(1);
     managed.wait_for_start(2);
     let manager = managed.vsrun.process();

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use super::{managed, odd_names, say, snapshot, users_dir, users_file, wait_for_hello};
+use super::*;
 use crate::prelude::*;
 
 #[test]
@@ -28,7 +28,7 @@ fn at_each_start_of_vsrun_both_logs_are_put_aside() {
 fn at_a_restart_the_servers_log_is_put_aside_and_vsruns_is_not() {
     let sandbox = sandbox();
     let logs = LogDirectory::at(sandbox.path("logs"));
-    let managed = managed(&sandbox, logs.path(), sandbox.probe().out("hello"));
+    let managed = managed_with_logs(&sandbox, logs.path(), sandbox.probe().out("hello"));
     for _ in 0..2 {
         wait_for_hello(logs.path());
         managed.restart();
@@ -47,7 +47,7 @@ fn at_a_restart_the_servers_log_is_put_aside_and_vsruns_is_not() {
 fn a_restart_after_a_crash_puts_the_log_aside() {
     let sandbox = sandbox();
     let logs = LogDirectory::at(sandbox.path("logs"));
-    let managed = managed(&sandbox, logs.path(), sandbox.probe().out("hello"));
+    let managed = managed_with_logs(&sandbox, logs.path(), sandbox.probe().out("hello"));
     wait_for_hello(logs.path());
     sandbox.signal(managed.server(), SIGKILL);
     managed.wait_for_start(2);
@@ -60,7 +60,7 @@ fn a_restart_after_a_crash_puts_the_log_aside() {
 fn an_empty_log_is_not_put_aside() {
     let sandbox = sandbox();
     let logs = LogDirectory::at(sandbox.path("logs"));
-    let managed = managed(&sandbox, logs.path(), sandbox.probe());
+    let managed = managed_with_logs(&sandbox, logs.path(), sandbox.probe());
     managed.restart();
     managed.stop().expect_code(0);
     assert_eq!(logs.names(), ["logfile", "vsrun.log"]);
@@ -80,7 +80,7 @@ fn an_empty_log_that_stays_in_use_has_mode_0640() {
 fn a_log_that_was_removed_is_made_anew_at_the_next_start() {
     let sandbox = sandbox();
     let logs = LogDirectory::at(sandbox.path("logs"));
-    let managed = managed(&sandbox, logs.path(), sandbox.probe().out("hello"));
+    let managed = managed_with_logs(&sandbox, logs.path(), sandbox.probe().out("hello"));
     wait_for_hello(logs.path());
     fs::remove_file(logs.path().join("logfile")).expect("a log");
     managed.restart();
@@ -93,7 +93,7 @@ fn a_log_that_was_removed_is_made_anew_at_the_next_start() {
 fn vsruns_log_that_was_removed_is_made_anew_at_the_next_start() {
     let sandbox = sandbox();
     let logs = LogDirectory::at(sandbox.path("logs"));
-    let managed = managed(&sandbox, logs.path(), sandbox.probe().out("hello"));
+    let managed = managed_with_logs(&sandbox, logs.path(), sandbox.probe().out("hello"));
     wait_for("vsrun's line", || logs.vsrun().contains("started server"));
     fs::remove_file(logs.path().join("vsrun.log")).expect("a log");
     managed.restart();

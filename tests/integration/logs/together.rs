@@ -1,12 +1,13 @@
 //! Several vsruns in one directory, failed starts, kills.
 
-use std::fs;
+use std::fs::{self};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use super::{managed, say, snapshot, users_dir, users_file, wait_for_hello};
+
+use super::*;
 use crate::prelude::*;
 
 #[test]
@@ -170,7 +171,7 @@ fn a_start_that_fails_leaves_the_logs_of_earlier_ones_as_they_were() {
             users_file(logs.join(name), name);
         }
         let before = snapshot(&logs);
-        let vsrun = every_way(&sandbox).remove(way).logdir(&logs, "1d");
+        let vsrun = every_way(&sandbox).into_iter().nth(way).expect("a way").logdir(&logs, "1d");
         vsrun.command(["/nowhere/to/be/found"]).run().expect_code(127);
         assert_eq!(snapshot(&logs), before, "way {way}");
     }
@@ -180,12 +181,12 @@ fn a_start_that_fails_leaves_the_logs_of_earlier_ones_as_they_were() {
 fn a_start_that_another_manager_forbids_leaves_the_logs_alone() {
     let sandbox = sandbox();
     let logs = users_dir(&sandbox, "logs");
-    let managed = managed(&sandbox, &logs, sandbox.probe().out("hello"));
+    let managed = managed_with_logs(&sandbox, &logs, sandbox.probe().out("hello"));
     wait_for_hello(&logs);
     wait_for("vsrun's line", || text(logs.join("vsrun.log")).contains("started server"));
     let before = snapshot(&logs);
     let second = as_user(sandbox.vsrun()).logdir(&logs, "1h");
-    let second = second.manager(sandbox.path("monitor"), &managed.handler);
+    let second = second.manager(sandbox.path("manager"), &managed.handler);
     second.command(["/bin/true"]).run().expect_code(125);
     stays("the logs as they were", Duration::from_millis(100), || snapshot(&logs) == before);
     managed.stop().expect_code(0);
@@ -195,7 +196,7 @@ fn a_start_that_another_manager_forbids_leaves_the_logs_alone() {
 fn a_manager_whose_log_another_vsrun_put_aside_goes_on_writing_to_it() {
     let sandbox = sandbox();
     let logs = LogDirectory::at(users_dir(&sandbox, "logs"));
-    let managed = managed(&sandbox, logs.path(), sandbox.probe());
+    let managed = managed_with_logs(&sandbox, logs.path(), sandbox.probe());
     wait_for("vsrun's line", || logs.vsrun().contains("started server"));
     say(&sandbox, &logs, "1d", "hello");
     let others = logs.vsrun();
@@ -246,8 +247,11 @@ fn a_manager_says_that_another_one_uses_its_directory() {
 fn a_manager_that_stops_leaves_its_logs() {
     let sandbox = sandbox();
     let logs = LogDirectory::at(sandbox.path("logs"));
-    let managed =
-        managed(&sandbox, logs.path(), sandbox.probe().out("hello").on_term(OnTerm::Exit(0)));
+    let managed = managed_with_logs(
+        &sandbox,
+        logs.path(),
+        sandbox.probe().out("hello").on_term(OnTerm::Exit(0)),
+    );
     wait_for_hello(logs.path());
     managed.stop().expect_code(0);
     assert_eq!(logs.names(), ["logfile", "vsrun.log"]);
@@ -258,7 +262,7 @@ fn a_manager_that_stops_leaves_its_logs() {
 fn a_hundred_restarts_leave_no_descriptor_open() {
     let sandbox = sandbox();
     let logs = LogDirectory::at(sandbox.path("logs"));
-    let managed = managed(&sandbox, logs.path(), sandbox.probe().out("hello"));
+    let managed = managed_with_logs(&sandbox, logs.path(), sandbox.probe().out("hello"));
     let again = || {
         wait_for_hello(logs.path());
         managed.restart();
@@ -286,7 +290,7 @@ fn a_server_whose_manager_is_killed_goes_on_writing_to_its_log() {
     let sandbox = sandbox();
     let logs = LogDirectory::at(sandbox.path("logs"));
     let server = sandbox.probe().ticks(Duration::from_millis(5));
-    let managed = managed(&sandbox, logs.path(), server);
+    let managed = managed_with_logs(&sandbox, logs.path(), server);
     let server = managed.server();
     managed.vsrun.signal(SIGKILL);
     managed.vsrun.wait();
@@ -294,4 +298,98 @@ fn a_server_whose_manager_is_killed_goes_on_writing_to_its_log() {
     let before = ticks();
     wait_for("more of the server's lines", || ticks() > before + 5);
     assert!(server.exists());
+}
+
+#[test]
+fn managers_that_share_a_directory_lose_no_line_however_often_they_restart() {
+    let sandbox = sandbox();
+    let logs = LogDirectory::at(sandbox.dir("logs"));
+    let names = ["a", "b", "c"];
+    let managers = names.map(|name| {
+        let vsrun = sandbox.vsrun().manager(sandbox.path(format!("{name}.pid")), CONSENT);
+        let server = greeter(&sandbox, sandbox.path(format!("{name}starts")));
+        vsrun.logdir(&logs, "1d").command(server).spawn()
+    });
+    let lives = |name: &str| sandbox.lines(format!("{name}starts")).len();
+    for count in 1..=15 {
+        for (name, manager) in names.iter().zip(&managers) {
+            wait_for("a start", || lives(name) >= count);
+            manager.signal(SIGHUP);
+        }
+    }
+    for name in names {
+        wait_for("the last start", || lives(name) == 16);
+    }
+    wait_for("a line of each life", || {
+        let count = lines(&logs, "logfile", "hello\n");
+        if count == 48 { Ok(()) } else { Err((count, logs.names())) }
+    });
+    wait_for("a line for each start", || {
+        let count = lines(&logs, "vsrun.log", " started server ");
+        if count == 48 { Ok(()) } else { Err((count, logs.names())) }
+    });
+    managers.into_iter().for_each(stop);
+}
+
+/// strace(1), which holds vsrun up at a call.
+fn held_up<'a>(sandbox: &'a Sandbox, logs: &LogDirectory, inject: &str) -> Running<'a> {
+    let strace = sandbox.program("/usr/bin/strace").args(["-f", "-qq", "-o", "/dev/null"]);
+    let strace = strace.args(["-e", "trace=mkdirat", "-e", &format!("inject=mkdirat:{inject}")]);
+    let vsrun = strace.arg(VSRUN).logdir(logs, "1d");
+    vsrun.command(sandbox.probe().out("first").exit(0)).spawn()
+}
+
+/// Starts another vsrun, which finds or makes the directory, while the first is held up.
+fn expect_both(sandbox: &Sandbox, logs: &LogDirectory, first: Running<'_>) {
+    let second = sandbox.vsrun().logdir(logs, "1d");
+    second.command(sandbox.probe().out("second").exit(0)).run().expect_code(0);
+    first.wait().expect_code(0);
+    assert_eq!(lines(logs, "logfile", "first\n"), 1);
+    assert_eq!(lines(logs, "logfile", "second\n"), 1);
+}
+
+#[test]
+fn a_directory_that_another_vsrun_writes_to_as_soon_as_it_is_made_is_used_by_both() {
+    if !require_program("strace") {
+        return;
+    }
+    let sandbox = sandbox();
+    let logs = LogDirectory::at(sandbox.path("logs"));
+    let first = held_up(&sandbox, &logs, "delay_exit=2000000");
+    wait_for("the directory", || logs.path().exists());
+    expect_both(&sandbox, &logs, first);
+}
+
+#[test]
+fn a_directory_that_another_vsrun_makes_first_is_used_by_both() {
+    if !require_program("strace") {
+        return;
+    }
+    let sandbox = sandbox();
+    let logs = LogDirectory::at(sandbox.path("logs"));
+    let first = held_up(&sandbox, &logs, "delay_enter=2000000");
+    let mut looks = 0;
+    wait_for("vsrun to be held up", || {
+        let held = first.process().children().iter().any(|child| {
+            child.stat().is_some_and(|stat| stat.name == "vsrun" && stat.state == 't')
+        });
+        looks = if held { looks + 1 } else { 0 };
+        looks >= 10
+    });
+    expect_both(&sandbox, &logs, first);
+}
+
+/// In a container every vsrun has the same id, and one may have been killed at any moment.
+#[test]
+fn what_a_killed_vsrun_of_the_same_id_has_left_beside_keeps_no_log_directory_from_being_made() {
+    if !require_root() {
+        return;
+    }
+    let sandbox = sandbox();
+    sandbox.dir("var");
+    sandbox.dir("var/.vsrun-1");
+    let start = sandbox.vsrun().pid_namespace().logdir("var/logs", "1");
+    let _running =
+        start.command(sandbox.probe().append(open_starts(&sandbox)).out("hello")).spawn();
+    wait_for("the server", || LogDirectory::at(sandbox.path("var/logs")).server() == "hello\n");
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{PASSED_ON, REQUESTS, strike};
+use super::*;
 use crate::prelude::*;
 
 /// Takes a request and a death in the same instant: the manager sees both when it goes on.

@@ -1,10 +1,11 @@
 //! What a manager costs.
 
-use std::fs;
+use std::fs::{self};
 use std::path::Path;
 use std::time::Duration;
 
-use super::{files_at_rest, managed_as};
+
+use super::*;
 use crate::prelude::*;
 
 fn resident_kib(process: Process) -> u64 {
@@ -146,5 +147,49 @@ fn with_a_log_directory_the_manager_works_there() {
     let manager = managed(&sandbox, REFUSAL).logdir(&logs, "1").command(probe(&sandbox)).spawn();
     started(&sandbox, 1);
     assert_eq!(manager.process().cwd(), Some(logs));
+    stop(manager);
+}
+
+/// The manager's descriptors once it is at rest, and its dead children.
+#[track_caller]
+fn belongings(manager: Process) -> (usize, usize) {
+    wait_for("the manager to be at rest", || {
+        let files = manager.open_files()?;
+        let busy = files.values().any(|target| target.to_string_lossy().starts_with("socket:"));
+        let asleep = manager.stat()?.state == 'S';
+        let listed = fs::read_to_string(format!("/proc/{0}/task/{0}/children", manager.pid()));
+        let ids = listed.ok()?;
+        let dead = ids
+            .split_whitespace()
+            .filter_map(|id| fs::read(format!("/proc/{id}/stat")).ok())
+            .filter(|stat| !stat.is_empty() && Stat::parse(stat).state == 'Z');
+        (asleep && !busy).then_some((files.len(), dead.count()))
+    })
+}
+
+#[test]
+fn deaths_and_handlers_leave_no_descriptor_and_no_zombie_behind() {
+    let sandbox = sandbox();
+    let logs = LogDirectory::at(sandbox.path("logs"));
+    let handler = sandbox.executable("handler", "#!/bin/sh\nsleep 0.01 &\nexit 0\n");
+    let server = sandbox.probe().append(sandbox.path("starts")).with_child();
+    let manager = managed(&sandbox, handler).logdir(&logs, "1d").command(server).spawn();
+    let mut before = None;
+    for round in 0..60 {
+        let server = started(&sandbox, 2 * round + 1);
+        // What it left is no business of the manager's.
+        let child = wait_for("its child", || server.children().first().copied());
+        sandbox.signal(child, SIGKILL);
+        sandbox.signal(server, SIGKILL);
+        started(&sandbox, 2 * round + 2);
+        if round == 5 {
+            before = Some(belongings(manager.process()));
+        }
+        // A request makes the next death the first of its kind, which is followed by no delay.
+        manager.signal(SIGHUP);
+    }
+    started(&sandbox, 121);
+    assert_eq!(Some(belongings(manager.process())), before);
+    assert_eq!(before.map(|(_, dead)| dead), Some(0));
     stop(manager);
 }

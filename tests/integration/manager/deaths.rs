@@ -1,8 +1,12 @@
 //! Deaths of the server, and what a handler makes of them.
 
+use std::ffi::OsStr;
+use std::fs::{self};
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
-use super::managed_as;
+
+use super::*;
 use crate::prelude::*;
 
 /// The signals that do not end a process by default (see signal(7)); 23 is SIGURG.
@@ -129,4 +133,105 @@ fn a_death_while_the_manager_is_stopped_is_seen_when_it_goes_on() {
     manager.signal(SIGCONT);
     assert!(started(&sandbox, 2).exists());
     stop(manager);
+}
+
+#[test]
+fn what_a_dead_server_leaves_running_does_not_hold_up_the_next_one() {
+    let sandbox = sandbox();
+    sandbox.dir("bin");
+    sandbox.executable("bin/logger", "#!/bin/sh\nexec cat >/dev/null\n");
+    let path = format!("{}:/usr/bin:/bin", sandbox.path("bin").display());
+    for (name, options) in [
+        ("plain", [].as_slice()),
+        ("files", &["--logdir", "logs", "1d"]),
+        ("logger", &["--syslog", "tag"]),
+    ] {
+        let starts = sandbox.path(name);
+        let manager = sandbox
+            .vsrun()
+            .manager(sandbox.path(format!("{name}.pid")), CONSENT)
+            .env("PATH", &path)
+            .args(options)
+            .command(sandbox.probe().append(&starts).with_session_child())
+            .spawn();
+        let servers = |count| {
+            let ids = wait_for("a start", || {
+                let ids = sandbox.lines(&starts);
+                if ids.len() == count { Ok(ids) } else { Err(ids) }
+            });
+            Process::of(ids[count - 1].parse().expect("an id"))
+        };
+        let first = servers(1);
+        let left = wait_for("the server's child", || first.children().first().copied());
+        sandbox.signal(first, SIGKILL);
+        let second = servers(2);
+        manager.signal(SIGHUP);
+        let third = servers(3);
+        assert!(left.exists() && !first.exists() && !second.exists() && third.exists(), "{name}");
+    }
+}
+
+#[test]
+fn a_server_that_somebody_traces_is_alive_until_it_is_dead() {
+    if !require_root() || !require_program("strace") {
+        return;
+    }
+    let sandbox = sandbox();
+    let handler = sandbox.handler("handler").create();
+    let manager = managed(&sandbox, &handler).command(probe(&sandbox)).spawn();
+    let server = started(&sandbox, 1);
+    let tracer = traced(&sandbox, server, &[]);
+    sandbox.signal(server, SIGSTOP);
+    wait_for("a traced stop", || server.stat().is_some_and(|stat| stat.state == 't'));
+    stays("managed", Duration::from_millis(200), || starts(&sandbox) == 1 && server.exists());
+    // What was killed is not gone before its tracer has looked at it.
+    tracer.signal(SIGSTOP);
+    wait_for("a stopped tracer", || tracer.process().stat().is_some_and(|it| it.state == 'T'));
+    let ticks = || manager.process().stat().expect("a running manager").cpu_ticks;
+    let before = ticks();
+    sandbox.signal(server, SIGKILL);
+    stays("a death that is not over", Duration::from_millis(300), || starts(&sandbox) == 1);
+    assert!(ticks() - before < 10, "the manager turns in a loop");
+    tracer.signal(SIGCONT);
+    assert!(started(&sandbox, 2).exists());
+    let run = handler.wait_for_run(1);
+    assert_eq!(run.env("VSRUN_SERVER_TERMSIG"), Some(OsStr::new("9")));
+    stop(manager);
+    tracer.wait();
+}
+
+/// A program's name that looks like fields of /proc/PID/stat: CVE-2017-1000367 of sudo; and one
+/// that looks like a line of the log: CVE-2023-28486 of sudo.
+#[test]
+fn a_server_may_be_called_like_fields_of_proc_and_a_line_of_its_own() {
+    let sandbox = sandbox();
+    let name = "a) R 1 (b\n";
+    let original = sandbox.probe().words()[0].clone();
+    let program = sandbox.copy_of(original, name);
+    let handler = sandbox.handler("handler").create();
+    let start = sandbox.vsrun().pidfile("pid").logdir("logs", "1").manager("manager", &handler);
+    let server = Probe::at(&program).append(sandbox.path("starts"));
+    let manager = start.command(server).spawn();
+    let first = started(&sandbox, 1);
+    assert_eq!(
+        fs::read_to_string(format!("/proc/{}/comm", first.pid())).ok(),
+        Some(format!("{name}\n"))
+    );
+    assert_eq!(manager.process().children(), [first]);
+    sandbox.signal(first, SIGKILL);
+    let told = handler.wait_for_run(1);
+    assert_eq!(told.env("VSRUN_SERVER_PID"), Some(OsStr::new(&first.pid().to_string())));
+    let command = told.env("VSRUN_SERVER_COMMAND").expect("a command");
+    assert!(command.as_bytes().windows(name.len()).any(|part| part == name.as_bytes()));
+    let second = started(&sandbox, 2);
+    manager.signal(SIGHUP);
+    let third = started(&sandbox, 3);
+    assert!(!second.exists());
+    assert_eq!(sandbox.read_pidfile(sandbox.path("pid")), Some(third.pid()));
+    let own = format!(" vsrun[{}]: ", manager.pid());
+    stop(manager);
+    assert!(!third.exists());
+    let log = LogDirectory::at(sandbox.path("logs")).vsrun();
+    assert!(log.lines().all(|line| line.contains(&own)), "{log}");
+    assert!(log.contains(r"a) R 1 (b\n"), "{log}");
 }

@@ -1,5 +1,6 @@
 //! The manager: what each death, request and shortage leads to, in every state it can be in.
 
+mod clocks;
 mod coincidences;
 mod costs;
 mod deaths;
@@ -7,8 +8,10 @@ mod obstacles;
 mod requests;
 mod restarts;
 mod shortages;
+mod stops;
 mod storms;
 mod strangers;
+mod surroundings;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -61,4 +64,23 @@ pub fn files_at_rest(manager: Process) -> BTreeMap<i32, PathBuf> {
         let same = last.replace(files.clone()).is_some_and(|last| last == files);
         (same && asleep && !busy).then_some(files)
     })
+}
+
+/// The one process that a manager has for a server.
+pub trait Servers {
+    fn wait_for_server(&self, manager: &Running<'_>) -> Process;
+}
+
+impl Servers for Sandbox {
+    #[track_caller]
+    fn wait_for_server(&self, manager: &Running<'_>) -> Process {
+        wait_for("the server", || {
+            let children = manager.process().children();
+            let server = children.iter().find(|child| {
+                let words = child.cmdline().unwrap_or_default();
+                words.first().is_some_and(|word| word.to_string_lossy().ends_with("probe"))
+            });
+            server.copied()
+        })
+    }
 }

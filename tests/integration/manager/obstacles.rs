@@ -249,3 +249,25 @@ fn messages_into_a_pipe_without_a_reader_end_nothing() {
 fn messages_onto_a_full_disk_end_nothing() {
     manage_with(File::options().write(true).open("/dev/full").expect("a device"));
 }
+
+#[test]
+fn a_signal_to_a_server_that_the_system_says_is_gone_is_no_end_of_anything() {
+    if !require_root() || !require_program("strace") {
+        return;
+    }
+    let sandbox = sandbox();
+    let handler = sandbox.handler("handler").create();
+    let manager = managed(&sandbox, &handler).command(probe(&sandbox)).spawn();
+    let first = started(&sandbox, 1);
+    let options = ["-e", "trace=kill", "-e", "inject=kill:error=ESRCH:when=1"];
+    let tracer = traced(&sandbox, manager.process(), &options);
+    manager.signal(SIGHUP);
+    said(&manager, "No such process");
+    assert!(first.exists());
+    sandbox.signal(first, SIGKILL);
+    started(&sandbox, 2);
+    assert!(handler.runs().is_empty());
+    tracer.signal(SIGINT);
+    tracer.wait();
+    stop(manager);
+}

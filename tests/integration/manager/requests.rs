@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{PASSED_ON, REQUESTS, STOPS, managed_as};
+use super::*;
 use crate::prelude::*;
 
 /// The requests that a manager told, in turn.

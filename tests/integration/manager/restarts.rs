@@ -1,11 +1,12 @@
 //! Restarts that follow each other, servers that cannot be executed, the pidfile.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self};
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
-use super::{STOPS, delays, strike};
+
+use super::*;
 use crate::prelude::*;
 
 #[test]
@@ -120,9 +121,16 @@ fn take_permission(sandbox: &Sandbox) {
     fs::set_permissions(sandbox.path("program"), mode).expect("the owner may set a mode");
 }
 
-fn truncate(sandbox: &Sandbox) {
+fn take_first_line(sandbox: &Sandbox) {
     // A file of its own, because a running program cannot be written to.
-    sandbox.executable("program", "");
+    sandbox.executable("program", format!("touch '{}'\n", sandbox.path("ran").display()));
+}
+
+fn write_to(sandbox: &Sandbox) {
+    mend(sandbox);
+    let writer = fs::OpenOptions::new().append(true).open(sandbox.path("program"));
+    // It is never closed.
+    std::mem::forget(writer.expect("a file"));
 }
 
 fn take_interpreter(sandbox: &Sandbox) {
@@ -141,10 +149,11 @@ type Breakage = (fn(&Sandbox), &'static str, [&'static str; 2]);
 
 const EXECUTE: &str = "execute";
 
-const BREAKAGES: [Breakage; 5] = [
+const BREAKAGES: [Breakage; 6] = [
     (remove, "127", [EXECUTE, "No such file or directory"]),
     (take_permission, "126", [EXECUTE, "Permission denied"]),
-    (truncate, "126", [EXECUTE, "Exec format error"]),
+    (take_first_line, "126", [EXECUTE, "Exec format error"]),
+    (write_to, "126", [EXECUTE, "Text file busy"]),
     (take_interpreter, "127", ["find the interpreter of", "No such file or directory"]),
     (replace_by_directory, "126", [EXECUTE, "Is a directory"]),
 ];
@@ -176,6 +185,7 @@ fn an_exec_that_fails_at_a_restart_is_an_unexpected_termination_and_the_handler_
         assert!(started(&sandbox, 2).exists());
         let back = mended.elapsed();
         assert!(back < Duration::from_secs(2), "back after {back:?}");
+        assert!(!sandbox.path("ran").exists(), "a shell was given the file");
         stop(manager);
         expect_nothing_left(&sandbox);
     }
@@ -276,5 +286,41 @@ fn there_is_no_pidfile_in_a_delay() {
     let manager = managed(&sandbox, CONSENT).command(probe(&sandbox).exit(1)).spawn();
     said(&manager, "restarting the server in 800ms");
     assert!(!sandbox.path("server.pid").exists());
+    stop(manager);
+}
+
+#[test]
+fn a_server_that_is_killed_twenty_times_comes_back_twenty_times() {
+    let sandbox = sandbox();
+    // A hundred seconds in one: the later delays are half a minute each.
+    let Some(clock) = Clock::new(&sandbox, "+0 x100") else {
+        return;
+    };
+    let handler = sandbox.handler("handler").create();
+    let manager = managed(&sandbox, &handler)
+        .clock(&clock)
+        .command(probe(&sandbox).kill(SIGKILL).only_first(20))
+        .spawn();
+    let last = started(&sandbox, 21);
+    wait_for("the line of the last start", || {
+        manager.stderr().matches("started server").count() == 21
+    });
+    assert_eq!(handler.runs().len(), 20);
+    assert!(last.exists() && starts(&sandbox) == 21);
+    assert_eq!(manager.process().children(), [last]);
+    assert_eq!(sandbox.read_pidfile(sandbox.path("server.pid")), Some(last.pid()));
+    stop(manager);
+}
+
+#[test]
+fn ten_seconds_of_a_crash_loop_are_eight_tries_and_hardly_any_processor_time() {
+    let sandbox = sandbox();
+    let manager = managed(&sandbox, CONSENT).command(probe(&sandbox).exit(1)).spawn();
+    // The delays before this one are 6.3 s together, so 12.7 s are over at the next start.
+    said(&manager, "restarting the server in 6.4s");
+    assert_eq!(starts(&sandbox), 8);
+    let ticks = manager.process().stat().expect("a running manager").cpu_ticks;
+    // 0.1 s. A manager that turned in a loop would have used up all the time there was: 630 of them.
+    assert!(ticks < 10, "{ticks} clock ticks");
     stop(manager);
 }

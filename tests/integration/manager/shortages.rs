@@ -1,10 +1,11 @@
 //! What the system lacks for a moment: memory, processes, descriptors.
 
-use std::fs;
+use std::fs::{self};
 use std::path::Path;
 use std::time::Instant;
 
-use super::{delays, files_at_rest};
+
+use super::*;
 use crate::prelude::*;
 
 const FORKS: &str = "clone,clone3,fork,vfork";
@@ -280,13 +281,13 @@ fn a_shortage_that_is_over_is_forgotten() {
     let sandbox = sandbox();
     let manager = managed(&sandbox, REFUSAL).command(probe(&sandbox)).spawn();
     started(&sandbox, 1);
-    for count in [2, 3] {
-        let tracer = refusing(&sandbox, manager.process(), FORKS, "EAGAIN", "1..2");
+    for (count, when) in [(2, "1..5"), (3, "1..2")] {
+        let tracer = refusing(&sandbox, manager.process(), FORKS, "EAGAIN", when);
         manager.signal(SIGHUP);
         started(&sandbox, count);
         released(tracer);
     }
-    let expected = ["100ms", "200ms", "100ms", "200ms"];
+    let expected = ["100ms", "200ms", "400ms", "800ms", "1.6s", "100ms", "200ms"];
     assert_eq!(delays(&manager, "trying again in"), expected);
     stop(manager);
 }
@@ -396,4 +397,51 @@ fn a_user_with_too_many_processes_gets_the_server_back_when_they_are_fewer() {
         stop(manager);
         expect_nothing_left(&sandbox);
     }
+}
+
+#[test]
+fn a_change_of_user_that_lacks_something_at_a_restart_is_tried_again() {
+    if !require_root() || !require_program("strace") {
+        return;
+    }
+    let sandbox = sandbox();
+    let handler = sandbox.handler("handler").create();
+    let report = sandbox.open_dir("out").join("report");
+    let server = sandbox.probe().report(&report).append(open_starts(&sandbox));
+    let manager = managed(&sandbox, &handler).user("nobody").command(server).spawn();
+    started(&sandbox, 1);
+    fs::remove_file(&report).expect("the first report");
+    let tracer = refusing_children(&sandbox, manager.process(), "setresuid:error=EAGAIN");
+    manager.signal(SIGHUP);
+    said(&manager, "trying again in 400ms");
+    released(tracer);
+    assert_eq!(Report::wait(&report).uids.real, NOBODY);
+    assert!(handler.runs().is_empty());
+    stop(manager);
+    expect_no_files(&sandbox);
+}
+
+#[test]
+fn a_fork_that_is_refused_for_long_is_tried_every_5_s_for_ever_and_a_stop_is_obeyed() {
+    if !require_root() || !require_program("strace") {
+        return;
+    }
+    let sandbox = sandbox();
+    let manager = managed(&sandbox, REFUSAL).command(probe(&sandbox)).spawn();
+    started(&sandbox, 1);
+    let tracer = refusing(&sandbox, manager.process(), FORKS, "EAGAIN", "1+");
+    manager.signal(SIGHUP);
+    // Two of the longest in a row: the delay does not grow any more, and vsrun does not give up.
+    let expected = ["100ms", "200ms", "400ms", "800ms", "1.6s", "3.2s", "5s", "5s"];
+    wait_for("the longest delay, twice", || {
+        let delays = delays(&manager, "trying again in");
+        if delays == expected { Ok(()) } else { Err(delays) }
+    });
+    let before = Instant::now();
+    manager.signal(SIGTERM);
+    manager.wait().expect_code(0);
+    assert!(before.elapsed() < AT_ONCE, "after {:?}", before.elapsed());
+    tracer.wait();
+    assert_eq!(starts(&sandbox), 1);
+    expect_no_files(&sandbox);
 }

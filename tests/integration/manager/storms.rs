@@ -1,13 +1,13 @@
 //! Storms of signals, and signals at random moments.
 
-use std::fs;
+use std::fs::{self};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{STOPS, strike};
+use super::*;
 use crate::prelude::*;
 
 /// Signals a manager 500 times a second as long as `goes_on`, and tells how often.
@@ -171,4 +171,79 @@ fn a_restart_request_at_any_moment_leaves_one_server() {
     });
     stop(manager);
     expect_nothing_left(&sandbox);
+}
+
+/// The children of a process, read at once.
+fn children(of: i32) -> Vec<Process> {
+    let listed = fs::read_to_string(format!("/proc/{of}/task/{of}/children"));
+    let listed = listed.expect("a manager, on a kernel with CONFIG_PROC_CHILDREN");
+    let ids = listed.split_whitespace().map(|id| id.parse().expect("an id"));
+    ids.map(Process::of).collect()
+}
+
+#[test]
+fn a_restart_request_at_any_moment_of_a_start_ends_what_there_was_and_is_never_lost() {
+    thread::scope(|scope| {
+        for seed in 1..=4_u32 {
+            scope.spawn(move || {
+                let sandbox = sandbox();
+                // A refusal: a death that is taken for an unexpected one ends the manager.
+                let manager = managed(&sandbox, REFUSAL).command(sandbox.probe()).spawn();
+                wait_for("the first server", || sandbox.path("server.pid").exists());
+                let mut dice = seed;
+                for _ in 0..1_500 {
+                    // Different enough moments (see rand(3)) of the start that the last request led
+                    // to, which takes one or two milliseconds.
+                    dice = dice.wrapping_mul(1_103_515_245).wrapping_add(12345);
+                    thread::sleep(Duration::from_micros(u64::from((dice >> 8) % 2500)));
+                    let there = children(manager.pid());
+                    manager.signal(SIGHUP);
+                    wait_for("the end of what was there", || {
+                        there.iter().all(|child| !child.exists())
+                    });
+                }
+                wait_for("one server", || {
+                    let children = manager.process().children();
+                    let pid = sandbox.read_pidfile(sandbox.path("server.pid"));
+                    if children.len() == 1 && Some(children[0].pid()) == pid {
+                        Ok(())
+                    } else {
+                        Err((children, pid))
+                    }
+                });
+                stop(manager);
+            });
+        }
+    });
+}
+
+#[test]
+fn signals_that_fill_the_queue_hide_no_death_and_no_request() {
+    let sandbox = sandbox();
+    let handler = sandbox.handler("handler").create();
+    let manager = managed(&sandbox, &handler)
+        .limit(Resource::RLIMIT_SIGPENDING, 8, 8)
+        .command(probe(&sandbox))
+        .spawn();
+    let flood = |death: Option<Process>, request: Option<i32>| {
+        manager.signal(SIGSTOP);
+        for _ in 0..20 {
+            (SIGRTMIN()..=SIGRTMAX()).for_each(|signal| manager.signal(signal));
+        }
+        if let Some(server) = death {
+            sandbox.signal(server, SIGKILL);
+        }
+        if let Some(request) = request {
+            manager.signal(request);
+        }
+        manager.signal(SIGCONT);
+    };
+    flood(Some(started(&sandbox, 1)), None);
+    started(&sandbox, 2);
+    assert_eq!(handler.runs().len(), 1);
+    flood(None, Some(SIGHUP));
+    let third = started(&sandbox, 3);
+    flood(Some(third), Some(SIGTERM));
+    manager.wait().expect_code(0);
+    assert_eq!((starts(&sandbox), handler.runs().len()), (3, 1));
 }

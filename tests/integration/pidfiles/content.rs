@@ -6,7 +6,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use super::run_dir;
+
+use super::*;
 use crate::prelude::*;
 
 #[test]
@@ -201,4 +202,16 @@ fn a_planted_temporary_file_is_neither_followed_nor_overwritten() {
     assert_eq!(sandbox.read_pidfile(run.path().join("pid")), Some(1));
     assert_eq!(fs::read_to_string(victim).expect("a file"), "precious");
     assert_eq!(run.names().len(), 21);
+}
+
+#[test]
+fn without_a_manager_two_servers_may_share_a_pidfile_and_it_names_the_second() {
+    let sandbox = sandbox();
+    let start = || sandbox.vsrun().pidfile("pid").command(probe(&sandbox)).spawn();
+    let first = start();
+    started(&sandbox, 1);
+    let second = start();
+    started(&sandbox, 2);
+    assert!(first.process().exists() && second.process().exists());
+    assert_eq!(sandbox.read_pidfile(sandbox.path("pid")), Some(second.pid()));
 }

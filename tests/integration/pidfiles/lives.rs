@@ -1,10 +1,11 @@
 //! A pidfile over restarts, at the end, and at a start that fails.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown};
 use std::process::Command;
 
-use super::{is_refused, run_dir};
+
+use super::*;
 use crate::prelude::*;
 
 #[test]
@@ -365,4 +366,41 @@ fn a_bad_pidfile_leaves_no_trace_of_the_manager() {
     let start = start.logdir("run/logs", "1").command(forbidden(&sandbox));
     is_refused(&start.run(), &run.path().join("pid"));
     assert_eq!(run.names(), ["pid"]);
+}
+
+/// A number in a file that the server's user may write, and whom root kills by it: CVE-2018-16888
+/// of systemd, CVE-2017-11747 of tinyproxy, issues 404 of nagioscore and 303 of unbound.
+#[test]
+fn a_forged_pidfile_leads_no_signal_astray() {
+    if !require_root() {
+        return;
+    }
+    let sandbox = sandbox();
+    sandbox.dir_of("run", NOBODY, NOBODY);
+    let log = sandbox.path("signals");
+    let mut words = sandbox.probe().log_signals(&log).into_iter();
+    let stranger = sandbox.program(words.next().expect("a program")).args(words).spawn();
+    wait_for("the stranger", || sandbox.lines("signals") == ["READY"]);
+    let forge = || {
+        for name in ["pid", "manager"] {
+            // As the directory's owner can.
+            let beside = sandbox.file("run/forged", format!("{}\n", stranger.pid()));
+            chown(&beside, Some(NOBODY), Some(NOBODY)).expect("root may give a file away");
+            fs::rename(beside, sandbox.path("run").join(name)).expect("a file");
+        }
+    };
+    let start = sandbox.vsrun().pidfile("run/pid").manager("run/manager", CONSENT);
+    let manager = start.command(probe(&sandbox)).spawn();
+    let first = started(&sandbox, 1);
+    forge();
+    manager.signal(SIGHUP);
+    let second = started(&sandbox, 2);
+    assert!(!first.exists());
+    forge();
+    sandbox.signal(second, SIGKILL);
+    let third = started(&sandbox, 3);
+    forge();
+    stop(manager);
+    assert!(!third.exists() && stranger.process().exists());
+    assert_eq!(sandbox.lines("signals"), ["READY"]);
 }

@@ -1,15 +1,18 @@
 //! One manager at a time.
 
 use std::ffi::OsString;
-use std::fs::{self, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::{is_refused, run_dir};
+use nix::libc;
+
+use super::*;
 use crate::prelude::*;
 
 /// A managed server that is up, with files in `run`.
@@ -528,4 +531,108 @@ fn managers_of_different_files_do_not_meet() {
     stays("four managers", Duration::from_millis(50), || {
         running.iter().all(|manager| manager.process().exists())
     });
+}
+
+#[test]
+fn a_lock_of_a_strangers_is_told_with_his_id_and_nothing_is_touched() {
+    let sandbox = sandbox();
+    let run = LogDirectory::at(sandbox.dir("run"));
+    let path = sandbox.file("run/manager.lock", "");
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("a mode");
+    let file = OpenOptions::new().read(true).write(true).open(&path).expect("a file");
+    let line = format!("vsrun: already managed by process {}", std::process::id());
+    for kind in [libc::F_WRLCK, libc::F_RDLCK] {
+        lock(&file, kind).expect("a lock");
+        for background in [false, true] {
+            let start = sandbox.vsrun().pidfile("run/pid").manager("run/manager", CONSENT);
+            let start = if background { start.background() } else { start };
+            start.command(probe(&sandbox)).run().expect_error(125, &line);
+            assert_eq!(run.names(), ["manager.lock"]);
+        }
+    }
+    assert!(!sandbox.path("starts").exists());
+    // The next start finds it free.
+    drop(file);
+    let start = sandbox.vsrun().pidfile("run/pid").manager("run/manager", CONSENT);
+    let manager = start.command(probe(&sandbox)).spawn();
+    started(&sandbox, 1);
+    stop(manager);
+    assert_eq!(run.names(), [""; 0]);
+}
+
+/// What whoever may read the files of a manager could do to keep the next one away
+/// (CVE-2022-1348 of logrotate: a state file that every user could lock).
+#[test]
+fn locks_on_what_everybody_may_read_keep_no_manager_away() {
+    if !require_root() {
+        return;
+    }
+    let sandbox = sandbox();
+    sandbox.dir("run");
+    let start = || {
+        let start = sandbox.vsrun().pidfile("run/pid").manager("run/manager", CONSENT);
+        start.command(probe(&sandbox)).spawn()
+    };
+    let manager = start();
+    let first = started(&sandbox, 1);
+    for name in ["manager.lock", "pid", "manager"] {
+        let cat = sandbox.program("/bin/cat").run_as(NOBODY, NOBODY, &[]);
+        let outcome = cat.arg(sandbox.path("run").join(name)).run();
+        assert_eq!(outcome.code(), Some(if name == "manager.lock" { 1 } else { 0 }), "{name}");
+    }
+    // As good as nobody: open for reading only.
+    let files = ["pid", "manager"].map(|name| File::open(sandbox.path("run").join(name)));
+    let files = files.map(|file| file.expect("everybody may read it"));
+    files.iter().for_each(|file| lock(file, libc::F_RDLCK).expect("a lock"));
+    manager.signal(SIGHUP);
+    let second = started(&sandbox, 2);
+    assert!(!first.exists());
+    manager.signal(SIGKILL);
+    manager.wait();
+    sandbox.signal(second, SIGKILL);
+    let manager = start();
+    started(&sandbox, 3);
+    let lock = fs::metadata(sandbox.path("run/manager.lock")).expect("a file");
+    assert_eq!((lock.uid(), lock.mode() & 0o777), (0, 0o600));
+    stop(manager);
+    assert_eq!(LogDirectory::at(Path::new(&sandbox.path("run"))).names(), [""; 0]);
+}
+
+/// Tells whether a process holds a record lock on a file (see proc(5)).
+fn holds_lock(process: Process, file: &Path) -> bool {
+    let inode = fs::metadata(file).map(|about| about.ino()).unwrap_or_default();
+    let locks = fs::read_to_string("/proc/locks").expect("a /proc");
+    let (pid, inode) = (format!(" {} ", process.pid()), format!(":{inode} "));
+    locks.lines().any(|lock| lock.contains(&pid) && lock.contains(&inode))
+}
+
+/// A record lock is lost when any descriptor of its file is closed (see fcntl(2)), so that a second
+/// name of the lock must not be opened. Where `fs.protected_hardlinks` is 0 every user can make one.
+#[test]
+fn a_second_name_of_the_lock_in_the_place_of_the_pidfile_does_not_end_the_lock() {
+    if !require_root() {
+        return;
+    }
+    for _ in 0..60 {
+        let sandbox = sandbox();
+        let (pidfile, lock) = (sandbox.dir("run").join("pid"), sandbox.path("manager.lock"));
+        let start = sandbox.vsrun().pidfile(&pidfile).manager("manager", CONSENT);
+        let start = start.command(sandbox.probe().append(sandbox.path("starts")));
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    let _ = fs::hard_link(&lock, &pidfile);
+                }
+            });
+            let manager = start.spawn();
+            let up = || !sandbox.lines("starts").is_empty();
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while !up() && manager.process().exists() && Instant::now() < deadline {
+                thread::sleep(Duration::from_millis(1));
+            }
+            is_over.store(true, Ordering::Relaxed);
+            assert!(!up() || holds_lock(manager.process(), &lock), "the manager has no lock");
+        });
+    }
 }

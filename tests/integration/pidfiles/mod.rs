@@ -2,6 +2,7 @@
 //! refuse, and what is left of them (spec 1.4).
 
 mod content;
+mod file_systems;
 mod lives;
 mod managers;
 mod paths;

@@ -3,7 +3,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, lchown};
 
-use super::{is_refused, run_dir};
+use super::*;
 use crate::prelude::*;
 
 #[test]

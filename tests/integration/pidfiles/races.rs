@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::libc::{F_RDLCK, F_WRLCK};
 
-use super::run_dir;
+use super::*;
 use crate::prelude::*;
 
 /// Failing starts at a time.

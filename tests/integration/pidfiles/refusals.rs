@@ -9,7 +9,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Duration;
 
-use super::{is_refused, run_dir};
+use super::*;
 use crate::prelude::*;
 
 /// Tries to start with something in the pidfile's place, which must survive.

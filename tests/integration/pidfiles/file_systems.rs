@@ -1,15 +1,9 @@
-//! Faults of the places that pidfiles lie in, at a start and at a restart, and other processes that
-//! want the same files. Those that the tests of pidfiles prove already are not repeated.
+//! Pidfiles on file systems that are read-only, or on which they are mounted themselves.
 
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::fs::{self};
 
-use nix::libc;
 
 use crate::prelude::*;
-
-// The file system.
 
 #[test]
 fn a_file_system_that_becomes_read_only_keeps_no_server_from_being_restarted() {
@@ -114,93 +108,36 @@ fn a_file_system_that_can_neither_exchange_files_nor_spare_what_stands_there_tak
 }
 
 #[test]
-fn a_log_directory_that_is_made_and_cannot_be_opened_is_taken_away_again() {
-    let sandbox = sandbox();
-    for limit in 4..16 {
-        let start = sandbox.vsrun().limit(Resource::RLIMIT_NOFILE, limit, limit);
-        let outcome = start.logdir("var/logs", "1").command(["/bin/true"]).run();
-        if outcome.code() == Some(125) {
-            assert!(!sandbox.path("var").exists(), "limit {limit}: {}", outcome.stderr_text());
-        }
-        fs::remove_dir_all(sandbox.path("var")).ok();
-    }
-}
-
-// Others who want the same files.
-
-#[test]
-fn without_a_manager_two_servers_may_share_a_pidfile_and_it_names_the_second() {
-    let sandbox = sandbox();
-    let start = || sandbox.vsrun().pidfile("pid").command(probe(&sandbox)).spawn();
-    let first = start();
-    started(&sandbox, 1);
-    let second = start();
-    started(&sandbox, 2);
-    assert!(first.process().exists() && second.process().exists());
-    assert_eq!(sandbox.read_pidfile(sandbox.path("pid")), Some(second.pid()));
-}
-
-#[test]
-fn a_lock_of_a_strangers_is_told_with_his_id_and_nothing_is_touched() {
-    let sandbox = sandbox();
-    let run = LogDirectory::at(sandbox.dir("run"));
-    let path = sandbox.file("run/manager.lock", "");
-    fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("a mode");
-    let file = OpenOptions::new().read(true).write(true).open(&path).expect("a file");
-    let line = format!("vsrun: already managed by process {}", std::process::id());
-    for kind in [libc::F_WRLCK, libc::F_RDLCK] {
-        lock(&file, kind).expect("a lock");
-        for background in [false, true] {
-            let start = sandbox.vsrun().pidfile("run/pid").manager("run/manager", CONSENT);
-            let start = if background { start.background() } else { start };
-            start.command(probe(&sandbox)).run().expect_error(125, &line);
-            assert_eq!(run.names(), ["manager.lock"]);
-        }
-    }
-    assert!(!sandbox.path("starts").exists());
-    // The next start finds it free.
-    drop(file);
-    let start = sandbox.vsrun().pidfile("run/pid").manager("run/manager", CONSENT);
-    let manager = start.command(probe(&sandbox)).spawn();
-    started(&sandbox, 1);
-    stop(manager);
-    assert_eq!(run.names(), [""; 0]);
-}
-
-/// What whoever may read the files of a manager could do to keep the next one away
-/// (CVE-2022-1348 of logrotate: a state file that every user could lock).
-#[test]
-fn locks_on_what_everybody_may_read_keep_no_manager_away() {
-    if !require_root() {
+fn a_pidfile_that_the_system_refuses_to_write_at_a_restart_is_told_and_ends_nothing() {
+    if !require_root() || !require_program("strace") {
         return;
     }
-    let sandbox = sandbox();
-    sandbox.dir("run");
-    let start = || {
-        let start = sandbox.vsrun().pidfile("run/pid").manager("run/manager", CONSENT);
-        start.command(probe(&sandbox)).spawn()
-    };
-    let manager = start();
-    let first = started(&sandbox, 1);
-    for name in ["manager.lock", "pid", "manager"] {
-        let cat = sandbox.program("/bin/cat").run_as(NOBODY, NOBODY, &[]);
-        let outcome = cat.arg(sandbox.path("run").join(name)).run();
-        assert_eq!(outcome.code(), Some(if name == "manager.lock" { 1 } else { 0 }), "{name}");
+    for (error, words) in [("EIO", "Input/output error"), ("ENOSPC", "No space left on device")] {
+        let sandbox = sandbox();
+        let vsrun = sandbox.vsrun().pidfile(sandbox.path("server.pid"));
+        let vsrun = vsrun.manager(sandbox.path("manager.pid"), CONSENT);
+        let manager = vsrun.command(sandbox.probe().append(sandbox.path("starts"))).spawn();
+        started(&sandbox, 1);
+        // "asked to restart the server", its end, and then the pidfile.
+        let inject = format!("inject=write:error={error}:when=3");
+        let tracer = traced(&sandbox, manager.process(), &["-e", "trace=write", "-e", &inject]);
+        manager.signal(SIGHUP);
+        assert!(started(&sandbox, 2).exists());
+        wait_for("the reason", || {
+            let said = manager.stderr();
+            if said.contains("server.pid") && said.contains(words) { Ok(()) } else { Err(said) }
+        });
+        tracer.signal(SIGINT);
+        tracer.wait();
+        // Half a file is never seen, and no temporary one is left.
+        assert_eq!(sandbox.read_pidfile(sandbox.path("server.pid")), None);
+        let beside = fs::read_dir(sandbox.directory()).expect("a directory").flatten();
+        let names: Vec<_> = beside.map(|entry| entry.file_name()).collect();
+        let left = names.iter().filter(|name| name.to_string_lossy().contains("server.pid"));
+        assert_eq!(left.count(), 0, "{names:?}");
+        manager.signal(SIGHUP);
+        let third = started(&sandbox, 3);
+        assert_eq!(sandbox.wait_for_pidfile(sandbox.path("server.pid")), third);
+        stop(manager);
     }
-    // As good as nobody: open for reading only.
-    let files = ["pid", "manager"].map(|name| File::open(sandbox.path("run").join(name)));
-    let files = files.map(|file| file.expect("everybody may read it"));
-    files.iter().for_each(|file| lock(file, libc::F_RDLCK).expect("a lock"));
-    manager.signal(SIGHUP);
-    let second = started(&sandbox, 2);
-    assert!(!first.exists());
-    manager.signal(SIGKILL);
-    manager.wait();
-    sandbox.signal(second, SIGKILL);
-    let manager = start();
-    started(&sandbox, 3);
-    let lock = fs::metadata(sandbox.path("run/manager.lock")).expect("a file");
-    assert_eq!((lock.uid(), lock.mode() & 0o777), (0, 0o600));
-    stop(manager);
-    assert_eq!(LogDirectory::at(Path::new(&sandbox.path("run"))).names(), [""; 0]);
 }

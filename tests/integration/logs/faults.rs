@@ -1,0 +1,182 @@
+//! vsrun killed or refused at each call of a start or a rotation.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+
+use super::*;
+use crate::prelude::*;
+
+/// What a start or a restart does to files and processes. To be killed at a call that changes nothing
+/// is to be killed before the next one that does.
+const CALLS: [&str; 13] = [
+    "openat",
+    "openat2",
+    "mkdirat",
+    "fchown",
+    "fchmod",
+    "renameat2",
+    "rename",
+    "unlinkat",
+    "write",
+    "clone3",
+    "clone",
+    "socketpair",
+    "sendto",
+];
+
+/// Does something with every call of these, the first of its name, the second and so on, until it is
+/// told that there was none; some at a time. Returns how many there were.
+fn at_each_call(at: impl Fn(&str, u32) -> bool + Sync) -> usize {
+    let (next, count, at) = (AtomicUsize::new(0), AtomicUsize::new(0), &at);
+    let work = || {
+        while let Some(call) = CALLS.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let made = (1..100).take_while(|number| at(call, *number)).count();
+            count.fetch_add(made, Ordering::Relaxed);
+        }
+    };
+    thread::scope(|scope| (0..4).for_each(|_| _ = scope.spawn(work)));
+    count.into_inner()
+}
+
+/// strace(1)'s words for killing at one call.
+fn killing(call: &str, number: u32) -> [String; 2] {
+    [format!("trace={call}"), format!("inject={call}:signal=KILL:when={number}")]
+}
+
+/// Starts a server in a directory that somebody was killed in.
+#[track_caller]
+fn expect_usable(sandbox: &Sandbox, logs: &LogDirectory, killed_at: (&str, u32)) {
+    let say = sandbox.vsrun().logdir(logs, "1d").command(sandbox.probe().out("after").exit(0));
+    say.run().expect_code(0);
+    assert_eq!(logs.server(), "after\n", "{killed_at:?}");
+}
+
+#[test]
+fn a_vsrun_killed_at_any_call_of_a_start_leaves_a_directory_to_start_in() {
+    if !require_program("strace") {
+        return;
+    }
+    let calls = at_each_call(|call, number| {
+        let sandbox = sandbox();
+        let logs = LogDirectory::at(sandbox.dir("logs"));
+        sandbox.file("logs/logfile", "old server\n");
+        sandbox.file("logs/vsrun.log", "old vsrun\n");
+        let [trace, inject] = killing(call, number);
+        let strace = sandbox.program("/usr/bin/strace").args(["-f", "-qq", "-o", "/dev/null"]);
+        let strace = strace.args(["-e", &trace, "-e", &inject]);
+        let vsrun = strace.arg(VSRUN).logdir(&logs, "1d");
+        let vsrun = vsrun.manager(sandbox.path("manager.pid"), CONSENT);
+        let killed = vsrun.command(["/bin/true"]).run().signal() == Some(SIGKILL);
+        wait_for("nobody", || sandbox.processes().is_empty());
+        expect_usable(&sandbox, &logs, (call, number));
+        let kept = [("logfile", "old server\n"), ("vsrun.log", "old vsrun\n")];
+        let kept = kept.map(|(kind, line)| lines(&logs, kind, line));
+        assert_eq!(kept, [1, 1], "{call} {number}");
+        killed
+    });
+    // Or they are not what a start is made of any more.
+    assert!(calls > 15, "{calls} calls");
+}
+
+#[test]
+fn a_manager_killed_at_any_call_of_a_restart_leaves_a_directory_to_start_in() {
+    if !require_root() || !require_program("strace") {
+        return;
+    }
+    let calls = at_each_call(|call, number| {
+        let sandbox = sandbox();
+        let logs = LogDirectory::at(sandbox.path("logs"));
+        let manager = managed_greeter(&sandbox, &logs);
+        wait_for("its line", || logs.vsrun().contains("started server"));
+        let [trace, inject] = killing(call, number);
+        let tracer = traced(&sandbox, manager.process(), &["-e", &trace, "-e", &inject]);
+        manager.signal(SIGHUP);
+        let over = || logs.vsrun().matches("started server").count() == 2;
+        let lived = wait_for("a restart or a death", || match manager.process().exists() {
+            true => over().then_some(true),
+            false => Some(false),
+        });
+        // A server that was started is left by a manager that was killed then.
+        drop((manager, tracer));
+        for left in sandbox.processes() {
+            sandbox.signal(left, SIGKILL);
+        }
+        wait_for("nobody", || sandbox.processes().is_empty());
+        expect_usable(&sandbox, &logs, (call, number));
+        let said = lines(&logs, "logfile", "hello\n");
+        assert!(said >= sandbox.lines("starts").len(), "{call} {number}");
+        !lived
+    });
+    assert!(calls > 5, "{calls} calls");
+}
+
+#[test]
+fn a_rotation_that_is_refused_at_any_call_costs_no_server_and_no_line() {
+    if !require_root() || !require_program("strace") {
+        return;
+    }
+    let (renew, rename) = ("cannot renew the log files in", "cannot rename log");
+    let refusals = [
+        ("renameat2", "EROFS", rename),
+        ("renameat2", "EIO", rename),
+        ("openat", "ENOSPC", renew),
+        ("openat", "EROFS", renew),
+        ("openat", "EDQUOT", renew),
+        ("newfstatat", "EIO", renew),
+        ("getdents64", "EIO", renew),
+    ];
+    for (call, error, line) in refusals {
+        let sandbox = sandbox();
+        let logs = LogDirectory::at(sandbox.path("logs"));
+        let manager = managed_greeter(&sandbox, &logs);
+        let (trace, inject) = (format!("trace={call}"), format!("inject={call}:error={error}"));
+        let tracer = traced(&sandbox, manager.process(), &["-e", &trace, "-e", &inject]);
+        manager.signal(SIGHUP);
+        sandbox.signal(started(&sandbox, 2), SIGKILL);
+        let third = started(&sandbox, 3);
+        tracer.signal(SIGINT);
+        tracer.wait();
+        wait_for("three lines", || {
+            let count = lines(&logs, "logfile", "hello\n");
+            if count == 3 { Ok(()) } else { Err((call, error, count, logs.names())) }
+        });
+        assert!(lines(&logs, "vsrun.log", line) >= 1, "{call} {error}");
+        manager.signal(SIGHUP);
+        started(&sandbox, 4);
+        wait_for_hello(&logs);
+        assert!(!third.exists());
+        assert_eq!(lines(&logs, "logfile", "hello\n"), 4, "{call} {error}");
+        stop(manager);
+    }
+}
+
+#[test]
+fn lines_that_the_system_refuses_to_write_are_counted_and_end_nothing() {
+    if !require_root() || !require_program("strace") {
+        return;
+    }
+    for error in ["EIO", "ENOSPC", "EFBIG", "EINTR"] {
+        let sandbox = sandbox();
+        let logs = LogDirectory::at(sandbox.path("logs"));
+        let vsrun = sandbox.vsrun().manager(sandbox.path("manager.pid"), CONSENT);
+        let vsrun = vsrun.logdir(&logs, "1d");
+        let manager = vsrun.command(sandbox.probe().append(sandbox.path("starts"))).spawn();
+        let first = started(&sandbox, 1);
+        wait_for("the first line", || logs.vsrun().contains("started server"));
+        // The death of the server, and then, after the words for that, the handler's answer.
+        let inject = format!("inject=write:error={error}:when=1..3");
+        let tracer = traced(&sandbox, manager.process(), &["-e", "trace=write", "-e", &inject]);
+        sandbox.signal(first, SIGKILL);
+        started(&sandbox, 2);
+        wait_for("what was lost", || {
+            let said = logs.vsrun();
+            let counted = said.contains("2 of these messages could not be written");
+            if counted { Ok(()) } else { Err((error, said)) }
+        });
+        wait_for("the line of the restart", || logs.vsrun().matches("started server").count() == 2);
+        tracer.signal(SIGINT);
+        tracer.wait();
+        stop(manager);
+    }
+}
