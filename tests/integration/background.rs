@@ -27,7 +27,7 @@ fn the_caller_returns_while_the_server_runs() {
         let server = sandbox.probe().append(sandbox.path("starts"));
         let outcome = start.command(server).run();
         outcome.expect_code(0);
-        wait_for("the server", || sandbox.lines("starts").len() == 1);
+        started(&sandbox, 1);
         wait_for("no process but the server and its manager", || {
             sandbox.processes().len() == way + 1
         });
@@ -69,34 +69,6 @@ fn the_pidfiles_hold_the_ids_of_what_runs_in_the_background() {
 }
 
 #[test]
-fn the_server_is_in_another_session_and_leads_none_that_could_get_a_terminal() {
-    let sandbox = sandbox();
-    let report = sandbox.path("report");
-    let [plain, _] = both_ways(&sandbox);
-    let running = plain.command(sandbox.probe().report(&report)).spawn();
-    let caller = running.process().stat().map(|stat| stat.sid);
-    running.wait().expect_code(0);
-    let report = Report::wait(report);
-    assert_ne!(Some(report.sid), caller);
-    assert_ne!(report.sid, report.pid);
-    assert!(!report.terminal);
-}
-
-#[test]
-fn the_manager_is_in_another_session_and_leads_none() {
-    let sandbox = sandbox();
-    let [_, managed] = both_ways(&sandbox);
-    let running = managed.command(sandbox.probe()).spawn();
-    let caller = running.process().stat().map(|stat| stat.sid);
-    running.wait().expect_code(0);
-    let manager = sandbox.wait_for_pidfile(sandbox.path("manager"));
-    let stat = manager.stat().expect("a manager");
-    assert_ne!(Some(stat.sid), caller);
-    assert_ne!(stat.sid, manager.pid());
-    assert_eq!(stat.tty, 0);
-}
-
-#[test]
 fn nothing_that_the_caller_had_open_stays_open() {
     let sandbox = sandbox();
     let null = || File::options().write(true).open("/dev/null").expect("a device");
@@ -118,18 +90,6 @@ fn output_is_not_redirected() {
     let running = plain.command(server).spawn();
     wait_for("the output", || running.stdout() == "out\n" && running.stderr() == "err\n");
     running.wait().expect_code(0);
-}
-
-#[test]
-fn output_goes_to_the_log_directory() {
-    let sandbox = sandbox();
-    let logs = LogDirectory::at(sandbox.path("logs"));
-    let [plain, _] = both_ways(&sandbox);
-    let server = sandbox.probe().out("out").err("err").append(sandbox.path("starts"));
-    let outcome = plain.logdir(&logs, "1").command(server).run();
-    outcome.expect_code(0);
-    assert_eq!((outcome.stdout_text(), outcome.stderr_text()), Default::default());
-    wait_for("the output", || logs.server() == "out\nerr\n");
 }
 
 #[test]
@@ -181,23 +141,6 @@ fn what_the_handler_decides_later_is_no_matter_of_the_callers() {
 }
 
 #[test]
-fn the_manager_in_the_background_obeys_signals() {
-    let sandbox = sandbox();
-    let [_, managed] = both_ways(&sandbox);
-    let server = sandbox.probe().append(sandbox.path("starts"));
-    managed.pidfile("pid").command(server).run().expect_code(0);
-    wait_for("the first start", || sandbox.lines("starts").len() == 1);
-    let manager = sandbox.wait_for_pidfile(sandbox.path("manager"));
-    sandbox.signal(manager, SIGHUP);
-    wait_for("the second start", || sandbox.lines("starts").len() == 2);
-    sandbox.signal(manager, SIGTERM);
-    wait_for("the end of everything", || sandbox.processes().is_empty());
-    for left in ["pid", "manager", "manager.lock"] {
-        assert!(!sandbox.path(left).exists(), "'{left}' is there");
-    }
-}
-
-#[test]
 fn the_end_of_the_callers_terminal_ends_nothing() {
     let sandbox = sandbox();
     let starts = sandbox.path("starts");
@@ -242,9 +185,7 @@ fn a_callers_death_after_the_start_ends_nothing() {
 
 #[test]
 fn ids_are_changed_in_the_background_too() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let root = sandbox.root("jail");
     for start in both_ways(&sandbox) {
@@ -263,9 +204,7 @@ fn ids_are_changed_in_the_background_too() {
 
 #[test]
 fn a_process_that_is_killed_before_the_exec_is_never_a_silent_success() {
-    if !require_root() || !require_program("strace") {
-        return;
-    }
+    needs!(root, "strace");
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").exits(1).create();
     let handler = handler.path().to_str().expect("a plain path").to_owned();
@@ -317,9 +256,7 @@ fn slow(sandbox: &Sandbox) -> (Running<'_>, Process) {
 
 #[test]
 fn what_was_stopped_before_it_was_the_server_was_not_started() {
-    if !require_program("strace") {
-        return;
-    }
+    needs!("strace");
     let sandbox = sandbox();
     let (start, manager) = slow(&sandbox);
     sandbox.signal(manager, SIGTERM);
@@ -334,13 +271,11 @@ fn what_was_stopped_before_it_was_the_server_was_not_started() {
 
 #[test]
 fn a_restart_that_is_asked_for_before_the_first_server_runs_leads_back_to_the_callers_directory() {
-    if !require_program("strace") {
-        return;
-    }
+    needs!("strace");
     let sandbox = sandbox();
     let (start, manager) = slow(&sandbox);
     sandbox.signal(manager, SIGHUP);
-    wait_for("the server", || sandbox.lines("starts").len() == 1);
+    started(&sandbox, 1);
     let server = sandbox.wait_for_pidfile(sandbox.path("pid"));
     assert_eq!(sandbox.lines("starts"), [server.pid().to_string()]);
     assert_eq!(server.cwd().as_deref(), Some(sandbox.path("").as_path()));
@@ -350,9 +285,7 @@ fn a_restart_that_is_asked_for_before_the_first_server_runs_leads_back_to_the_ca
 
 #[test]
 fn a_manager_whose_start_was_said_to_have_failed_does_not_go_on() {
-    if !require_program("strace") {
-        return;
-    }
+    needs!("strace");
     let sandbox = sandbox();
     let (start, manager) = slow(&sandbox);
     let leader = manager.stat().expect("a running manager").ppid;
@@ -368,9 +301,7 @@ fn a_manager_whose_start_was_said_to_have_failed_does_not_go_on() {
 
 #[test]
 fn each_step_into_the_background_that_fails_is_an_error_of_one_line() {
-    if !require_program("strace") {
-        return;
-    }
+    needs!("strace");
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").create();
     let handler = handler.path().to_str().expect("a plain path").to_owned();

@@ -30,9 +30,7 @@ fn seen(sandbox: &Sandbox, start: Invocation<'_>) -> Report {
 
 #[test]
 fn a_statically_linked_server_runs_in_a_bare_root() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = with_jail();
     let start = sandbox.vsrun().root(sandbox.path("jail"));
     let pidfile = sandbox.path("pid");
@@ -51,9 +49,7 @@ fn missing_inside(sandbox: &Sandbox) -> String {
 
 #[test]
 fn a_server_whose_loader_is_not_inside_is_told_from_a_missing_one() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = with_jail();
     sandbox.copy_of("/bin/true", "jail/bin/true");
     let start = |command| sandbox.vsrun().root("jail").command([command]).run();
@@ -64,9 +60,7 @@ fn a_server_whose_loader_is_not_inside_is_told_from_a_missing_one() {
 
 #[test]
 fn standard_input_is_the_null_device_that_was_opened_outside() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = with_jail();
     sandbox.file("jail/dev/null", "not a device");
     let report = seen(&sandbox, sandbox.vsrun().root("jail").command(server()));
@@ -76,9 +70,7 @@ fn standard_input_is_the_null_device_that_was_opened_outside() {
 
 #[test]
 fn without_a_work_dir_the_server_starts_in_the_new_roots_own_directory() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = with_jail();
     let inside = sandbox.path("jail/tmp");
     for start in [sandbox.vsrun(), sandbox.vsrun().current_dir(&inside)] {
@@ -89,9 +81,7 @@ fn without_a_work_dir_the_server_starts_in_the_new_roots_own_directory() {
 
 #[test]
 fn no_descriptor_of_a_directory_outside_is_left() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = with_jail();
     let outside = fs::File::open("/etc").expect("a directory");
     let start = sandbox.vsrun().inheriting(9, outside).root("jail");
@@ -102,9 +92,7 @@ fn no_descriptor_of_a_directory_outside_is_left() {
 
 #[test]
 fn the_work_dir_lies_inside_the_new_root_however_it_is_written() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = with_jail();
     sandbox.dir("jail/srv");
     sandbox.dir("srv");
@@ -127,9 +115,7 @@ fn the_work_dir_lies_inside_the_new_root_however_it_is_written() {
 
 #[test]
 fn a_link_to_a_directory_outside_leads_nowhere_inside() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = with_jail();
     let outside = sandbox.dir("outside");
     symlink(&outside, sandbox.path("jail/link")).expect("a link");
@@ -140,9 +126,7 @@ fn a_link_to_a_directory_outside_leads_nowhere_inside() {
 
 #[test]
 fn a_work_dir_that_exists_only_outside_is_an_error() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = with_jail();
     let outside = sandbox.dir("outside");
     let start = sandbox.vsrun().root("jail").work_dir(&outside).command(server());
@@ -155,9 +139,7 @@ fn a_work_dir_that_exists_only_outside_is_an_error() {
 
 #[test]
 fn the_command_is_searched_for_on_the_path_inside() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = with_jail();
     sandbox.dir("jail/opt");
     sandbox.copy_of(sandbox.path("jail/bin/probe"), "jail/opt/server");
@@ -175,9 +157,7 @@ fn the_command_is_searched_for_on_the_path_inside() {
 
 #[test]
 fn a_command_that_exists_only_outside_is_not_found() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = with_jail();
     let handler = sandbox.handler("handler").create();
     for (command, line) in [
@@ -197,9 +177,7 @@ fn a_command_that_exists_only_outside_is_not_found() {
 
 #[test]
 fn a_relative_command_begins_at_the_new_root() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = with_jail();
     sandbox.dir("jail/srv");
     for command in ["bin/probe", "./bin/probe", "../bin/probe"] {
@@ -211,9 +189,7 @@ fn a_relative_command_begins_at_the_new_root() {
 
 #[test]
 fn users_and_groups_are_looked_up_outside() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = with_jail();
     sandbox.dir("jail/etc");
     sandbox.file("jail/etc/passwd", "nobody:x:0:0::/evil:/evil\nfoo:x:0:0::/evil:/evil\n");
@@ -235,9 +211,7 @@ fn users_and_groups_are_looked_up_outside() {
 
 #[test]
 fn a_user_who_exists_only_inside_is_no_user() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = with_jail();
     sandbox.dir("jail/etc");
     sandbox.file("jail/etc/passwd", "insider:x:5000:5000::/:/bin/sh\n");
@@ -248,9 +222,7 @@ fn a_user_who_exists_only_inside_is_no_user() {
 
 #[test]
 fn the_server_cannot_get_out_again() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = with_jail();
     let report = seen(&sandbox, sandbox.vsrun().root("jail").user("nobody").command(server()));
     assert_eq!((report.uids, report.gids), (Ids::all(NOBODY), Ids::all(NOBODY)));
@@ -259,9 +231,7 @@ fn the_server_cannot_get_out_again() {
 
 #[test]
 fn without_privilege_the_root_cannot_be_changed_and_nothing_is_left() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = with_jail();
     let here = sandbox.dir_of("here", NOBODY, NOBODY);
     let jail = sandbox.path("jail");
@@ -280,9 +250,7 @@ fn without_privilege_the_root_cannot_be_changed_and_nothing_is_left() {
 
 #[test]
 fn a_root_of_any_bytes_works() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = with_jail();
     let odd: &OsStr = std::os::unix::ffi::OsStrExt::from_bytes(b"jail \xff\n");
     fs::rename(sandbox.path("jail"), sandbox.path(odd)).expect("a directory");
@@ -292,9 +260,7 @@ fn a_root_of_any_bytes_works() {
 
 #[test]
 fn a_root_that_is_a_link_is_followed() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = with_jail();
     sandbox.link("link", "jail");
     seen(&sandbox, sandbox.vsrun().root("link").command(server()));
@@ -302,9 +268,7 @@ fn a_root_that_is_a_link_is_followed() {
 
 #[test]
 fn a_log_directory_inside_the_root_is_the_work_dir() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = with_jail();
     sandbox.dir("jail/var");
     let logs = sandbox.path("jail/var/logs");
@@ -317,9 +281,7 @@ fn a_log_directory_inside_the_root_is_the_work_dir() {
 
 #[test]
 fn a_log_directory_inside_a_root_that_is_a_link_is_the_work_dir() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = with_jail();
     sandbox.link("link", "jail");
     for (root, logs) in [("link", "jail/logs"), ("jail", "link/logs"), ("link", "link/logs")] {
@@ -330,9 +292,7 @@ fn a_log_directory_inside_a_root_that_is_a_link_is_the_work_dir() {
 
 #[test]
 fn a_log_directory_outside_the_root_is_not_the_work_dir() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = with_jail();
     // Its name begins like the root's.
     for logs in ["logs", "jail-logs", "jail/../logs"] {
@@ -343,9 +303,7 @@ fn a_log_directory_outside_the_root_is_not_the_work_dir() {
 
 #[test]
 fn the_root_itself_may_be_the_log_directory() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = with_jail();
     let start = sandbox.vsrun().root("jail").logdir("jail", "1").command(server());
     assert_eq!(seen(&sandbox, start).cwd.as_deref(), Some(Path::new("/")));
@@ -354,9 +312,7 @@ fn the_root_itself_may_be_the_log_directory() {
 
 #[test]
 fn the_work_dir_wins_over_a_log_directory_inside_the_root() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = with_jail();
     let start = sandbox.vsrun().root("jail").logdir("jail/logs", "1").work_dir("/tmp");
     assert_eq!(seen(&sandbox, start.command(server())).cwd, Some(PathBuf::from("/tmp")));
@@ -364,9 +320,7 @@ fn the_work_dir_wins_over_a_log_directory_inside_the_root() {
 
 #[test]
 fn output_goes_to_a_log_directory_outside_the_root() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = with_jail();
     let logs = LogDirectory::at(sandbox.path("logs"));
     let start = sandbox.vsrun().root("jail").user("nobody").logdir(&logs, "1");
@@ -376,9 +330,7 @@ fn output_goes_to_a_log_directory_outside_the_root() {
 
 #[test]
 fn pidfiles_are_written_outside() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = with_jail();
     let handler = sandbox.handler("handler").create();
     let running = sandbox
@@ -395,24 +347,8 @@ fn pidfiles_are_written_outside() {
 }
 
 #[test]
-fn the_handler_runs_outside_the_root() {
-    if !require_root() {
-        return;
-    }
-    let sandbox = with_jail();
-    let handler = sandbox.handler("handler").exits(1).create();
-    let start = sandbox.vsrun().root("jail").user("nobody").manager("manager", &handler);
-    start.command(Probe::at("/bin/probe").exit(5)).run().expect_code(5);
-    let run = handler.wait_for_run(1);
-    assert_eq!(run.root, Path::new("/"));
-    assert_eq!(run.status.uids, Ids::all(NOBODY));
-}
-
-#[test]
 fn every_restart_is_inside_the_root() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = with_jail();
     sandbox.dir("jail/srv");
     let handler = sandbox.handler("handler").create();
@@ -426,15 +362,12 @@ fn every_restart_is_inside_the_root() {
     assert_eq!(server.root(), Some(sandbox.path("jail")));
     assert_eq!(server.cwd(), Some(sandbox.path("jail/srv")));
     assert_eq!(server.status().map(|status| status.uids), Some(Ids::all(NOBODY)));
-    running.signal(SIGTERM);
-    running.wait().expect_code(0);
+    stop(running);
 }
 
 #[test]
 fn the_manuals_example_works() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = with_jail();
     let words = ["-b", "-r", "jail", "-w", "/", "-u", "nobody"];
     let start = sandbox.vsrun().args(words).env("PATH", "/bin");
@@ -446,9 +379,7 @@ fn the_manuals_example_works() {
 
 #[test]
 fn a_root_confines_no_server_of_roots() {
-    if !require_root() || !require_program("python3") {
-        return;
-    }
+    needs!(root, "python3");
     let sandbox = sandbox();
     let (jail, deeper) = (sandbox.dir("jail"), sandbox.dir("deeper"));
     let escape = "import os, sys

@@ -63,22 +63,6 @@ fn core_in(directory: &Path) -> PathBuf {
 }
 
 #[test]
-fn a_server_that_dumps_core_is_told_as_one() {
-    if !require_big_cores() {
-        return;
-    }
-    for signal in [SIGSEGV, SIGABRT] {
-        let sandbox = sandbox();
-        let run = death_of(&sandbox, signal, u64::MAX);
-        let told = |name: &str| run.env(&format!("VSRUN_SERVER_{name}")).map(OsStr::to_owned);
-        assert_eq!(told("COREDUMP"), Some("1".into()));
-        assert_eq!(told("EXPLAIN"), Some(format!("dumped core with signal {signal}").into()));
-        assert_eq!(told("TERMSIG"), Some(signal.to_string().into()));
-        assert_eq!((told("EXITED"), told("EXITSTATUS")), (Some("0".into()), None));
-    }
-}
-
-#[test]
 fn the_core_file_lies_in_the_log_directory_and_a_debugger_opens_it() {
     if !require_big_cores() || !require_cores_in_place() || !require_program("gdb") {
         return;
@@ -108,19 +92,6 @@ fn the_core_of_a_users_server_is_the_users() {
     death_of(&sandbox, SIGSEGV, u64::MAX);
     let core = core_in(&sandbox.path("logs"));
     assert_eq!(fs::metadata(core).expect("a core file").uid(), NOBODY);
-}
-
-#[test]
-fn a_server_that_may_not_dump_core_is_told_as_terminated() {
-    if !require_core_files() {
-        return;
-    }
-    let sandbox = sandbox();
-    let run = death_of(&sandbox, SIGSEGV, 0);
-    let told = |name: &str| run.env(&format!("VSRUN_SERVER_{name}")).map(OsStr::to_owned);
-    assert_eq!(told("COREDUMP"), Some("0".into()));
-    assert_eq!(told("EXPLAIN"), Some(format!("terminated by signal {SIGSEGV}").into()));
-    assert_eq!(told("TERMSIG"), Some(SIGSEGV.to_string().into()));
 }
 
 #[test]

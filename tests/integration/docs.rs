@@ -231,9 +231,7 @@ fn the_newest_release_in_the_changelog_is_this_version() {
 
 #[test]
 fn mandoc_finds_nothing_to_improve_in_the_page() {
-    if !require_program("mandoc") {
-        return;
-    }
+    needs!("mandoc");
     let mut mandoc = Command::new("mandoc");
     mandoc.args(["-T", "lint", "-W", "all"]).arg(path("man/vsrun.8"));
     assert_silent(&mandoc.output().expect("mandoc runs"));
@@ -241,9 +239,7 @@ fn mandoc_finds_nothing_to_improve_in_the_page() {
 
 #[test]
 fn man_renders_the_page_on_80_columns_without_a_warning() {
-    if !require_program("man") {
-        return;
-    }
+    needs!("man");
     let mut man = Command::new("man");
     man.args(["--warnings", "-E", "UTF-8", "-l", "-Tutf8", "-Z"]).arg(path("man/vsrun.8"));
     man.envs([("LC_ALL", "C.UTF-8"), ("MANROFFSEQ", ""), ("MANWIDTH", "80")]);
@@ -254,9 +250,7 @@ fn man_renders_the_page_on_80_columns_without_a_warning() {
 
 #[test]
 fn the_page_can_be_found_by_its_name() {
-    if !require_program("lexgrog") {
-        return;
-    }
+    needs!("lexgrog");
     let output = Command::new("lexgrog").arg(path("man/vsrun.8")).output().expect("lexgrog runs");
     let found = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && found.contains("vsrun - "), "{found}");

@@ -2,9 +2,8 @@
 //! (spec 1.2).
 
 use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{File, OpenOptions};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -100,77 +99,16 @@ fn in_the_background_the_status_is_0_once_the_server_is_executed() {
 }
 
 #[test]
-fn a_manager_whose_server_exits_voluntarily_exits_with_0() {
-    let sandbox = sandbox();
-    let handler = sandbox.handler("handler").exits(9).create();
-    let start = sandbox.vsrun().manager(sandbox.path("manager"), &handler);
-    start.command(sandbox.probe().exit(0)).run().expect_code(0);
-    assert!(handler.runs().is_empty());
-}
-
-#[test]
-fn a_manager_that_is_told_to_stop_exits_with_0_however_the_server_ends() {
-    for behaviour in [None, Some(OnTerm::Exit(0)), Some(OnTerm::Exit(77))] {
-        for signal in [SIGTERM, SIGINT, SIGQUIT] {
-            let sandbox = sandbox();
-            let handler = sandbox.handler("handler").exits(9).create();
-            let mut server = sandbox.probe().append(sandbox.path("starts"));
-            if let Some(behaviour) = behaviour {
-                server = server.on_term(behaviour);
-            }
-            let start = sandbox.vsrun().manager(sandbox.path("manager"), &handler);
-            let running = start.command(server).spawn();
-            wait_for("the server", || sandbox.lines("starts").len() == 1);
-            running.signal(signal);
-            running.wait().expect_code(0);
-            assert!(handler.runs().is_empty());
-        }
-    }
-}
-
-#[test]
-fn a_manager_whose_handler_refuses_exits_with_the_servers_status() {
-    let sandbox = sandbox();
-    let handler = sandbox.handler("handler").exits(9).create();
-    let refusals = [1, 2, 125, 126, 127, 255];
-    for status in refusals {
-        let start = sandbox.vsrun().manager(sandbox.path("manager"), &handler);
-        start.command(sandbox.probe().exit(status)).run().expect_code(status.into());
-    }
-    assert_eq!(handler.runs().len(), refusals.len());
-}
-
-#[test]
-fn a_manager_whose_handler_refuses_exits_with_128_and_the_signal_that_killed_the_server() {
-    let sandbox = sandbox();
-    let handler = sandbox.handler("handler").exits(1).create();
-    for signal in [SIGKILL, SIGSEGV, SIGTERM, SIGRTMIN(), SIGRTMIN() + 30] {
-        let start = sandbox.vsrun().manager(sandbox.path("manager"), &handler);
-        start.command(sandbox.probe().kill(signal)).run().expect_code(128 + signal);
-    }
-}
-
-#[test]
-fn a_handler_that_dies_of_a_signal_refuses_too() {
-    let sandbox = sandbox();
-    let handler = sandbox.handler("handler").line("kill -9 $$").create();
-    let start = sandbox.vsrun().manager(sandbox.path("manager"), &handler);
-    start.command(sandbox.probe().exit(7)).run().expect_code(7);
-}
-
-#[test]
 fn a_name_that_is_nowhere_on_the_path_is_127() {
     is_refused(&sandbox(), "no-such-server", 127, "No such file or directory on PATH");
 }
 
 #[test]
 fn a_directory_on_the_path_that_the_user_may_not_search_is_passed_over() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let closed = sandbox.dir("closed");
-    fs::set_permissions(&closed, Permissions::from_mode(0o700)).expect("a mode");
+    chmod(&closed, 0o700);
     let path = format!("{}:/usr/bin:/bin", closed.display());
     let start = || sandbox.vsrun().user("nobody").env("PATH", &path);
     start().command(["true"]).run().expect_code(0);
@@ -276,12 +214,10 @@ fn a_program_on_the_path_that_may_not_be_executed_is_126() {
 
 #[test]
 fn a_program_that_the_user_may_not_execute_is_126() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let program = sandbox.copy_of("/bin/true", "server");
-    fs::set_permissions(&program, Permissions::from_mode(0o700)).expect("a mode");
+    chmod(&program, 0o700);
     refused_with(&sandbox, &program, 126, "Permission denied", |start| start.user("nobody"));
 }
 
@@ -317,72 +253,6 @@ fn an_empty_part_of_the_path_is_the_directory_of_the_start() {
         let start = sandbox.vsrun().env("PATH", path).work_dir("/").command(["server"]);
         start.run().expect_code(5);
     }
-}
-
-/// Starts a good server under a handler that cannot run, with a manager before one's eyes and away.
-#[track_caller]
-fn handler_is_refused(
-    sandbox: &Sandbox,
-    handler: PathBuf,
-    code: i32,
-    reason: &str,
-    with: impl Fn(Invocation<'_>) -> Invocation<'_>,
-) {
-    let line = format!("vsrun: cannot execute handler '{}': {reason}", handler.display());
-    let ran = sandbox.open_dir("out").join("ran");
-    let start = || with(sandbox.vsrun()).manager(sandbox.path("manager"), &handler);
-    for start in [start(), start().background()] {
-        let start = start.pidfile(sandbox.path("pid")).logdir(sandbox.path("logs"), "1");
-        let server = sandbox.probe().append(&ran).exit(0);
-        start.command(server).run().expect_error(code, &line);
-        for left in ["pid", "manager", "manager.lock", "logs", "out/ran"] {
-            assert!(!sandbox.path(left).exists(), "'{left}' is there");
-        }
-    }
-}
-
-#[test]
-fn a_handler_that_does_not_exist_is_127_and_no_server_runs() {
-    let sandbox = sandbox();
-    let handler = sandbox.path("missing");
-    handler_is_refused(&sandbox, handler, 127, "No such file or directory", |start| start);
-}
-
-#[test]
-fn a_handler_without_execute_permission_is_126_and_no_server_runs() {
-    let sandbox = sandbox();
-    let handler = sandbox.file("handler", "#!/bin/sh\n");
-    handler_is_refused(&sandbox, handler, 126, "Permission denied", |start| start);
-}
-
-#[test]
-fn a_handler_that_is_a_directory_is_126_and_no_server_runs() {
-    let sandbox = sandbox();
-    let handler = sandbox.dir("handler");
-    handler_is_refused(&sandbox, handler, 126, "Is a directory", |start| start);
-}
-
-#[test]
-fn a_handler_that_the_user_may_not_execute_is_126_and_no_server_runs() {
-    if !require_root() {
-        return;
-    }
-    let sandbox = sandbox();
-    let handler = sandbox.executable("handler", "#!/bin/sh\n");
-    fs::set_permissions(&handler, Permissions::from_mode(0o744)).expect("a mode");
-    handler_is_refused(&sandbox, handler, 126, "Permission denied", |start| start.user("nobody"));
-}
-
-#[test]
-fn a_handler_behind_a_directory_closed_to_the_user_is_126_and_no_server_runs() {
-    if !require_root() {
-        return;
-    }
-    let sandbox = sandbox();
-    let closed = sandbox.dir("closed");
-    let handler = sandbox.executable("closed/handler", "#!/bin/sh\n");
-    fs::set_permissions(&closed, Permissions::from_mode(0o700)).expect("a mode");
-    handler_is_refused(&sandbox, handler, 126, "Permission denied", |start| start.user("nobody"));
 }
 
 #[test]
@@ -434,9 +304,7 @@ fn a_log_directory_that_cannot_be_made_is_125_in_every_way() {
 
 #[test]
 fn a_change_of_user_without_privilege_is_125_in_every_way() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").create();
     for way in EVERY_WAY {
@@ -449,9 +317,7 @@ fn a_change_of_user_without_privilege_is_125_in_every_way() {
 
 #[test]
 fn a_file_system_of_the_search_path_that_is_gone_is_passed_over() {
-    if !require_program("strace") {
-        return;
-    }
+    needs!("strace");
     let sandbox = sandbox();
     let gone = sandbox.dir("gone");
     let path = format!("{}:/usr/bin:/bin", gone.display());

@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::fs::{chown, symlink};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -116,9 +116,7 @@ fn a_core_dump_is_told() {
 
 #[test]
 fn a_server_that_runs_as_a_user_dumps_core_too() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let directory = sandbox.dir_of("work", UID, GID);
     let handler = sandbox.handler("handler").exits(1).create();
@@ -473,19 +471,23 @@ fn it_gets_no_arguments() {
 #[test]
 fn its_input_is_dev_null_and_it_inherits_no_other_descriptor() {
     let sandbox = sandbox();
-    let handler = sandbox.handler("handler").exits(1).line("cat >&2; echo end of input").create();
+    let handler = sandbox.handler("handler").line("cat >&2; echo end of input").create();
     let file = || File::open("/etc/passwd").expect("a file");
-    let outcome = managed(&sandbox, &handler)
+    let manager = managed(&sandbox, &handler)
         .stdin(file())
         .inheriting(3, file())
         .inheriting(99, file())
-        .command(probe(&sandbox).exit(3))
-        .run();
-    outcome.expect_code(3);
-    assert!(outcome.stdout_text().contains("end of input"));
+        .command(probe(&sandbox).exit(3).only_first(1))
+        .spawn();
+    started(&sandbox, 2);
+    assert!(manager.stdout().contains("end of input"));
     let run = handler.wait_for_run(1);
     assert_eq!(run.fds.keys().copied().collect::<Vec<_>>(), [0, 1, 2], "{:?}", run.fds);
     assert_eq!(run.fds[&0], Path::new("/dev/null"));
+    // Nor does the manager keep them.
+    let open = manager.process().open_files().expect("a manager");
+    assert!(!open.values().any(|target| target == Path::new("/etc/passwd")), "{open:?}");
+    stop(manager);
 }
 
 #[test]
@@ -589,9 +591,7 @@ fn its_umask_is_the_callers() {
 
 #[test]
 fn it_runs_as_the_user_with_the_users_groups_and_without_privilege() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").exits(1).create();
     let outcome = managed(&sandbox, &handler)
@@ -616,22 +616,21 @@ fn it_runs_as_the_user_with_the_users_groups_and_without_privilege() {
 
 #[test]
 fn it_runs_outside_the_chroot_and_is_told_paths_as_seen_from_there() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let root = sandbox.root("root");
     sandbox.dir("root/work");
     let handler = sandbox.handler("handler").exits(1).create();
     let outcome = managed(&sandbox, &handler)
         .root(&root)
+        .user("nobody")
         .work_dir("/work")
         .command(Probe::at("/bin/probe").exit(3))
         .run();
     outcome.expect_code(3);
     let run = handler.wait_for_run(1);
-    assert_eq!(run.root, Path::new("/"));
-    assert_eq!(run.cwd, Path::new("/"));
+    assert_eq!((&*run.root, &*run.cwd), (Path::new("/"), Path::new("/")));
+    assert_eq!(run.status.uids, Ids::all(NOBODY));
     let work_dir = run.env("VSRUN_SERVER_WORKDIR");
     assert_eq!(work_dir, Some(sandbox.path("root/work").as_os_str()));
     let pidfile = run.env("VSRUN_SERVER_PIDFILE");
@@ -640,9 +639,7 @@ fn it_runs_outside_the_chroot_and_is_told_paths_as_seen_from_there() {
 
 #[test]
 fn what_a_user_may_do_the_handler_may_do() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let directory = sandbox.dir_of("mine", UID, GID);
     let line = format!("touch '{}/made'", directory.display());
@@ -699,15 +696,13 @@ fn a_handler_that_may_not_be_executed_is_126_before_anything_is_done() {
 
 #[test]
 fn the_handler_is_checked_as_the_user_who_will_run_it() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let roots = sandbox.executable("roots", "#!/bin/sh\n");
-    fs::set_permissions(&roots, fs::Permissions::from_mode(0o700)).expect("a mode");
+    chmod(&roots, 0o700);
     sandbox.dir("closed");
     let hidden = sandbox.executable("closed/handler", "#!/bin/sh\n");
-    fs::set_permissions(sandbox.path("closed"), fs::Permissions::from_mode(0o700)).expect("a mode");
+    chmod(sandbox.path("closed"), 0o700);
     for handler in [roots, hidden] {
         let vsrun = managed(&sandbox, &handler).with_passwd(&PASSWD, &GROUPS).user("vstest");
         expect_refused(vsrun, &sandbox, 126, &refusal(&handler, DENIED));
@@ -716,13 +711,11 @@ fn the_handler_is_checked_as_the_user_who_will_run_it() {
 
 #[test]
 fn a_handler_that_only_a_group_of_the_users_may_execute_is_accepted() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").exits(1).create();
     chown(handler.path(), Some(0), Some(47_004)).expect("root may give a file away");
-    fs::set_permissions(handler.path(), fs::Permissions::from_mode(0o750)).expect("a mode");
+    chmod(handler.path(), 0o750);
     let vsrun = managed(&sandbox, &handler).with_passwd(&PASSWD, &GROUPS).user("vstest");
     vsrun.command(sandbox.probe().exit(3)).run().expect_code(3);
     assert_eq!(handler.runs().len(), 1);
@@ -834,7 +827,7 @@ fn a_handler_that_was_removed_meanwhile_has_refused() {
 #[test]
 fn a_handler_that_may_not_be_executed_any_more_has_refused() {
     let take_permission = |_: &Sandbox, path: &Path| {
-        fs::set_permissions(path, fs::Permissions::from_mode(0o644)).expect("a mode");
+        chmod(path, 0o644);
     };
     expect_no_restart_once_broken(take_permission, DENIED);
 }
@@ -1081,9 +1074,7 @@ fn a_handler_that_is_killed_while_it_is_being_terminated_changes_nothing() {
 
 #[test]
 fn a_server_can_end_a_handler_of_the_same_user_and_so_refuse_its_own_restart() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").line("exec sleep 1000").create();
     let start = sandbox.vsrun().user("nobody").manager("manager", &handler);

@@ -2,13 +2,12 @@
 //! (spec 1.3).
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self};
+use std::fs;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-
 
 use crate::prelude::*;
 
@@ -65,9 +64,7 @@ fn is(report: &Report, uid: u32, gid: u32, groups: &[u32]) {
 
 #[test]
 fn the_server_runs_as_the_user_with_the_users_groups_and_no_others() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     for groups in [&[][..], &[0, 4, 27], &[0, 5003]] {
         let start = sandbox.vsrun().with_passwd(&[FOO], &FOO_GROUPS).run_as(0, 0, groups);
@@ -78,9 +75,7 @@ fn the_server_runs_as_the_user_with_the_users_groups_and_no_others() {
 
 #[test]
 fn home_user_logname_and_shell_are_the_users() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let start = sandbox.vsrun().with_passwd(&[FOO], &FOO_GROUPS);
     let start = start.env("HOME", "/root").env("USER", "root").env("SHELL", "/bin/rootsh");
@@ -96,9 +91,7 @@ fn home_user_logname_and_shell_are_the_users() {
 
 #[test]
 fn without_a_user_identity_and_environment_stay_the_callers() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let start = sandbox.vsrun().run_as(NOBODY, 7, &[4, 27]).env("HOME", "/callers");
     let report = seen(&sandbox, start);
@@ -108,9 +101,7 @@ fn without_a_user_identity_and_environment_stay_the_callers() {
 
 #[test]
 fn a_numeric_id_stands_for_its_user() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let start = sandbox.vsrun().with_passwd(&[FOO], &FOO_GROUPS).run_as(0, 0, &[0, 4]);
     let report = seen(&sandbox, start.user("5000"));
@@ -121,9 +112,7 @@ fn a_numeric_id_stands_for_its_user() {
 
 #[test]
 fn a_name_made_of_digits_comes_before_the_number() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let users = ["4711:x:5000:5001::/:/bin/sh", "other:x:4711:5002::/:/bin/sh"];
     let start = sandbox.vsrun().with_passwd(&users, &[]).user("4711");
@@ -132,9 +121,7 @@ fn a_name_made_of_digits_comes_before_the_number() {
 
 #[test]
 fn a_group_name_made_of_digits_comes_before_the_number() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let groups = ["4711:x:5002:", "other:x:4711:"];
     let start = sandbox.vsrun().with_passwd(&[FOO], &groups).user("foo:4711");
@@ -143,9 +130,7 @@ fn a_group_name_made_of_digits_comes_before_the_number() {
 
 #[test]
 fn a_group_behind_a_colon_is_the_primary_group() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     for user in ["foo:baz", "foo:5003", "5000:baz", "5000:5003"] {
         let start = sandbox.vsrun().with_passwd(&[FOO], &FOO_GROUPS).run_as(0, 0, &[0, 4]);
@@ -159,9 +144,7 @@ fn a_group_behind_a_colon_is_the_primary_group() {
 
 #[test]
 fn a_number_that_belongs_to_nobody_runs_with_the_group_beside_it() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let start = sandbox.vsrun().run_as(0, 0, &[0, 4, 27]).env("HOME", "/root").env("USER", "root");
     let report = seen(&sandbox, start.user("54321:54322"));
@@ -172,9 +155,7 @@ fn a_number_that_belongs_to_nobody_runs_with_the_group_beside_it() {
 
 #[test]
 fn the_highest_id_but_one_is_an_id() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let report = seen(&sandbox, sandbox.vsrun().user("4294967294:4294967294"));
     assert_eq!((report.uids, report.gids), (Ids::all(u32::MAX - 1), Ids::all(u32::MAX - 1)));
@@ -182,9 +163,7 @@ fn the_highest_id_but_one_is_an_id() {
 
 #[test]
 fn a_user_of_very_many_groups_has_them_all() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let lines: Vec<String> =
         (0..1000).map(|number| format!("g{number}:x:{}:foo", 20_000 + number)).collect();
@@ -280,9 +259,7 @@ fn what_is_neither_a_group_nor_a_whole_number_never_runs_a_server() {
 
 #[test]
 fn a_child_that_may_not_be_killed_any_more_is_not_waited_for_in_vain() {
-    if !require_root() || !require_program("setpriv") {
-        return;
-    }
+    needs!(root, "setpriv");
     let sandbox = sandbox();
     let pidfile = sandbox.dir("run").join("pid");
     let errors = UnixStream::pair().expect("a socket");
@@ -301,9 +278,7 @@ fn a_child_that_may_not_be_killed_any_more_is_not_waited_for_in_vain() {
 
 #[test]
 fn root_without_privilege_over_ids_is_refused_before_anything_else() {
-    if !require_root() || !require_program("setpriv") {
-        return;
-    }
+    needs!(root, "setpriv");
     let sandbox = sandbox();
     let start = sandbox.program("/usr/bin/setpriv").args(["--bounding-set", "-setuid,-setgid"]);
     let start = start.args(["--inh-caps", "-setuid,-setgid", "--"]);
@@ -313,9 +288,7 @@ fn root_without_privilege_over_ids_is_refused_before_anything_else() {
 
 #[test]
 fn another_user_without_privilege_is_refused_before_anything_else() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let here = sandbox.open_dir("here");
     let handler = sandbox.handler("handler").create();
@@ -340,9 +313,7 @@ fn another_user_without_privilege_is_refused_whoever_the_caller_is() {
 
 #[test]
 fn ones_own_id_works_without_privilege() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     for user in ["nobody", "65534", "nobody:nogroup", "65534:65534"] {
         let start = sandbox.vsrun().run_as(NOBODY, NOBODY, &[]).env("HOME", "/callers");
@@ -355,9 +326,7 @@ fn ones_own_id_works_without_privilege() {
 
 #[test]
 fn ones_own_id_works_without_privilege_under_a_manager_with_files() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let here = sandbox.dir_of("here", NOBODY, NOBODY);
     let handler = sandbox.handler("handler").exits(1).create();
@@ -370,9 +339,7 @@ fn ones_own_id_works_without_privilege_under_a_manager_with_files() {
 
 #[test]
 fn ones_own_number_works_without_privilege_and_without_an_entry() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let start = || sandbox.vsrun().run_as(54321, 54322, &[]);
     for user in ["54321:54322", "54321"] {
@@ -383,9 +350,7 @@ fn ones_own_number_works_without_privilege_and_without_an_entry() {
 
 #[test]
 fn ones_own_id_is_refused_while_the_groups_are_not_the_users() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let as_foo = |groups: &[u32]| {
         sandbox.vsrun().with_passwd(&[FOO], &FOO_GROUPS).run_as(5000, 5001, groups).user("foo")
@@ -403,9 +368,7 @@ fn ones_own_id_is_refused_while_the_groups_are_not_the_users() {
 
 #[test]
 fn ones_own_id_drops_the_capabilities_that_the_caller_has() {
-    if !require_root() || !require_program("setpriv") {
-        return;
-    }
+    needs!(root, "setpriv");
     let sandbox = sandbox();
     let words = [
         "--reuid=65534",
@@ -423,9 +386,7 @@ fn ones_own_id_drops_the_capabilities_that_the_caller_has() {
 
 #[test]
 fn a_group_of_very_many_members_hides_no_group() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let large = format!("large:x:5003:{}", vec!["a-member-with-a-long-name"; 60_000].join(","));
     let groups = [&large, "behind:x:5006:"];
@@ -437,9 +398,7 @@ fn a_group_of_very_many_members_hides_no_group() {
 
 #[test]
 fn an_account_without_home_and_shell_has_the_root_directory_and_sh() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let start = sandbox.vsrun().with_passwd(&["bare:x:5000:5001:::"], &[]).user("bare");
     let report = seen(&sandbox, start);
@@ -449,9 +408,7 @@ fn an_account_without_home_and_shell_has_the_root_directory_and_sh() {
 
 #[test]
 fn root_may_be_named_by_root() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     for user in ["root", "0", "root:root", "0:0"] {
         let start = sandbox.vsrun().run_as(0, 0, &[4, 27]).user(user);
@@ -463,9 +420,7 @@ fn root_may_be_named_by_root() {
 
 #[test]
 fn a_server_of_another_user_has_no_capability() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let report = seen(&sandbox, sandbox.vsrun().user("nobody"));
     let sets = report.capabilities.expect("a /proc");
@@ -475,9 +430,7 @@ fn a_server_of_another_user_has_no_capability() {
 
 #[test]
 fn no_capability_survives_the_callers_securebits_and_ambient_set() {
-    if !require_root() || !require_program("setpriv") {
-        return;
-    }
+    needs!(root, "setpriv");
     let sandbox = sandbox();
     let words = [
         "--securebits=+no_setuid_fixup",
@@ -494,9 +447,7 @@ fn no_capability_survives_the_callers_securebits_and_ambient_set() {
 
 #[test]
 fn real_effective_and_saved_ids_are_the_users_whatever_the_callers_were() {
-    if !require_root() || !require_program("setpriv") {
-        return;
-    }
+    needs!(root, "setpriv");
     let sandbox = sandbox();
     let words = ["--ruid=1", "--rgid=1", "--clear-groups", "--", VSRUN];
     let report = seen(&sandbox, sandbox.program("/usr/bin/setpriv").args(words).user("nobody"));
@@ -505,9 +456,7 @@ fn real_effective_and_saved_ids_are_the_users_whatever_the_callers_were() {
 
 #[test]
 fn the_handler_runs_as_the_user_with_the_users_groups() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").exits(1).create();
     let start = sandbox.vsrun().with_passwd(&[FOO], &FOO_GROUPS).run_as(0, 0, &[0, 4, 27]);
@@ -523,9 +472,7 @@ fn the_handler_runs_as_the_user_with_the_users_groups() {
 
 #[test]
 fn the_manager_keeps_its_identity() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").create();
     let out = sandbox.open_dir("out");
@@ -533,15 +480,12 @@ fn the_manager_keeps_its_identity() {
     let running = start.command(sandbox.probe().append(out.join("starts"))).spawn();
     wait_for("the server", || sandbox.lines("out/starts").len() == 1);
     assert_eq!(running.process().status().map(|status| status.uids), Some(Ids::all(0)));
-    running.signal(SIGTERM);
-    running.wait().expect_code(0);
+    stop(running);
 }
 
 #[test]
 fn a_user_who_is_removed_still_owns_the_server_at_a_restart() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let copy = |original: &str, line: &str| -> PathBuf {
         let name = original.replace('/', "-");
@@ -573,8 +517,7 @@ fn a_user_who_is_removed_still_owns_the_server_at_a_restart() {
     fs::remove_file(out.join("report")).expect("the second report");
     running.signal(SIGHUP);
     is(&Report::wait(out.join("report")), 5000, 5001, &[5001, 5002]);
-    running.signal(SIGTERM);
-    running.wait().expect_code(0);
+    stop(running);
 }
 
 #[test]
@@ -594,9 +537,7 @@ fn a_user_namespaces_root_may_start_a_server() {
 
 #[test]
 fn an_ordinary_users_namespace_may_start_a_managed_server() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let here = sandbox.dir_of("here", NOBODY, NOBODY);
     let handler = sandbox.handler("handler").exits(1).create();
@@ -636,9 +577,7 @@ fn with_failing(sandbox: &Sandbox, call: &str, words: &[&str]) -> Outcome {
 
 #[test]
 fn each_step_down_that_fails_is_named_and_no_server_runs() {
-    if !require_root() || !require_program("strace") {
-        return;
-    }
+    needs!(root, "strace");
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").create();
     let handler = handler.path().to_str().expect("a plain path").to_owned();
@@ -670,9 +609,7 @@ fn each_step_down_that_fails_is_named_and_no_server_runs() {
 
 #[test]
 fn a_step_down_that_only_seems_to_succeed_is_found_out() {
-    if !require_root() || !require_program("strace") {
-        return;
-    }
+    needs!(root, "strace");
     let sandbox = sandbox();
     for call in ["setresuid", "setresgid"] {
         let trace = format!("trace={call}");
@@ -689,9 +626,7 @@ fn a_step_down_that_only_seems_to_succeed_is_found_out() {
 
 #[test]
 fn a_user_with_too_many_processes_is_an_error_and_never_a_server_of_roots() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     // Limits count by user, so it takes one that no other test has processes of.
     let uid = 1_000_000_000 + std::process::id();
@@ -713,9 +648,7 @@ const PATH_LIKE: &str = "../x:x:5000:5001::/home/x:/bin/sh";
 /// which drops the groups only if the caller's uid is 0.
 #[test]
 fn a_caller_who_may_change_ids_without_being_root_leaves_no_group_of_his() {
-    if !require_root() || !require_program("setpriv") {
-        return;
-    }
+    needs!(root, "setpriv");
     let sandbox = sandbox();
     let (vsrun, out) = (sandbox.copy_of(VSRUN, "vsrun"), sandbox.open_dir("out"));
     let words = [
@@ -739,9 +672,7 @@ fn a_caller_who_may_change_ids_without_being_root_leaves_no_group_of_his() {
 /// A user's name in a path: CVE-2023-42456 of sudo-rs.
 #[test]
 fn no_path_is_made_of_a_users_name() {
-    if !require_root() || !require_program("strace") {
-        return;
-    }
+    needs!(root, "strace");
     let sandbox = sandbox();
     let (out, trace) = (sandbox.open_dir("out"), sandbox.path("trace"));
     let strace = sandbox.program("/usr/bin/strace").with_passwd(&[PATH_LIKE], &["bar:x:5002:../x"]);
@@ -760,9 +691,7 @@ fn no_path_is_made_of_a_users_name() {
 
 #[test]
 fn an_unprivileged_callers_other_ids_are_not_the_servers() {
-    if !require_root() || !require_program("setpriv") {
-        return;
-    }
+    needs!(root, "setpriv");
     let sandbox = sandbox();
     let (vsrun, out) = (sandbox.copy_of(VSRUN, "vsrun"), sandbox.open_dir("out"));
     // As when a set-user-id program starts it.
@@ -798,9 +727,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn a_server_of_another_user_cannot_read_the_keys_of_the_callers_session() {
-    if !require_root() || !require_program("python3") {
-        return;
-    }
+    needs!(root, "python3");
     let sandbox = sandbox();
     let read = |words: &[&str]| {
         let keeper = sandbox.program(PYTHON).args(["-c", KEEPER]).args(words);

@@ -85,9 +85,7 @@ fn is_kept_busy(sandbox: &Sandbox, manager: &Running<'_>, count: usize) {
 
 #[test]
 fn what_ends_before_there_is_a_server_leaves_nothing() {
-    if !require_program("valgrind") {
-        return;
-    }
+    needs!("valgrind");
     for (words, status) in [
         (&["--no-such-option", "--", "x"][..], 125),
         (&["-m", "manager", "/no/handler", "--", "x"], 127),
@@ -102,9 +100,7 @@ fn what_ends_before_there_is_a_server_leaves_nothing() {
 
 #[test]
 fn a_vsrun_that_does_not_become_the_server_leaves_no_descriptor() {
-    if !require_root() || !require_program("valgrind") {
-        return;
-    }
+    needs!(root, "valgrind");
     let sandbox = sandbox();
     sandbox.dir("root");
     let start = watched(&sandbox).user("nobody").root("root").pidfile("pid").logdir("logs", "1");
@@ -116,9 +112,7 @@ fn a_vsrun_that_does_not_become_the_server_leaves_no_descriptor() {
 
 #[test]
 fn a_vsrun_that_becomes_the_server_makes_no_mistake_on_the_way() {
-    if !require_root() || !require_program("valgrind") {
-        return;
-    }
+    needs!(root, "valgrind");
     let sandbox = sandbox();
     let start = watched(&sandbox).user("nobody").pidfile("pid").logdir("logs", "1");
     start.command(sandbox.probe().exit(3)).run().expect_code(3);
@@ -127,9 +121,7 @@ fn a_vsrun_that_becomes_the_server_makes_no_mistake_on_the_way() {
 
 #[test]
 fn a_start_in_the_background_leaves_nothing() {
-    if !require_program("valgrind") {
-        return;
-    }
+    needs!("valgrind");
     let sandbox = sandbox();
     let start = watched(&sandbox).background().pidfile("pid").logdir("logs", "1");
     let vsrun = start.command(sandbox.probe()).spawn();
@@ -140,9 +132,7 @@ fn a_start_in_the_background_leaves_nothing() {
 
 #[test]
 fn a_manager_with_logs_leaves_nothing_after_requests_deaths_and_handlers() {
-    if !require_program("valgrind") {
-        return;
-    }
+    needs!("valgrind");
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").create();
     let start = watched(&sandbox).pidfile("pid").logdir("logs", "1h");
@@ -156,9 +146,7 @@ fn a_manager_with_logs_leaves_nothing_after_requests_deaths_and_handlers() {
 
 #[test]
 fn a_manager_in_the_background_leaves_nothing_when_its_handler_refuses() {
-    if !require_program("valgrind") {
-        return;
-    }
+    needs!("valgrind");
     let sandbox = sandbox();
     let go = sandbox.path("go");
     let start = watched(&sandbox).background().pidfile("pid").logdir("logs", "1");
@@ -171,9 +159,7 @@ fn a_manager_in_the_background_leaves_nothing_when_its_handler_refuses() {
 
 #[test]
 fn a_manager_with_syslog_leaves_nothing_though_logger_dies() {
-    if !require_program("valgrind") {
-        return;
-    }
+    needs!("valgrind");
     let sandbox = sandbox();
     sandbox.dir("bin");
     // It takes one line a life, until the manager has let go of the pipe.
@@ -192,9 +178,7 @@ fn a_manager_with_syslog_leaves_nothing_though_logger_dies() {
 
 #[test]
 fn a_manager_that_cannot_start_its_server_leaves_nothing() {
-    if !require_program("valgrind") {
-        return;
-    }
+    needs!("valgrind");
     let sandbox = sandbox();
     let start =
         watched(&sandbox).pidfile("pid").logdir("logs", "1").manager("manager", "/bin/true");

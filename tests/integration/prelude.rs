@@ -51,6 +51,9 @@ pub fn handler(sandbox: &Sandbox) -> PathBuf {
     sandbox.path("handler")
 }
 
+/// The four ways to start a server, as (background, managed).
+pub const WAYS: [(bool, bool); 4] = [(false, false), (true, false), (false, true), (true, true)];
+
 /// The four ways to start a server: with `-b`, with `-m`, with both, with neither.
 pub fn ways<'a>(sandbox: &'a Sandbox, handler: impl AsRef<OsStr>) -> [Invocation<'a>; 4] {
     let manager = || sandbox.vsrun().manager(sandbox.path("manager"), &handler);
@@ -96,6 +99,11 @@ pub fn make(program: &str, words: &[&OsStr]) {
 /// Gives a file to the server's user.
 pub fn give(path: impl AsRef<Path>) {
     lchown(path, Some(user().0), Some(user().1)).expect("its owner may give it away");
+}
+
+#[track_caller]
+pub fn chmod(path: impl AsRef<Path>, mode: u32) {
+    fs::set_permissions(path, PermissionsExt::from_mode(mode)).expect("its owner may set a mode");
 }
 
 /// Sets the times of a file, as touch(1) reads them.
@@ -165,7 +173,7 @@ pub fn started_in(sandbox: &Sandbox, file: impl AsRef<Path>, count: usize) -> Pr
 /// The file `starts`, in which the server of any user can leave its lines.
 pub fn open_starts(sandbox: &Sandbox) -> PathBuf {
     let starts = sandbox.file("starts", "");
-    fs::set_permissions(&starts, PermissionsExt::from_mode(0o666)).expect("a mode");
+    chmod(&starts, 0o666);
     starts
 }
 

@@ -5,7 +5,6 @@ use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -113,7 +112,7 @@ fn touch(path: impl AsRef<Path>) {
 fn echo(sandbox: &Sandbox) -> ([OsString; 2], File) {
     let fifo = sandbox.path("fifo");
     mkfifo(&fifo, Mode::from_bits_truncate(0o666)).expect("the sandbox can be written");
-    fs::set_permissions(&fifo, PermissionsExt::from_mode(0o666)).expect("an owner");
+    chmod(&fifo, 0o666);
     // For reading too: so opening does not wait for the server.
     let file = OpenOptions::new().read(true).write(true).open(&fifo).expect("a FIFO");
     (["cat".into(), fifo.into()], file)
@@ -175,9 +174,7 @@ fn logger_is_told_the_prefix_as_it_is() {
 
 #[test]
 fn logger_runs_as_the_user() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let logger = Logger::new(&sandbox, HANGS);
     let vsrun = sandbox.vsrun().user(format!("{NOBODY}:7")).env("PATH", logger.path());
@@ -190,9 +187,7 @@ fn logger_runs_as_the_user() {
 
 #[test]
 fn logger_is_looked_for_outside_the_servers_root() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let logger = Logger::new(&sandbox, KEEPS);
     let root = sandbox.root("jail");
@@ -395,8 +390,7 @@ fn a_logger_that_dies_is_started_again_and_no_line_in_the_pipe_is_lost() {
     let expected: Vec<String> = (1..=500).map(|number| format!("line {number}")).collect();
     assert_eq!(lines, expected);
     assert_eq!((logger.runs().len(), sandbox.lines(&starts).len()), (4, 1));
-    running.signal(SIGTERM);
-    running.wait().expect_code(0);
+    stop(running);
 }
 
 #[test]
@@ -410,8 +404,7 @@ fn a_logger_that_dies_again_and_again_is_started_at_growing_intervals() {
     for (gap, least) in gaps.iter().zip([0, 100, 200, 400, 800]) {
         assert!(*gap >= least, "{gaps:?}");
     }
-    running.signal(SIGTERM);
-    running.wait().expect_code(0);
+    stop(running);
 }
 
 #[test]
@@ -453,8 +446,7 @@ fn a_logger_that_hangs_keeps_no_stop_waiting_for_longer_than_5_s() {
     let running = logger.managed(sandbox.probe().out("said"));
     logger.server();
     let asked = Instant::now();
-    running.signal(SIGTERM);
-    running.wait().expect_code(0);
+    stop(running);
     assert!(asked.elapsed() < END, "{:?}", asked.elapsed());
 }
 
@@ -582,8 +574,7 @@ fn while_the_pipe_is_full_the_manager_can_be_stopped() {
     let logger = Logger::new(&sandbox, HANGS);
     let running = stuck(&logger);
     let asked = Instant::now();
-    running.signal(SIGTERM);
-    running.wait().expect_code(0);
+    stop(running);
     assert!(asked.elapsed() < END, "{:?}", asked.elapsed());
 }
 
@@ -599,8 +590,7 @@ fn while_a_handler_waits_for_room_in_the_pipe_the_manager_can_be_stopped() {
     });
     wait_for("the pipe to be full", || is_full(writer));
     let asked = Instant::now();
-    running.signal(SIGTERM);
-    running.wait().expect_code(0);
+    stop(running);
     assert!(asked.elapsed() < END, "{:?}", asked.elapsed());
 }
 
@@ -643,9 +633,7 @@ fn with_own_dev<'a>(sandbox: &'a Sandbox, first: &str) -> Invocation<'a> {
 
 #[test]
 fn without_a_syslog_daemon_there_is_one_warning_at_the_start() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     for way in 0..4 {
         let sandbox = sandbox();
         let handler = sandbox.handler("handler").create();
@@ -783,8 +771,7 @@ fn the_daemon_gets_every_line_though_logger_is_killed_in_mid_stream() {
     let told: Vec<&str> = told.into_iter().filter(|line| !line.starts_with("vsrun: ")).collect();
     assert_eq!(told, expected);
     assert!(server.exists());
-    running.signal(SIGTERM);
-    running.wait().expect_code(0);
+    stop(running);
 }
 
 #[test]
@@ -807,9 +794,7 @@ fn the_daemon_gets_the_last_lines_of_a_server_before_the_manager_ends() {
 
 #[test]
 fn without_a_manager_a_logger_that_is_killed_before_its_exec_is_an_error_and_no_server_runs() {
-    if !require_program("strace") {
-        return;
-    }
+    needs!("strace");
     let sandbox = sandbox();
     let logger = Logger::new(&sandbox, KEEPS);
     let ran = sandbox.path("ran");
@@ -936,9 +921,7 @@ fn a_server_that_is_writing_when_logger_is_killed_over_and_over_never_meets_a_br
 
 #[test]
 fn a_server_can_take_lines_out_of_the_pipe_to_logger() {
-    if !require_root() || !require_program("python3") {
-        return;
-    }
+    needs!(root, "python3");
     let sandbox = sandbox();
     let (bin, out) = (sandbox.dir("bin"), sandbox.open_dir("out"));
     sandbox.executable("bin/logger", "#!/bin/sh\nexec sleep 1000\n");

@@ -1,9 +1,8 @@
 //! The directory: how it is made, and who works in it.
 
 use std::ffi::OsStr;
-use std::fs::{self};
+use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
 
 use nix::unistd::{getegid, geteuid};
 
@@ -63,9 +62,7 @@ fn without_a_user_everything_is_the_callers() {
 
 #[test]
 fn the_group_of_the_user_owns_the_logs() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let logs = sandbox.path("logs");
     let vsrun = sandbox.vsrun().user(format!("{NOBODY}:7")).logdir(&logs, "1d");
@@ -77,12 +74,10 @@ fn the_group_of_the_user_owns_the_logs() {
 
 #[test]
 fn in_a_set_group_id_directory_new_logs_have_its_group_and_the_users_id() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let logs = sandbox.dir_of("logs", NOBODY, 7);
-    fs::set_permissions(&logs, PermissionsExt::from_mode(0o2750)).expect("an owner");
+    chmod(&logs, 0o2750);
     say(&sandbox, &logs, "1d", "hello");
     for name in ["logfile", "vsrun.log"] {
         let file = logs.join(name);
@@ -146,7 +141,7 @@ fn a_file_in_the_place_of_the_directory_is_refused() {
 fn a_directory_that_cannot_be_written_is_refused() {
     let sandbox = sandbox();
     let logs = users_dir(&sandbox, "logs");
-    fs::set_permissions(&logs, PermissionsExt::from_mode(0o555)).expect("an owner");
+    chmod(&logs, 0o555);
     let vsrun = sandbox.vsrun().logdir(&logs, "1d").command(["/bin/true"]);
     let vsrun = if geteuid().is_root() { vsrun.run_as(NOBODY, NOBODY, &[]) } else { vsrun };
     let outcome = vsrun.run();
@@ -159,9 +154,7 @@ fn a_directory_that_cannot_be_written_is_refused() {
 
 #[test]
 fn a_directory_on_a_read_only_file_system_is_refused() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let logs = sandbox.dir("logs");
     let vsrun = sandbox.vsrun().read_only(&logs).logdir(&logs, "1d");
@@ -207,9 +200,7 @@ fn handler_and_manager_work_in_the_log_directory_whatever_the_work_dir() {
 
 #[test]
 fn in_a_root_the_server_works_in_the_log_directory_if_it_lies_inside() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let root = sandbox.root("jail");
     let server = Probe::at("/bin/probe").report("/tmp/report").out("hello").exit(0);
@@ -221,9 +212,7 @@ fn in_a_root_the_server_works_in_the_log_directory_if_it_lies_inside() {
 
 #[test]
 fn in_a_root_the_server_works_at_the_top_if_the_log_directory_lies_outside() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let root = sandbox.root("jail");
     // The same path names a directory inside the root as well.
@@ -262,9 +251,7 @@ fn a_directory_that_was_moved_is_left_for_the_one_that_its_path_leads_to() {
 
 #[test]
 fn a_directory_that_becomes_stale_is_opened_again_by_its_path() {
-    if !require_root() || !require_program("strace") {
-        return;
-    }
+    needs!(root, "strace");
     for error in ["ESTALE", "ENOENT"] {
         let sandbox = sandbox();
         let logs = LogDirectory::at(sandbox.path("logs"));

@@ -1,7 +1,7 @@
 //! Old logs that are deleted.
 
-use std::os::unix::fs::symlink;
 use std::fs;
+use std::os::unix::fs::symlink;
 
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
@@ -57,9 +57,7 @@ fn old_files_are_deleted_however_the_server_is_started() {
 
 #[test]
 fn old_files_that_cannot_be_deleted_are_told_once_and_the_others_go() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     for way in 0..4 {
         let sandbox = sandbox();
         let logs = users_dir(&sandbox, "logs");

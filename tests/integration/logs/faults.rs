@@ -3,7 +3,6 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-
 use super::*;
 use crate::prelude::*;
 
@@ -54,36 +53,36 @@ fn expect_usable(sandbox: &Sandbox, logs: &LogDirectory, killed_at: (&str, u32))
 
 #[test]
 fn a_vsrun_killed_at_any_call_of_a_start_leaves_a_directory_to_start_in() {
-    if !require_program("strace") {
-        return;
+    needs!("strace");
+    for is_there in [true, false] {
+        let calls = at_each_call(|call, number| {
+            let sandbox = sandbox();
+            let logs = LogDirectory::at(sandbox.path("logs"));
+            if is_there {
+                users_dir(&sandbox, "logs");
+                users_file(logs.path().join("logfile"), "old server\n");
+                users_file(logs.path().join("vsrun.log"), "old vsrun\n");
+            }
+            let [trace, inject] = killing(call, number);
+            let strace = sandbox.program("/usr/bin/strace").args(["-f", "-qq", "-o", "/dev/null"]);
+            let vsrun = as_user(strace.args(["-e", &trace, "-e", &inject]).arg(VSRUN));
+            let vsrun = vsrun.logdir(&logs, "1d").manager(sandbox.path("manager.pid"), CONSENT);
+            let killed = vsrun.command(["/bin/true"]).run().signal() == Some(SIGKILL);
+            wait_for("the end of every process", || sandbox.processes().is_empty());
+            expect_usable(&sandbox, &logs, (call, number));
+            let old = [("logfile", "old server\n"), ("vsrun.log", "old vsrun\n")];
+            let kept = old.map(|(kind, line)| lines(&logs, kind, line));
+            assert_eq!(kept, [usize::from(is_there); 2], "{call} {number}");
+            killed
+        });
+        // With fewer the list of calls would be out of date.
+        assert!(calls > 15, "{calls} calls");
     }
-    let calls = at_each_call(|call, number| {
-        let sandbox = sandbox();
-        let logs = LogDirectory::at(sandbox.dir("logs"));
-        sandbox.file("logs/logfile", "old server\n");
-        sandbox.file("logs/vsrun.log", "old vsrun\n");
-        let [trace, inject] = killing(call, number);
-        let strace = sandbox.program("/usr/bin/strace").args(["-f", "-qq", "-o", "/dev/null"]);
-        let strace = strace.args(["-e", &trace, "-e", &inject]);
-        let vsrun = strace.arg(VSRUN).logdir(&logs, "1d");
-        let vsrun = vsrun.manager(sandbox.path("manager.pid"), CONSENT);
-        let killed = vsrun.command(["/bin/true"]).run().signal() == Some(SIGKILL);
-        wait_for("nobody", || sandbox.processes().is_empty());
-        expect_usable(&sandbox, &logs, (call, number));
-        let kept = [("logfile", "old server\n"), ("vsrun.log", "old vsrun\n")];
-        let kept = kept.map(|(kind, line)| lines(&logs, kind, line));
-        assert_eq!(kept, [1, 1], "{call} {number}");
-        killed
-    });
-    // Or they are not what a start is made of any more.
-    assert!(calls > 15, "{calls} calls");
 }
 
 #[test]
 fn a_manager_killed_at_any_call_of_a_restart_leaves_a_directory_to_start_in() {
-    if !require_root() || !require_program("strace") {
-        return;
-    }
+    needs!(root, "strace");
     let calls = at_each_call(|call, number| {
         let sandbox = sandbox();
         let logs = LogDirectory::at(sandbox.path("logs"));
@@ -113,9 +112,7 @@ fn a_manager_killed_at_any_call_of_a_restart_leaves_a_directory_to_start_in() {
 
 #[test]
 fn a_rotation_that_is_refused_at_any_call_costs_no_server_and_no_line() {
-    if !require_root() || !require_program("strace") {
-        return;
-    }
+    needs!(root, "strace");
     let (renew, rename) = ("cannot renew the log files in", "cannot rename log");
     let refusals = [
         ("renameat2", "EROFS", rename),
@@ -153,9 +150,7 @@ fn a_rotation_that_is_refused_at_any_call_costs_no_server_and_no_line() {
 
 #[test]
 fn lines_that_the_system_refuses_to_write_are_counted_and_end_nothing() {
-    if !require_root() || !require_program("strace") {
-        return;
-    }
+    needs!(root, "strace");
     for error in ["EIO", "ENOSPC", "EFBIG", "EINTR"] {
         let sandbox = sandbox();
         let logs = LogDirectory::at(sandbox.path("logs"));

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -19,23 +19,21 @@ fn a_server_whose_log_cannot_be_put_aside_appends_to_the_old_one() {
     let vsrun = sandbox.vsrun().logdir(&logs, "1d");
     let vsrun = if geteuid().is_root() { vsrun.run_as(NOBODY, NOBODY, &[]) } else { vsrun };
     // The monitor pidfile's directory must be the caller's.
-    fs::set_permissions(sandbox.directory(), PermissionsExt::from_mode(0o777)).expect("an owner");
+    chmod(sandbox.directory(), 0o777);
     let managed = Managed::new(&sandbox, vsrun, sandbox.probe().out("hello"));
     wait_for_hello(&logs);
-    fs::set_permissions(&logs, PermissionsExt::from_mode(0o555)).expect("an owner");
+    chmod(&logs, 0o555);
     managed.restart();
     wait_for("the second hello", || text(logs.join("logfile")) == "hello\nhello\n");
     let log = text(logs.join("vsrun.log"));
     assert!(log.contains("Permission denied"), "{log}");
     managed.stop().expect_code(0);
-    fs::set_permissions(&logs, PermissionsExt::from_mode(0o755)).expect("an owner");
+    chmod(&logs, 0o755);
 }
 
 #[test]
 fn a_server_is_started_again_though_no_new_log_can_be_made() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let logs = sandbox.dir("logs");
     // Room for the directory and the two logs.
@@ -60,9 +58,7 @@ fn appending(logs: &Path, doing: &str, reason: &str) -> String {
 
 #[test]
 fn logs_of_earlier_starts_are_appended_to_where_no_new_ones_can_be_made() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let logs = sandbox.dir("logs");
     // Room for the directory and the two logs.
@@ -80,9 +76,7 @@ fn logs_of_earlier_starts_are_appended_to_where_no_new_ones_can_be_made() {
 
 #[test]
 fn logs_that_are_mounted_are_appended_to_and_a_line_says_so() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let (logs, outside) = (users_dir(&sandbox, "logs"), sandbox.dir("outside"));
     let mut vsrun = as_user(sandbox.vsrun());
@@ -113,9 +107,7 @@ fn refused(sandbox: &Sandbox, logs: &Path, refusals: &[(&str, &str)]) -> Outcome
 
 #[test]
 fn logs_that_the_file_system_cannot_rename_are_appended_to() {
-    if !require_program("strace") {
-        return;
-    }
+    needs!("strace");
     let refusals: [&[(&str, &str)]; 3] = [
         // An append-only file.
         &[("renameat2", "EPERM")],
@@ -138,9 +130,7 @@ fn logs_that_the_file_system_cannot_rename_are_appended_to() {
 
 #[test]
 fn an_empty_log_whose_mode_cannot_be_changed_is_written_to() {
-    if !require_program("strace") {
-        return;
-    }
+    needs!("strace");
     let sandbox = sandbox();
     let logs = users_dir(&sandbox, "logs");
     for name in ["logfile", "vsrun.log"] {
@@ -153,9 +143,7 @@ fn an_empty_log_whose_mode_cannot_be_changed_is_written_to() {
 
 #[test]
 fn what_cannot_be_renamed_and_is_no_log_of_the_users_is_not_written_to() {
-    if !require_root() || !require_program("strace") {
-        return;
-    }
+    needs!(root, "strace");
     let kinds: [fn(&Path, &Path); 3] = [
         |precious, log| fs::hard_link(precious, log).expect("a second name"),
         |precious, log| symlink(precious, log).expect("a link"),
@@ -191,9 +179,7 @@ fn on_a_full_disk<'a>(sandbox: &'a Sandbox, logs: &Path, words: &[&str]) -> Mana
 
 #[test]
 fn on_a_full_disk_server_and_manager_live_on() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let logs = sandbox.dir("logs");
     let managed = on_a_full_disk(&sandbox, &logs, &[]);
@@ -210,9 +196,7 @@ fn on_a_full_disk_server_and_manager_live_on() {
 
 #[test]
 fn on_a_full_disk_the_server_can_be_restarted_and_stopped() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let logs = sandbox.dir("logs");
     let managed = on_a_full_disk(&sandbox, &logs, &[]);
@@ -250,18 +234,14 @@ fn log_of_a_disk_that_was_full() -> Vec<String> {
 
 #[test]
 fn the_manager_says_that_the_disk_was_full_once_it_can() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let lines = log_of_a_disk_that_was_full();
     assert!(lines.iter().any(|line| line.contains("could not be written")), "{lines:#?}");
 }
 
 #[test]
 fn no_line_runs_into_one_that_a_full_disk_cut() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let lines = log_of_a_disk_that_was_full();
     let glued: Vec<&String> =
         lines.iter().filter(|line| line.matches(" vsrun[").count() > 1).collect();
@@ -270,9 +250,7 @@ fn no_line_runs_into_one_that_a_full_disk_cut() {
 
 #[test]
 fn on_a_disk_that_is_full_from_the_start_the_server_runs_and_can_be_stopped() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let logs = sandbox.dir("logs");
     let fill = "head -c 200000 /dev/zero >\"$0/filler\" 2>/dev/null; exec \"$@\"";

@@ -1,7 +1,7 @@
 //! What a hostile owner of the directory puts in the place of a log.
 
 use std::fs::{self, File};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -37,7 +37,7 @@ fn precious(sandbox: &Sandbox) -> PathBuf {
     let path = sandbox.path("precious");
     if !path.exists() {
         sandbox.file("precious", "precious\n");
-        fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).expect("an owner");
+        chmod(&path, 0o600);
     }
     path
 }
@@ -98,9 +98,7 @@ fn a_socket_in_the_place_of_a_log_is_put_aside() {
 
 #[test]
 fn a_device_in_the_place_of_a_log_is_put_aside() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     is_put_aside(|_, path| {
         let full = makedev(1, 7);
         mknod(path, SFlag::S_IFCHR, Mode::from_bits_truncate(0o666), full).expect("a device");
@@ -128,18 +126,14 @@ fn an_empty_file_with_another_name_elsewhere_is_put_aside_and_not_written() {
 
 #[test]
 fn a_file_of_roots_in_a_users_directory_is_put_aside() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     is_put_aside(|_, path| fs::write(path, "root's\n").expect("the sandbox can be written"));
     is_put_aside(|_, path| fs::write(path, "").expect("the sandbox can be written"));
 }
 
 #[test]
 fn a_file_of_strangers_in_a_users_directory_is_put_aside() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     is_put_aside(|_, path| {
         fs::write(path, "").expect("the sandbox can be written");
         chown(path, Some(5), Some(5)).expect("root may give a file away");
@@ -164,9 +158,7 @@ fn a_link_put_in_a_logs_place_in_mid_run_is_put_aside_at_the_next_start() {
 
 #[test]
 fn a_user_who_swaps_names_all_the_time_gets_nothing_of_roots_written() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let (home, victims) = (sandbox.dir_of("home", NOBODY, NOBODY), sandbox.dir("victims"));
     let victim = sandbox.dir("victims/logs");
@@ -238,13 +230,11 @@ signal.pause()
 
 #[test]
 fn a_lease_on_an_empty_log_keeps_no_server_from_starting() {
-    if !require_root() || !require_program("python3") {
-        return;
-    }
+    needs!(root, "python3");
     let sandbox = sandbox();
     let logs = sandbox.dir_of("logs", NOBODY, NOBODY);
     let log = sandbox.file("logs/logfile", "");
-    chown(&log, Some(NOBODY), Some(NOBODY)).expect("root may give a file away");
+    give(&log);
     let lessor = sandbox.program("/usr/bin/python3").run_as(NOBODY, NOBODY, &[]);
     let lessor = lessor.args(["-c", LESSOR]).arg(&log).spawn();
     wait_for("the lease", || lessor.stdout() == "leased\n");

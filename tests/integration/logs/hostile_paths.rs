@@ -1,9 +1,8 @@
 //! Links on the way to the directory, and what takes its place in mid-run.
 
-use std::fs::{self};
-use std::os::unix::fs::{PermissionsExt, lchown, symlink};
+use std::fs;
+use std::os::unix::fs::{lchown, symlink};
 use std::path::Path;
-
 
 use super::*;
 use crate::prelude::*;
@@ -29,9 +28,7 @@ fn is_refused_as_a_link(sandbox: &Sandbox, path: &Path, target: &Path) {
 
 #[test]
 fn a_link_in_a_users_directory_is_no_log_directory() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     for links_owner in [0, NOBODY] {
         let sandbox = sandbox();
         let (home, target) = (sandbox.dir_of("home", NOBODY, NOBODY), sandbox.dir("target"));
@@ -43,9 +40,7 @@ fn a_link_in_a_users_directory_is_no_log_directory() {
 
 #[test]
 fn a_link_of_a_users_in_a_shared_directory_is_no_log_directory() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let (shared, target) = (sandbox.open_dir("shared"), sandbox.dir("target"));
     give(sandbox.link("shared/logs", &target));
@@ -54,21 +49,17 @@ fn a_link_of_a_users_in_a_shared_directory_is_no_log_directory() {
 
 #[test]
 fn a_link_of_roots_in_a_directory_that_all_may_write_is_no_log_directory() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let (shared, target) = (sandbox.dir("shared"), sandbox.dir("target"));
-    fs::set_permissions(&shared, PermissionsExt::from_mode(0o777)).expect("an owner");
+    chmod(&shared, 0o777);
     sandbox.link("shared/logs", &target);
     is_refused_as_a_link(&sandbox, &shared.join("logs"), &target);
 }
 
 #[test]
 fn no_link_of_a_users_is_followed_on_the_way_to_the_log_directory() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let (home, target) = (sandbox.dir_of("home", NOBODY, NOBODY), sandbox.dir("target"));
     give(sandbox.link("home/middle", &target));
@@ -118,9 +109,7 @@ fn a_directory_removed_in_mid_run_is_made_again_at_the_next_start() {
 
 #[test]
 fn directories_removed_from_an_overlayfs_are_noticed() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let place = sandbox.dir("place");
     // A container's directories: from its image, and still of one link when they are removed.
@@ -132,20 +121,19 @@ fn directories_removed_from_an_overlayfs_are_noticed() {
     let vsrun = vsrun.logdir("merged/log", "1d").pidfile("merged/run/pid");
     let vsrun = vsrun.manager(sandbox.path("manager"), "/bin/true");
     let manager = vsrun.command(sandbox.probe().append(sandbox.path("starts"))).spawn();
-    wait_for("the first start", || sandbox.lines("starts").len() == 1);
+    started(&sandbox, 1);
     let inside = manager.process().path_inside(place.join("merged"));
     for name in ["log", "run"] {
         fs::remove_dir_all(inside.join(name)).expect("the test's own file system");
     }
     fs::create_dir(inside.join("run")).expect("the test's own file system");
     manager.signal(SIGHUP);
-    wait_for("the second start", || sandbox.lines("starts").len() == 2);
+    started(&sandbox, 2);
     wait_for("vsrun's line", || text(inside.join("log/vsrun.log")).contains("started server"));
     assert!(inside.join("log/logfile").exists());
     let server: Option<i32> = sandbox.lines("starts")[1].parse().ok();
     assert_eq!(sandbox.read_pidfile(inside.join("run/pid")), server);
-    manager.signal(SIGTERM);
-    manager.wait().expect_code(0);
+    stop(manager);
 }
 
 #[test]
@@ -178,9 +166,7 @@ fn a_server_whose_log_directory_is_gone_comes_back_after_a_crash() {
 
 #[test]
 fn a_link_that_takes_the_directorys_place_in_mid_run_is_not_followed() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let (home, victim) = (sandbox.dir_of("home", NOBODY, NOBODY), sandbox.dir("victim"));
     fs::write(victim.join("logfile"), "precious\n").expect("the sandbox can be written");
@@ -200,9 +186,7 @@ fn a_link_that_takes_the_directorys_place_in_mid_run_is_not_followed() {
 
 #[test]
 fn a_link_in_the_place_of_a_removed_directory_is_not_followed() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let (home, victim) = (sandbox.dir_of("home", NOBODY, NOBODY), sandbox.dir("victim"));
     fs::write(victim.join("logfile"), "precious\n").expect("the sandbox can be written");
@@ -219,16 +203,14 @@ fn a_link_in_the_place_of_a_removed_directory_is_not_followed() {
 
 #[test]
 fn a_link_that_takes_the_directorys_place_does_not_become_the_working_directory() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     for removed in [false, true] {
         let sandbox = sandbox();
         let (home, reports) = (sandbox.dir_of("home", NOBODY, NOBODY), sandbox.open_dir("reports"));
         // The user could not even get to it.
         let secret = sandbox.dir("secret");
         let victim = sandbox.dir("secret/victim");
-        fs::set_permissions(&secret, PermissionsExt::from_mode(0o700)).expect("an owner");
+        chmod(&secret, 0o700);
         let (logs, report) = (home.join("logs"), reports.join("report"));
         let managed = managed_with_logs(&sandbox, &logs, sandbox.probe().report(&report));
         fs::remove_file(Report::wait(&report).cwd.map(|_| &report).expect("a report")).expect("it");
@@ -248,9 +230,7 @@ fn a_link_that_takes_the_directorys_place_does_not_become_the_working_directory(
 /// A link of root's can be moved into a sticky directory by whoever owns the directory it was in.
 #[test]
 fn a_link_of_roots_that_a_user_moved_into_a_shared_directory_is_not_followed() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let victims = sandbox.dir("victims");
     let home = sandbox.dir_of("home", NOBODY, NOBODY);

@@ -91,9 +91,7 @@ fn expect_most_are_left(logs: &Path) {
 
 #[test]
 fn deletion_does_not_hold_up_the_server() {
-    if !require_program("strace") {
-        return;
-    }
+    needs!("strace");
     let sandbox = sandbox();
     let logs = users_dir(&sandbox, "logs");
     make_old_logs(&logs, MANY);
@@ -104,9 +102,7 @@ fn deletion_does_not_hold_up_the_server() {
 
 #[test]
 fn deletion_does_not_hold_up_a_server_that_vsrun_becomes() {
-    if !require_program("strace") {
-        return;
-    }
+    needs!("strace");
     let sandbox = sandbox();
     let (logs, report) = (users_dir(&sandbox, "logs"), sandbox.open_dir("out").join("report"));
     make_old_logs(&logs, MANY);
@@ -119,9 +115,7 @@ fn deletion_does_not_hold_up_a_server_that_vsrun_becomes() {
 
 #[test]
 fn what_deletes_old_logs_is_no_child_of_a_server_that_vsrun_becomes() {
-    if !require_program("strace") {
-        return;
-    }
+    needs!("strace");
     let sandbox = sandbox();
     let (logs, report) = (users_dir(&sandbox, "logs"), sandbox.open_dir("out").join("report"));
     make_old_logs(&logs, MANY);
@@ -136,9 +130,7 @@ fn what_deletes_old_logs_is_no_child_of_a_server_that_vsrun_becomes() {
 
 #[test]
 fn what_deletes_old_logs_keeps_nobody_waiting_for_the_end_of_the_output() {
-    if !require_program("strace") {
-        return;
-    }
+    needs!("strace");
     let sandbox = sandbox();
     let (logs, pipe) = (users_dir(&sandbox, "logs"), sandbox.path("pipe"));
     make_old_logs(&logs, MANY);
@@ -154,9 +146,7 @@ fn what_deletes_old_logs_keeps_nobody_waiting_for_the_end_of_the_output() {
 
 #[test]
 fn deletion_does_not_hold_up_a_stop() {
-    if !require_program("strace") {
-        return;
-    }
+    needs!("strace");
     let sandbox = sandbox();
     let logs = users_dir(&sandbox, "logs");
     make_old_logs(&logs, MANY);
@@ -169,9 +159,7 @@ fn deletion_does_not_hold_up_a_stop() {
 
 #[test]
 fn deletion_does_not_hold_up_a_restart() {
-    if !require_program("strace") {
-        return;
-    }
+    needs!("strace");
     let sandbox = sandbox();
     let logs = users_dir(&sandbox, "logs");
     make_old_logs(&logs, MANY);
@@ -183,9 +171,7 @@ fn deletion_does_not_hold_up_a_restart() {
 
 #[test]
 fn the_directory_is_read_once_at_a_start_and_once_at_a_restart() {
-    if !require_program("strace") {
-        return;
-    }
+    needs!("strace");
     let sandbox = sandbox();
     let (logs, trace) = (users_dir(&sandbox, "logs"), sandbox.path("trace"));
     make_old_logs(&logs, MANY);
@@ -211,9 +197,7 @@ fn the_directory_is_read_once_at_a_start_and_once_at_a_restart() {
 
 #[test]
 fn many_old_logs_and_a_shortage_of_memory_cost_no_server_and_no_manager() {
-    if !require_root() || !require_program("strace") {
-        return;
-    }
+    needs!(root, "strace");
     let sandbox = sandbox();
     let logs = sandbox.dir("logs");
     let start = managed(&sandbox, CONSENT).logdir(&logs, "1");

@@ -14,10 +14,9 @@ mod together;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::fs;
-
 
 use crate::prelude::*;
 

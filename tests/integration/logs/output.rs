@@ -135,9 +135,7 @@ fn a_time_zone_that_is_none_is_utc_and_ends_no_manager() {
 
 #[test]
 fn each_line_is_one_write() {
-    if !require_program("strace") {
-        return;
-    }
+    needs!("strace");
     let sandbox = sandbox();
     let logs = LogDirectory::at(sandbox.path("logs"));
     let (trace, handler) = (sandbox.path("trace"), sandbox.handler("handler").exits(1).create());

@@ -2,7 +2,6 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 use crate::prelude::*;
@@ -71,7 +70,7 @@ fn an_empty_log_that_stays_in_use_has_mode_0640() {
     let sandbox = sandbox();
     let logs = users_dir(&sandbox, "logs");
     users_file(logs.join("logfile"), "");
-    fs::set_permissions(logs.join("logfile"), PermissionsExt::from_mode(0o666)).expect("an owner");
+    chmod(logs.join("logfile"), 0o666);
     say(&sandbox, &logs, "1d", "hello");
     assert_eq!((mode_of(logs.join("logfile")), owner_of(logs.join("logfile"))), (0o640, user()));
 }
@@ -111,7 +110,7 @@ fn a_log_keeps_owner_mode_and_time_when_it_is_put_aside() {
     let sandbox = sandbox();
     let logs = users_dir(&sandbox, "logs");
     users_file(logs.join("logfile"), "old\n");
-    fs::set_permissions(logs.join("logfile"), PermissionsExt::from_mode(0o604)).expect("an owner");
+    chmod(logs.join("logfile"), 0o604);
     age(logs.join("logfile"), "3 hours ago");
     let before = snapshot(&logs)[OsStr::new("logfile")].clone();
     say(&sandbox, &logs, "1d", "hello");

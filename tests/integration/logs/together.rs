@@ -1,11 +1,8 @@
 //! Several vsruns in one directory, failed starts, kills.
 
-use std::fs::{self};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::thread;
 use std::time::Duration;
-
 
 use super::*;
 use crate::prelude::*;
@@ -59,9 +56,7 @@ fn two_vsruns_in_one_directory_lose_no_line_of_their_own() {
 
 #[test]
 fn a_start_that_fails_takes_no_log_away_that_another_vsrun_uses() {
-    if !require_program("strace") {
-        return;
-    }
+    needs!("strace");
     let sandbox = sandbox();
     let logs = users_dir(&sandbox, "logs");
     let strace = sandbox.program("/usr/bin/strace");
@@ -74,71 +69,6 @@ fn a_start_that_fails_takes_no_log_away_that_another_vsrun_uses() {
     say(&sandbox, &logs, "1d", "hello");
     failing.wait().expect_code(127);
     assert_eq!(text(logs.join("logfile")), "hello\n");
-}
-
-/// Lets vsrun be killed at the `when`th call of `syscall`, in a directory that `prepare` makes, and
-/// sees that the next start works and that nothing that was there is lost.
-fn survives_a_kill(syscall: &str, when: u32, prepare: fn(&Path)) -> Outcome {
-    let sandbox = sandbox();
-    let logs = sandbox.path("logs");
-    prepare(&logs);
-    let strace = sandbox.program("/usr/bin/strace");
-    let strace =
-        strace.args(["-f", "-qq", "-o", "/dev/null", "-e"]).arg(format!("trace={syscall}"));
-    let inject = format!("inject={syscall}:signal=KILL:when={when}");
-    let vsrun = as_user(strace.arg("-e").arg(inject).arg(VSRUN));
-    let killed = vsrun.logdir(&logs, "1d").command(["/bin/true"]).run();
-    say(&sandbox, &logs, "1d", "hello");
-    assert_eq!(text(logs.join("logfile")), "hello\n", "{syscall} {when}");
-    let names = LogDirectory::at(&logs).names();
-    let all: Vec<String> = names.into_iter().map(|name| text(logs.join(name))).collect();
-    let kept = |what: &str| all.iter().any(|content| content.contains(what));
-    assert!(!logs.with_extension("full").exists() || kept("old server") && kept("old vsrun"));
-    killed
-}
-
-fn with_old_logs(logs: &Path) {
-    fs::create_dir(logs).expect("the sandbox can be written");
-    give(logs);
-    users_file(logs.join("logfile"), "old server\n");
-    users_file(logs.join("vsrun.log"), "old vsrun\n");
-    fs::write(logs.with_extension("full"), "").expect("the sandbox can be written");
-}
-
-#[test]
-fn a_vsrun_killed_while_it_puts_logs_aside_leaves_a_directory_to_start_in() {
-    if !require_program("strace") {
-        return;
-    }
-    for when in [1, 2] {
-        let killed = survives_a_kill("renameat2", when, with_old_logs);
-        assert_eq!(killed.signal(), Some(SIGKILL));
-    }
-    for when in [1, 2, 3, 4, 5, 6, 7, 8] {
-        survives_a_kill("newfstatat", when, with_old_logs);
-    }
-}
-
-#[test]
-fn a_vsrun_killed_while_it_makes_the_directory_leaves_one_to_start_in() {
-    if !require_program("strace") {
-        return;
-    }
-    for syscall in ["mkdirat", "fchown", "fchmod"] {
-        for when in [1, 2] {
-            survives_a_kill(syscall, when, |_| {});
-        }
-    }
-}
-
-#[test]
-fn a_vsrun_killed_while_it_opens_files_leaves_a_directory_to_start_in() {
-    if !require_program("strace") {
-        return;
-    }
-    for when in (4..40).step_by(3) {
-        survives_a_kill("openat", when, with_old_logs);
-    }
 }
 
 #[test]
@@ -226,8 +156,7 @@ fn a_manager_says_that_another_one_uses_its_directory() {
         (running, logs.vsrun().matches(&line).count())
     };
     let stop = |manager: Running<'_>| {
-        manager.signal(SIGTERM);
-        manager.wait().expect_code(0);
+        stop(manager);
     };
     let (first, said) = manager("first");
     assert_eq!(said, 0);
@@ -350,9 +279,7 @@ fn expect_both(sandbox: &Sandbox, logs: &LogDirectory, first: Running<'_>) {
 
 #[test]
 fn a_directory_that_another_vsrun_writes_to_as_soon_as_it_is_made_is_used_by_both() {
-    if !require_program("strace") {
-        return;
-    }
+    needs!("strace");
     let sandbox = sandbox();
     let logs = LogDirectory::at(sandbox.path("logs"));
     let first = held_up(&sandbox, &logs, "delay_exit=2000000");
@@ -362,9 +289,7 @@ fn a_directory_that_another_vsrun_writes_to_as_soon_as_it_is_made_is_used_by_bot
 
 #[test]
 fn a_directory_that_another_vsrun_makes_first_is_used_by_both() {
-    if !require_program("strace") {
-        return;
-    }
+    needs!("strace");
     let sandbox = sandbox();
     let logs = LogDirectory::at(sandbox.path("logs"));
     let first = held_up(&sandbox, &logs, "delay_enter=2000000");
@@ -382,9 +307,7 @@ fn a_directory_that_another_vsrun_makes_first_is_used_by_both() {
 /// In a container every vsrun has the same id, and one may have been killed at any moment.
 #[test]
 fn what_a_killed_vsrun_of_the_same_id_has_left_beside_keeps_no_log_directory_from_being_made() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     sandbox.dir("var");
     sandbox.dir("var/.vsrun-1");

@@ -2,7 +2,6 @@
 
 use std::ffi::OsStr;
 
-
 use crate::prelude::*;
 
 #[test]
@@ -74,9 +73,7 @@ int clock_gettime(clockid_t clock, struct timespec *time) {
 
 #[test]
 fn time_that_the_machine_sleeps_is_uptime_and_no_delay() {
-    if !require_program("cc") {
-        return;
-    }
+    needs!("cc");
     let sandbox = sandbox();
     let (source, library) = (sandbox.file("sleep.c", SLEEP), sandbox.path("sleep.so"));
     let cc = sandbox.program("/usr/bin/cc").args(["-shared", "-fPIC", "-o"]);

@@ -174,9 +174,7 @@ fn a_death_by_a_stop_signal_that_nobody_asked_for_is_handled_after_100_ms() {
 
 #[test]
 fn no_signal_goes_to_a_server_that_is_gone() {
-    if !require_root() || !require_program("strace") {
-        return;
-    }
+    needs!(root, "strace");
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").line("sleep 1000").create();
     let manager = managed(&sandbox, &handler).command(probe(&sandbox)).spawn();

@@ -1,9 +1,8 @@
 //! What a manager costs.
 
-use std::fs::{self};
+use std::fs;
 use std::path::Path;
 use std::time::Duration;
-
 
 use super::*;
 use crate::prelude::*;
@@ -101,9 +100,7 @@ fn at_rest_the_manager_never_wakes_up() {
 
 #[test]
 fn a_restart_asks_the_system_for_no_memory() {
-    if !require_root() || !require_program("strace") {
-        return;
-    }
+    needs!(root, "strace");
     let sandbox = sandbox();
     let manager = managed(&sandbox, CONSENT).command(probe(&sandbox)).spawn();
     started(&sandbox, 1);
@@ -150,23 +147,6 @@ fn with_a_log_directory_the_manager_works_there() {
     stop(manager);
 }
 
-/// The manager's descriptors once it is at rest, and its dead children.
-#[track_caller]
-fn belongings(manager: Process) -> (usize, usize) {
-    wait_for("the manager to be at rest", || {
-        let files = manager.open_files()?;
-        let busy = files.values().any(|target| target.to_string_lossy().starts_with("socket:"));
-        let asleep = manager.stat()?.state == 'S';
-        let listed = fs::read_to_string(format!("/proc/{0}/task/{0}/children", manager.pid()));
-        let ids = listed.ok()?;
-        let dead = ids
-            .split_whitespace()
-            .filter_map(|id| fs::read(format!("/proc/{id}/stat")).ok())
-            .filter(|stat| !stat.is_empty() && Stat::parse(stat).state == 'Z');
-        (asleep && !busy).then_some((files.len(), dead.count()))
-    })
-}
-
 #[test]
 fn deaths_and_handlers_leave_no_descriptor_and_no_zombie_behind() {
     let sandbox = sandbox();
@@ -183,13 +163,13 @@ fn deaths_and_handlers_leave_no_descriptor_and_no_zombie_behind() {
         sandbox.signal(server, SIGKILL);
         started(&sandbox, 2 * round + 2);
         if round == 5 {
-            before = Some(belongings(manager.process()));
+            before = Some(files_at_rest(manager.process()).len());
         }
         // A request makes the next death the first of its kind, which is followed by no delay.
         manager.signal(SIGHUP);
     }
     started(&sandbox, 121);
-    assert_eq!(Some(belongings(manager.process())), before);
-    assert_eq!(before.map(|(_, dead)| dead), Some(0));
+    assert_eq!(Some(files_at_rest(manager.process()).len()), before);
+    assert_eq!(zombies(manager.process()), 0);
     stop(manager);
 }

@@ -1,10 +1,9 @@
 //! Deaths of the server, and what a handler makes of them.
 
 use std::ffi::OsStr;
-use std::fs::{self};
+use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
-
 
 use super::*;
 use crate::prelude::*;
@@ -173,9 +172,7 @@ fn what_a_dead_server_leaves_running_does_not_hold_up_the_next_one() {
 
 #[test]
 fn a_server_that_somebody_traces_is_alive_until_it_is_dead() {
-    if !require_root() || !require_program("strace") {
-        return;
-    }
+    needs!(root, "strace");
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").create();
     let manager = managed(&sandbox, &handler).command(probe(&sandbox)).spawn();

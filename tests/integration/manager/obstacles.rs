@@ -13,9 +13,7 @@ use crate::prelude::*;
 
 #[test]
 fn calls_that_a_signal_interrupts_are_made_again() {
-    if !require_root() || !require_program("strace") {
-        return;
-    }
+    needs!(root, "strace");
     for calls in ["poll,ppoll", "wait4,waitid", "read", "recvfrom,recvmsg"] {
         let sandbox = sandbox();
         let handler = sandbox.handler("handler").create();
@@ -35,9 +33,7 @@ fn calls_that_a_signal_interrupts_are_made_again() {
 
 #[test]
 fn a_signal_that_the_system_refuses_to_send_is_told_and_the_manager_goes_on() {
-    if !require_root() || !require_program("strace") {
-        return;
-    }
+    needs!(root, "strace");
     let sandbox = sandbox();
     let manager = managed(&sandbox, REFUSAL).command(probe(&sandbox)).spawn();
     let first = started(&sandbox, 1);
@@ -55,9 +51,7 @@ fn a_signal_that_the_system_refuses_to_send_is_told_and_the_manager_goes_on() {
 
 #[test]
 fn what_the_server_could_not_be_told_is_told_once_more() {
-    if !require_root() || !require_program("strace") {
-        return;
-    }
+    needs!(root, "strace");
     let sandbox = sandbox();
     let manager = managed(&sandbox, REFUSAL).command(probe(&sandbox)).spawn();
     let server = started(&sandbox, 1);
@@ -72,9 +66,7 @@ fn what_the_server_could_not_be_told_is_told_once_more() {
 
 #[test]
 fn a_pidfile_that_could_not_be_removed_is_told_and_removed_later() {
-    if !require_root() || !require_program("strace") {
-        return;
-    }
+    needs!(root, "strace");
     let sandbox = sandbox();
     let manager = managed(&sandbox, REFUSAL).command(probe(&sandbox)).spawn();
     started(&sandbox, 1);
@@ -88,9 +80,7 @@ fn a_pidfile_that_could_not_be_removed_is_told_and_removed_later() {
 
 #[test]
 fn a_manager_that_may_open_hardly_anything_sleeps_all_the_same() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let manager = managed(&sandbox, REFUSAL).command(probe(&sandbox)).spawn();
     started(&sandbox, 1);
@@ -107,9 +97,7 @@ fn a_manager_that_may_open_hardly_anything_sleeps_all_the_same() {
 
 #[test]
 fn a_stop_request_while_an_exec_takes_its_time_is_not_lost() {
-    if !require_root() || !require_program("strace") {
-        return;
-    }
+    needs!(root, "strace");
     let sandbox = sandbox();
     let manager = managed(&sandbox, REFUSAL).command(probe(&sandbox)).spawn();
     started(&sandbox, 1);
@@ -121,8 +109,7 @@ fn a_stop_request_while_an_exec_takes_its_time_is_not_lost() {
         let children = manager.process().children();
         children.iter().any(|child| child.exe() == manager.process().exe())
     });
-    manager.signal(SIGTERM);
-    manager.wait().expect_code(0);
+    stop(manager);
     tracer.wait();
     expect_nothing_left(&sandbox);
 }
@@ -146,9 +133,7 @@ fn held_up<'a>(sandbox: &'a Sandbox, manager: &Running<'_>) -> (Process, Running
 
 #[test]
 fn a_stop_request_is_obeyed_while_the_process_that_is_to_be_the_server_is_stopped() {
-    if !require_root() || !require_program("strace") {
-        return;
-    }
+    needs!(root, "strace");
     let sandbox = sandbox();
     let manager = managed(&sandbox, REFUSAL).command(probe(&sandbox)).spawn();
     started(&sandbox, 1);
@@ -158,8 +143,7 @@ fn a_stop_request_is_obeyed_while_the_process_that_is_to_be_the_server_is_stoppe
         let id = fs::read_to_string(sandbox.path("server.pid")).unwrap_or_default();
         id.trim() == child.pid().to_string()
     });
-    manager.signal(SIGTERM);
-    manager.wait().expect_code(0);
+    stop(manager);
     tracer.wait();
     assert_eq!(starts(&sandbox), 1);
     expect_nothing_left(&sandbox);
@@ -167,9 +151,7 @@ fn a_stop_request_is_obeyed_while_the_process_that_is_to_be_the_server_is_stoppe
 
 #[test]
 fn a_signal_for_the_server_does_not_reach_what_is_not_the_server_yet() {
-    if !require_root() || !require_program("strace") {
-        return;
-    }
+    needs!(root, "strace");
     let sandbox = sandbox();
     let manager = managed(&sandbox, REFUSAL).command(probe(&sandbox)).spawn();
     started(&sandbox, 1);
@@ -252,9 +234,7 @@ fn messages_onto_a_full_disk_end_nothing() {
 
 #[test]
 fn a_signal_to_a_server_that_the_system_says_is_gone_is_no_end_of_anything() {
-    if !require_root() || !require_program("strace") {
-        return;
-    }
+    needs!(root, "strace");
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").create();
     let manager = managed(&sandbox, &handler).command(probe(&sandbox)).spawn();

@@ -160,18 +160,21 @@ fn send_strays(manager: &Running<'_>) {
 
 #[test]
 fn a_manager_that_was_started_with_signals_ignored_or_blocked_sees_deaths_and_obeys() {
-    let sandbox = sandbox();
-    let manager = managed(&sandbox, CONSENT)
-        .ignoring([SIGCHLD, SIGTERM, SIGHUP, SIGINT])
-        .blocking_all_signals()
-        .command(probe(&sandbox))
-        .spawn();
-    sandbox.signal(started(&sandbox, 1), SIGKILL);
-    started(&sandbox, 2);
-    manager.signal(SIGHUP);
-    started(&sandbox, 3);
-    stop(manager);
-    expect_nothing_left(&sandbox);
+    for stop in STOPS {
+        let sandbox = sandbox();
+        let manager = managed(&sandbox, CONSENT)
+            .ignoring([SIGCHLD, SIGTERM, SIGHUP, SIGINT, SIGQUIT])
+            .blocking_all_signals()
+            .command(probe(&sandbox))
+            .spawn();
+        sandbox.signal(started(&sandbox, 1), SIGKILL);
+        started(&sandbox, 2);
+        manager.signal(SIGHUP);
+        started(&sandbox, 3);
+        manager.signal(stop);
+        manager.wait().expect_code(0);
+        expect_nothing_left(&sandbox);
+    }
 }
 
 #[test]
@@ -241,9 +244,12 @@ fn several_hups_are_one() {
     started(&sandbox, 1);
     manager.signal(SIGHUP);
     noted(&sandbox, &["READY", "TERM"]);
-    for _ in 0..20 {
+    for _ in 0..500 {
         manager.signal(SIGHUP);
     }
+    // It is passed on after all the others have been read, or with the last of them.
+    manager.signal(SIGUSR1);
+    wait_for("the last signal", || sandbox.lines("signals").last().is_some_and(|it| it == "USR1"));
     sandbox.file("end", "");
     let second = started(&sandbox, 2);
     stays("one restart", Duration::from_millis(300), || second.exists() && starts(&sandbox) == 2);

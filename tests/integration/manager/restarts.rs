@@ -1,10 +1,9 @@
 //! Restarts that follow each other, servers that cannot be executed, the pidfile.
 
 use std::ffi::OsStr;
-use std::fs::{self};
+use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
-
 
 use super::*;
 use crate::prelude::*;
@@ -202,8 +201,7 @@ fn a_server_that_cannot_be_executed_again_is_tried_less_and_less_often() {
     said(&manager, "restarting the server in 800ms");
     assert_eq!(handler.runs().len(), 5);
     let before = Instant::now();
-    manager.signal(SIGTERM);
-    manager.wait().expect_code(0);
+    stop(manager);
     assert!(before.elapsed() < AT_ONCE, "after {:?}", before.elapsed());
     expect_nothing_left(&sandbox);
 }
@@ -245,40 +243,6 @@ fn an_exec_that_fails_at_the_first_start_is_an_error_and_asks_no_handler() {
 }
 
 // The pidfile.
-
-#[test]
-fn the_pidfile_is_complete_before_the_first_instruction_of_each_life() {
-    let sandbox = sandbox();
-    let (report, pidfile) = (sandbox.path("report"), sandbox.path("server.pid"));
-    let server = probe(&sandbox).report(&report).pidfile(&pidfile);
-    let manager = managed(&sandbox, CONSENT).command(server).spawn();
-    for (count, cause) in [(1, SIGHUP), (2, SIGKILL), (3, SIGTERM)] {
-        let server = started(&sandbox, count);
-        let report = Report::wait(&report);
-        assert_eq!(report.pid, server.pid());
-        assert_eq!(report.pidfile, Some(format!("{}\n", server.pid()).into()));
-        if cause == SIGKILL {
-            sandbox.signal(server, SIGKILL);
-        } else {
-            manager.signal(cause);
-        }
-    }
-    manager.wait().expect_code(0);
-}
-
-#[test]
-fn the_pidfile_is_removed_as_soon_as_the_server_is_gone() {
-    let sandbox = sandbox();
-    let handler = sandbox.handler("handler").line("sleep 1000").create();
-    let manager = managed(&sandbox, &handler).command(probe(&sandbox)).spawn();
-    let server = started(&sandbox, 1);
-    assert!(sandbox.path("server.pid").exists());
-    sandbox.signal(server, SIGKILL);
-    handler.wait_for_run(1);
-    assert!(!sandbox.path("server.pid").exists());
-    assert!(sandbox.path("manager.pid").exists());
-    stop(manager);
-}
 
 #[test]
 fn there_is_no_pidfile_in_a_delay() {

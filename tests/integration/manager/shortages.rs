@@ -1,9 +1,8 @@
 //! What the system lacks for a moment: memory, processes, descriptors.
 
-use std::fs::{self};
+use std::fs;
 use std::path::Path;
 use std::time::Instant;
-
 
 use super::*;
 use crate::prelude::*;
@@ -13,9 +12,7 @@ const CHANNELS: &str = "socketpair,pipe,pipe2";
 
 #[test]
 fn what_a_restart_lacks_is_tried_again_and_no_handler_is_asked() {
-    if !require_root() || !require_program("strace") {
-        return;
-    }
+    needs!(root, "strace");
     let refusals = [
         (FORKS, "EAGAIN"),
         (FORKS, "ENOMEM"),
@@ -42,9 +39,7 @@ fn what_a_restart_lacks_is_tried_again_and_no_handler_is_asked() {
 
 #[test]
 fn a_child_that_cannot_be_told_to_go_on_for_want_of_memory_is_replaced_by_another() {
-    if !require_root() || !require_program("strace") {
-        return;
-    }
+    needs!(root, "strace");
     for error in ["ENOMEM", "ENOBUFS"] {
         let sandbox = sandbox();
         let manager = managed(&sandbox, REFUSAL).command(probe(&sandbox)).spawn();
@@ -66,9 +61,7 @@ fn a_child_that_cannot_be_told_to_go_on_for_want_of_memory_is_replaced_by_anothe
 
 #[test]
 fn a_log_directory_that_cannot_be_listed_costs_no_descriptor() {
-    if !require_root() || !require_program("strace") {
-        return;
-    }
+    needs!(root, "strace");
     let sandbox = sandbox();
     let start = managed(&sandbox, REFUSAL).logdir("logs", "1d");
     let manager = start.command(probe(&sandbox)).spawn();
@@ -89,9 +82,7 @@ fn a_log_directory_that_cannot_be_listed_costs_no_descriptor() {
 
 #[test]
 fn a_keyring_over_the_quota_is_tried_again() {
-    if !require_root() || !require_program("strace") {
-        return;
-    }
+    needs!(root, "strace");
     let sandbox = sandbox();
     let starts = sandbox.open_dir("out").join("starts");
     let server = sandbox.probe().append(&starts);
@@ -137,9 +128,7 @@ fn a_server_that_cannot_find_back_starts_at_the_root_and_that_is_said() {
 
 #[test]
 fn a_way_back_that_takes_a_descriptor_too_many_is_tried_again() {
-    if !require_root() || !require_program("strace") {
-        return;
-    }
+    needs!(root, "strace");
     let sandbox = sandbox();
     let here = sandbox.dir("here");
     let start = managed(&sandbox, REFUSAL).current_dir(&here);
@@ -156,9 +145,7 @@ fn a_way_back_that_takes_a_descriptor_too_many_is_tried_again() {
 
 #[test]
 fn a_pidfile_that_cannot_be_opened_for_want_of_descriptors_is_tried_again() {
-    if !require_root() || !require_program("strace") {
-        return;
-    }
+    needs!(root, "strace");
     for error in ["EMFILE", "ENFILE", "ENOMEM"] {
         let sandbox = sandbox();
         let manager = managed(&sandbox, REFUSAL).command(probe(&sandbox)).spawn();
@@ -177,9 +164,7 @@ fn a_pidfile_that_cannot_be_opened_for_want_of_descriptors_is_tried_again() {
 
 #[test]
 fn the_pidfile_of_a_server_that_is_gone_is_removed_though_no_descriptor_is_free() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let manager = managed(&sandbox, CONSENT).command(probe(&sandbox)).spawn();
     let first = started(&sandbox, 1);
@@ -195,9 +180,7 @@ fn the_pidfile_of_a_server_that_is_gone_is_removed_though_no_descriptor_is_free(
 
 #[test]
 fn log_files_that_cannot_be_opened_for_want_of_descriptors_cost_no_server() {
-    if !require_root() || !require_program("strace") {
-        return;
-    }
+    needs!(root, "strace");
     let sandbox = sandbox();
     let manager = managed(&sandbox, REFUSAL)
         .logdir(sandbox.path("logs"), "1")
@@ -218,9 +201,7 @@ fn log_files_that_cannot_be_opened_for_want_of_descriptors_cost_no_server() {
 
 #[test]
 fn what_a_handler_lacks_is_tried_again_and_is_no_refusal() {
-    if !require_root() || !require_program("strace") {
-        return;
-    }
+    needs!(root, "strace");
     for (calls, error) in [(FORKS, "EAGAIN"), (FORKS, "ENOMEM"), (CHANNELS, "EMFILE")] {
         let sandbox = sandbox();
         let handler = sandbox.handler("handler").create();
@@ -238,9 +219,7 @@ fn what_a_handler_lacks_is_tried_again_and_is_no_refusal() {
 
 #[test]
 fn requests_are_obeyed_while_the_system_refuses_to_fork() {
-    if !require_root() || !require_program("strace") {
-        return;
-    }
+    needs!(root, "strace");
     for (death, request) in
         [(SIGHUP, SIGTERM), (SIGKILL, SIGTERM), (SIGHUP, SIGHUP), (SIGKILL, SIGHUP)]
     {
@@ -257,8 +236,7 @@ fn requests_are_obeyed_while_the_system_refuses_to_fork() {
         said(&manager, "trying again in 800ms");
         let before = Instant::now();
         if request == SIGTERM {
-            manager.signal(SIGTERM);
-            manager.wait().expect_code(0);
+            stop(manager);
             assert!(before.elapsed() < AT_ONCE, "after {:?}", before.elapsed());
             assert_eq!(starts(&sandbox), 1);
             expect_no_files(&sandbox);
@@ -275,9 +253,7 @@ fn requests_are_obeyed_while_the_system_refuses_to_fork() {
 
 #[test]
 fn a_shortage_that_is_over_is_forgotten() {
-    if !require_root() || !require_program("strace") {
-        return;
-    }
+    needs!(root, "strace");
     let sandbox = sandbox();
     let manager = managed(&sandbox, REFUSAL).command(probe(&sandbox)).spawn();
     started(&sandbox, 1);
@@ -310,9 +286,7 @@ fn free_descriptors(manager: Process) -> impl Iterator<Item = i32> {
 
 #[test]
 fn a_manager_without_free_descriptors_goes_on_trying_until_it_has_some() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").create();
     let manager = managed(&sandbox, &handler).command(probe(&sandbox)).spawn();
@@ -330,9 +304,7 @@ fn a_manager_without_free_descriptors_goes_on_trying_until_it_has_some() {
 
 #[test]
 fn a_restart_needs_no_descriptor_beyond_the_channel_to_the_child() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let manager = managed(&sandbox, CONSENT).command(probe(&sandbox)).spawn();
     started(&sandbox, 1);
@@ -368,9 +340,7 @@ fn crowd<'a>(sandbox: &'a Sandbox, uid: u32) -> Vec<Running<'a>> {
 
 #[test]
 fn a_user_with_too_many_processes_gets_the_server_back_when_they_are_fewer() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     // The first starts of the server and of the handler lack a process each.
     for (serial, death) in [SIGHUP, SIGKILL].into_iter().enumerate() {
         let sandbox = sandbox();
@@ -401,9 +371,7 @@ fn a_user_with_too_many_processes_gets_the_server_back_when_they_are_fewer() {
 
 #[test]
 fn a_change_of_user_that_lacks_something_at_a_restart_is_tried_again() {
-    if !require_root() || !require_program("strace") {
-        return;
-    }
+    needs!(root, "strace");
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").create();
     let report = sandbox.open_dir("out").join("report");
@@ -423,9 +391,7 @@ fn a_change_of_user_that_lacks_something_at_a_restart_is_tried_again() {
 
 #[test]
 fn a_fork_that_is_refused_for_long_is_tried_every_5_s_for_ever_and_a_stop_is_obeyed() {
-    if !require_root() || !require_program("strace") {
-        return;
-    }
+    needs!(root, "strace");
     let sandbox = sandbox();
     let manager = managed(&sandbox, REFUSAL).command(probe(&sandbox)).spawn();
     started(&sandbox, 1);
@@ -438,8 +404,7 @@ fn a_fork_that_is_refused_for_long_is_tried_every_5_s_for_ever_and_a_stop_is_obe
         if delays == expected { Ok(()) } else { Err(delays) }
     });
     let before = Instant::now();
-    manager.signal(SIGTERM);
-    manager.wait().expect_code(0);
+    stop(manager);
     assert!(before.elapsed() < AT_ONCE, "after {:?}", before.elapsed());
     tracer.wait();
     assert_eq!(starts(&sandbox), 1);

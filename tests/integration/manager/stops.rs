@@ -7,9 +7,7 @@ use crate::prelude::*;
 
 #[test]
 fn a_server_or_handler_that_a_tracer_keeps_from_being_reaped_holds_a_stop_up_for_5_s() {
-    if !require_root() || !require_program("strace") {
-        return;
-    }
+    needs!(root, "strace");
     for keeps_handler in [false, true] {
         let sandbox = sandbox();
         let handler = sandbox.handler("handler").line("sleep 1000").create();
@@ -23,53 +21,11 @@ fn a_server_or_handler_that_a_tracer_keeps_from_being_reaped_holds_a_stop_up_for
         tracer.signal(SIGSTOP);
         wait_for("a stopped tracer", || tracer.process().stat().is_some_and(|it| it.state == 'T'));
         sandbox.signal(kept, SIGKILL);
-        manager.signal(SIGTERM);
-        manager.wait().expect_code(0);
+        stop(manager);
         expect_no_files(&sandbox);
         tracer.signal(SIGCONT);
         tracer.wait();
     }
-}
-
-#[test]
-fn five_hundred_stop_requests_are_one_and_the_server_takes_its_time() {
-    let sandbox = sandbox();
-    let handler = sandbox.handler("handler").create();
-    let manager = managed(&sandbox, &handler).command(stubborn_probe(&sandbox)).spawn();
-    let server = started(&sandbox, 1);
-    manager.signal(SIGTERM);
-    noted(&sandbox, &["READY", "TERM"]);
-    for _ in 1..500 {
-        manager.signal(SIGTERM);
-    }
-    // It is passed on after all the others have been read, or with the last of them.
-    manager.signal(SIGUSR1);
-    wait_for("the last signal", || sandbox.lines("signals").last().is_some_and(|it| it == "USR1"));
-    assert!(server.exists());
-    sandbox.file("end", "");
-    manager.wait().expect_code(0);
-    assert_eq!((starts(&sandbox), handler.runs().len()), (1, 0));
-    expect_no_files(&sandbox);
-}
-
-#[test]
-fn five_hundred_restart_requests_while_the_server_ends_are_one() {
-    let sandbox = sandbox();
-    let handler = sandbox.handler("handler").create();
-    let manager = managed(&sandbox, &handler).command(stubborn_probe(&sandbox)).spawn();
-    started(&sandbox, 1);
-    manager.signal(SIGHUP);
-    noted(&sandbox, &["READY", "TERM"]);
-    for _ in 1..500 {
-        manager.signal(SIGHUP);
-    }
-    manager.signal(SIGUSR1);
-    wait_for("the last signal", || sandbox.lines("signals").last().is_some_and(|it| it == "USR1"));
-    sandbox.file("end", "");
-    let second = started(&sandbox, 2);
-    stays("one restart", Duration::from_millis(300), || second.exists() && starts(&sandbox) == 2);
-    assert_eq!(sandbox.lines("signals").last().map(String::as_str), Some("READY"));
-    assert!(handler.runs().is_empty());
 }
 
 #[test]

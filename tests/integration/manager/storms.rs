@@ -1,8 +1,7 @@
 //! Storms of signals, and signals at random moments.
 
-use std::fs::{self};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -73,8 +72,7 @@ fn a_storm_of_hups_in_a_crash_loop_does_no_harm() {
     let count = starts(&sandbox);
     started(&sandbox, count + 1);
     let before = Instant::now();
-    manager.signal(SIGTERM);
-    manager.wait().expect_code(0);
+    stop(manager);
     assert!(before.elapsed() < AT_ONCE, "after {:?}", before.elapsed());
     expect_nothing_left(&sandbox);
 }
@@ -146,6 +144,17 @@ fn a_stop_request_at_any_moment_of_a_restart_is_obeyed_and_leaves_nothing() {
     });
 }
 
+/// Waits until the manager has one child, and the pidfile its id.
+#[track_caller]
+fn wait_for_one_server(sandbox: &Sandbox, manager: &Running<'_>) {
+    wait_for("one server", || {
+        let children = manager.process().children();
+        let pid = sandbox.read_pidfile(sandbox.path("server.pid"));
+        let is_one = children.len() == 1 && Some(children[0].pid()) == pid;
+        if is_one { Ok(()) } else { Err((children, pid)) }
+    });
+}
+
 #[test]
 fn a_restart_request_at_any_moment_leaves_one_server() {
     let sandbox = sandbox();
@@ -160,15 +169,7 @@ fn a_restart_request_at_any_moment_leaves_one_server() {
         thread::sleep(dice.moment(Duration::from_millis(3)));
         manager.signal(SIGHUP);
     }
-    wait_for_within(Duration::from_secs(5), "one server", || {
-        let children = manager.process().children();
-        let pid = sandbox.read_pidfile(sandbox.path("server.pid"));
-        if children.len() == 1 && Some(children[0].pid()) == pid {
-            Ok(())
-        } else {
-            Err((children, pid))
-        }
-    });
+    wait_for_one_server(&sandbox, &manager);
     stop(manager);
     expect_nothing_left(&sandbox);
 }
@@ -190,27 +191,17 @@ fn a_restart_request_at_any_moment_of_a_start_ends_what_there_was_and_is_never_l
                 // A refusal: a death that is taken for an unexpected one ends the manager.
                 let manager = managed(&sandbox, REFUSAL).command(sandbox.probe()).spawn();
                 wait_for("the first server", || sandbox.path("server.pid").exists());
-                let mut dice = seed;
+                let mut dice = Dice(seed);
                 for _ in 0..1_500 {
-                    // Different enough moments (see rand(3)) of the start that the last request led
-                    // to, which takes one or two milliseconds.
-                    dice = dice.wrapping_mul(1_103_515_245).wrapping_add(12345);
-                    thread::sleep(Duration::from_micros(u64::from((dice >> 8) % 2500)));
+                    // Moments of the start that the last request led to: one or two milliseconds.
+                    thread::sleep(dice.moment(Duration::from_micros(2500)));
                     let there = children(manager.pid());
                     manager.signal(SIGHUP);
                     wait_for("the end of what was there", || {
                         there.iter().all(|child| !child.exists())
                     });
                 }
-                wait_for("one server", || {
-                    let children = manager.process().children();
-                    let pid = sandbox.read_pidfile(sandbox.path("server.pid"));
-                    if children.len() == 1 && Some(children[0].pid()) == pid {
-                        Ok(())
-                    } else {
-                        Err((children, pid))
-                    }
-                });
+                wait_for_one_server(&sandbox, &manager);
                 stop(manager);
             });
         }

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-
 use super::*;
 use crate::prelude::*;
 
@@ -59,9 +58,7 @@ fn fifty_children_that_die_together_with_the_server_hide_neither_its_death_nor_t
 
 #[test]
 fn as_process_1_it_reaps_strangers_and_passes_the_status_through() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").exits(1).create();
     let script = "for n in $(seq 30); do (sleep 0.1 &); done; exec \"$@\"";
@@ -83,9 +80,7 @@ fn as_process_1_it_reaps_strangers_and_passes_the_status_through() {
 
 #[test]
 fn as_process_1_it_obeys_requests() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let manager = managed(&sandbox, REFUSAL).pid_namespace().command(probe(&sandbox)).spawn();
     wait_for("the start", || starts(&sandbox) == 1);
@@ -97,9 +92,7 @@ fn as_process_1_it_obeys_requests() {
 
 #[test]
 fn an_id_that_was_the_dead_servers_is_no_trouble_to_the_next_server_or_the_handler() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").line("sleep 1000").create();
     // The next process of the namespace gets the server's own id, as soon as that is free (see
@@ -129,9 +122,7 @@ fn an_id_that_was_the_dead_servers_is_no_trouble_to_the_next_server_or_the_handl
 
 #[test]
 fn where_ids_are_used_again_all_the_time_no_signal_reaches_a_stranger() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let (hits, starts_file) = (sandbox.path("hits"), sandbox.path("starts"));
     // Of thirty ids or so, as with a kernel.pid_max of 330, which not every kernel has for a namespace

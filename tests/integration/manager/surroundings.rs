@@ -55,9 +55,7 @@ fn live(sandbox: &Sandbox, vsrun: Invocation<'_>) {
 
 #[test]
 fn without_a_proc_file_system_a_manager_does_all_its_work() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     for user in [None, Some(NOBODY)] {
         let sandbox = sandbox();
         let vsrun = sandbox.vsrun().tmpfs("/proc", "mode=755");
@@ -71,9 +69,7 @@ fn without_a_proc_file_system_a_manager_does_all_its_work() {
 
 #[test]
 fn without_a_proc_file_system_messages_that_nobody_reads_hold_nothing_up() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let (_reader, writer) = nix::unistd::pipe().expect("a pipe");
     let flags = |flags| fcntl(&writer, FcntlArg::F_SETFL(flags)).expect("flags are set");
@@ -98,9 +94,7 @@ fn without_privilege_a_manager_does_all_its_work() {
 
 #[test]
 fn in_a_user_namespace_a_manager_does_all_its_work() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandboxes = [sandbox(), sandbox()];
     let [first, second] = sandboxes.each_ref();
     live(first, first.vsrun().user_namespace());
@@ -109,9 +103,7 @@ fn in_a_user_namespace_a_manager_does_all_its_work() {
 
 #[test]
 fn as_process_1_a_manager_does_all_its_work() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     live(&sandbox, sandbox.vsrun().pid_namespace());
 }

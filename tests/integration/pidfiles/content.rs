@@ -1,18 +1,16 @@
 //! What a pidfile is, and what it replaces.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-
+use std::{fs, thread};
 
 use super::*;
 use crate::prelude::*;
 
 #[test]
 fn it_holds_the_servers_id_before_the_servers_first_instruction() {
-    for (background, managed) in [(false, false), (true, false), (false, true), (true, true)] {
+    for (background, managed) in WAYS {
         let sandbox = sandbox();
         let (pidfile, report) = (sandbox.path("pid"), sandbox.path("report"));
         let mut start = sandbox.vsrun().pidfile(&pidfile);
@@ -59,16 +57,13 @@ fn modes_do_not_depend_on_the_umask() {
         sandbox.wait_for_pidfile(run.path().join("pid"));
         let modes = ["pid", "manager", "manager.lock"].map(|name| mode_of(run.path().join(name)));
         assert_eq!(modes, [0o644, 0o644, 0o600], "umask {mask:o}");
-        running.signal(SIGTERM);
-        running.wait().expect_code(0);
+        stop(running);
     }
 }
 
 #[test]
 fn a_pidfile_belongs_to_whoever_runs_vsrun_and_never_to_the_user() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let run = run_dir(&sandbox);
     let start = sandbox.vsrun().user("nobody").pidfile("run/pid");
@@ -83,13 +78,11 @@ fn a_pidfile_belongs_to_whoever_runs_vsrun_and_never_to_the_user() {
 
 #[test]
 fn a_file_of_somebody_elses_with_no_permissions_is_replaced_by_ones_own() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let pidfile = sandbox.file("pid", "1\n");
-    fs::set_permissions(&pidfile, Permissions::from_mode(0o0)).expect("a mode");
-    lchown(&pidfile, Some(NOBODY), Some(NOBODY)).expect("an owner");
+    chmod(&pidfile, 0o0);
+    give(&pidfile);
     let start = sandbox.vsrun().user("nobody").pidfile(&pidfile);
     start.command(sandbox.probe().exit(0)).run().expect_code(0);
     let about = fs::metadata(&pidfile).expect("a file");
@@ -185,9 +178,7 @@ fn the_other_name_of_a_hard_linked_file_keeps_its_content() {
 
 #[test]
 fn a_planted_temporary_file_is_neither_followed_nor_overwritten() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let run = run_dir(&sandbox);
     let victim = sandbox.file("victim", "precious");

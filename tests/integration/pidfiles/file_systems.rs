@@ -1,15 +1,12 @@
 //! Pidfiles on file systems that are read-only, or on which they are mounted themselves.
 
-use std::fs::{self};
-
+use std::fs;
 
 use crate::prelude::*;
 
 #[test]
 fn a_file_system_that_becomes_read_only_keeps_no_server_from_being_restarted() {
-    if !require_root() || !require_program("nsenter") {
-        return;
-    }
+    needs!(root, "nsenter");
     let sandbox = sandbox();
     let run = sandbox.dir("run");
     let start = sandbox.vsrun().tmpfs(&run, "size=64k").pidfile("run/pid");
@@ -35,9 +32,7 @@ fn a_file_system_that_becomes_read_only_keeps_no_server_from_being_restarted() {
 
 #[test]
 fn a_pidfile_that_is_mounted_holds_the_id_of_each_server_that_runs() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     sandbox.dir("run");
     let (real, pidfile) = (sandbox.file("real", ""), sandbox.file("run/pid", ""));
@@ -55,9 +50,7 @@ fn a_pidfile_that_is_mounted_holds_the_id_of_each_server_that_runs() {
 
 #[test]
 fn a_pidfile_that_is_mounted_holds_no_id_once_the_server_is_gone() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     sandbox.dir("run");
     let (real, pidfile) = (sandbox.file("real", ""), sandbox.file("run/pid", ""));
@@ -71,9 +64,7 @@ fn a_pidfile_that_is_mounted_holds_no_id_once_the_server_is_gone() {
 
 #[test]
 fn a_pidfile_that_is_mounted_has_the_id_of_a_live_process_after_a_start_that_fails() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     sandbox.dir("run");
     let (live, dead) = (format!("{}\n", std::process::id()), format!("{}\n", i32::MAX));
@@ -88,9 +79,7 @@ fn a_pidfile_that_is_mounted_has_the_id_of_a_live_process_after_a_start_that_fai
 
 #[test]
 fn a_file_system_that_can_neither_exchange_files_nor_spare_what_stands_there_takes_pidfiles() {
-    if !require_root() || !require_program("strace") {
-        return;
-    }
+    needs!(root, "strace");
     let sandbox = sandbox();
     let run = LogDirectory::at(sandbox.dir("run"));
     let live = std::process::id() as i32;
@@ -109,9 +98,7 @@ fn a_file_system_that_can_neither_exchange_files_nor_spare_what_stands_there_tak
 
 #[test]
 fn a_pidfile_that_the_system_refuses_to_write_at_a_restart_is_told_and_ends_nothing() {
-    if !require_root() || !require_program("strace") {
-        return;
-    }
+    needs!(root, "strace");
     for (error, words) in [("EIO", "Input/output error"), ("ENOSPC", "No space left on device")] {
         let sandbox = sandbox();
         let vsrun = sandbox.vsrun().pidfile(sandbox.path("server.pid"));

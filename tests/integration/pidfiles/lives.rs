@@ -1,28 +1,31 @@
 //! A pidfile over restarts, at the end, and at a start that fails.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown};
+use std::fs;
+use std::os::unix::fs::{MetadataExt, lchown};
 use std::process::Command;
-
 
 use super::*;
 use crate::prelude::*;
 
 #[test]
-fn it_is_written_again_at_each_restart() {
+fn the_pidfile_is_complete_before_the_first_instruction_of_each_life() {
     let sandbox = sandbox();
-    let (pidfile, report) = (sandbox.path("pid"), sandbox.path("report"));
-    let server = sandbox.probe().report(&report).pidfile(&pidfile).append(sandbox.path("starts"));
-    let start = sandbox.vsrun().pidfile(&pidfile).manager("manager", handler(&sandbox));
-    let running = start.command(server).spawn();
-    for count in 1..=4 {
-        wait_for("another start", || sandbox.lines("starts").len() == count);
-        let seen = Report::wait(&report);
-        assert_eq!(seen.pidfile, Some(format!("{}\n", seen.pid).into()));
-        assert_eq!(sandbox.lines("starts")[count - 1], seen.pid.to_string());
+    let (report, pidfile) = (sandbox.path("report"), sandbox.path("server.pid"));
+    let server = probe(&sandbox).report(&report).pidfile(&pidfile);
+    let manager = managed(&sandbox, CONSENT).command(server).spawn();
+    for (count, cause) in [(1, SIGHUP), (2, SIGKILL), (3, SIGTERM)] {
+        let server = started(&sandbox, count);
+        let report = Report::wait(&report);
+        assert_eq!(report.pid, server.pid());
+        assert_eq!(report.pidfile, Some(format!("{}\n", server.pid()).into()));
         assert_eq!(mode_of(&pidfile), 0o644);
-        running.signal(SIGHUP);
+        if cause == SIGKILL {
+            sandbox.signal(server, SIGKILL);
+        } else {
+            manager.signal(cause);
+        }
     }
+    manager.wait().expect_code(0);
 }
 
 #[test]
@@ -48,11 +51,11 @@ fn a_link_put_in_its_place_is_replaced_at_the_restart() {
     let server = sandbox.probe().append(sandbox.path("starts"));
     let start = sandbox.vsrun().pidfile(&pidfile).manager("manager", handler(&sandbox));
     let running = start.command(server).spawn();
-    wait_for("the first start", || sandbox.lines("starts").len() == 1);
+    started(&sandbox, 1);
     fs::remove_file(&pidfile).expect("a pidfile");
     sandbox.link("pid", &victim);
     running.signal(SIGHUP);
-    wait_for("the second start", || sandbox.lines("starts").len() == 2);
+    started(&sandbox, 2);
     assert!(fs::symlink_metadata(&pidfile).expect("a file").is_file());
     assert_eq!(fs::read_to_string(victim).expect("a file"), "precious");
 }
@@ -64,13 +67,12 @@ fn a_fifo_put_in_its_place_keeps_no_manager_from_going_on() {
     let server = sandbox.probe().append(sandbox.path("starts"));
     let start = sandbox.vsrun().pidfile(&pidfile).manager("manager", handler(&sandbox));
     let running = start.command(server).spawn();
-    wait_for("the first start", || sandbox.lines("starts").len() == 1);
+    started(&sandbox, 1);
     fs::remove_file(&pidfile).expect("a pidfile");
     make("mkfifo", &[pidfile.as_os_str()]);
     running.signal(SIGHUP);
-    wait_for("the second start", || sandbox.lines("starts").len() == 2);
-    running.signal(SIGTERM);
-    running.wait().expect_code(0);
+    started(&sandbox, 2);
+    stop(running);
 }
 
 #[test]
@@ -80,12 +82,11 @@ fn a_directory_that_is_removed_keeps_no_server_from_being_restarted() {
     let server = sandbox.probe().append(sandbox.path("starts"));
     let start = sandbox.vsrun().pidfile("run/pid").manager("manager", handler(&sandbox));
     let running = start.command(server).spawn();
-    wait_for("the first start", || sandbox.lines("starts").len() == 1);
+    started(&sandbox, 1);
     fs::remove_dir_all(run.path()).expect("a directory");
     running.signal(SIGHUP);
-    wait_for("the second start", || sandbox.lines("starts").len() == 2);
-    running.signal(SIGTERM);
-    running.wait().expect_code(0);
+    started(&sandbox, 2);
+    stop(running);
 }
 
 #[test]
@@ -95,14 +96,13 @@ fn a_directory_that_was_moved_is_left_for_the_one_that_its_path_leads_to() {
     let server = sandbox.probe().append(sandbox.path("starts"));
     let start = sandbox.vsrun().pidfile("run/pid").manager("manager", handler(&sandbox));
     let running = start.command(server).spawn();
-    wait_for("the first start", || sandbox.lines("starts").len() == 1);
+    started(&sandbox, 1);
     fs::rename(run.path(), sandbox.path("moved")).expect("a directory");
     fs::create_dir(run.path()).expect("the sandbox can be written");
     running.signal(SIGHUP);
-    wait_for("the second start", || sandbox.lines("starts").len() == 2);
+    started(&sandbox, 2);
     assert_eq!(sandbox.lines("run/pid"), sandbox.lines("starts")[1..]);
-    running.signal(SIGTERM);
-    running.wait().expect_code(0);
+    stop(running);
     assert_eq!(run.names(), [""; 0]);
 }
 
@@ -120,7 +120,7 @@ fn a_manager_removes_its_files_when_it_exits() {
         }
         let start = sandbox.vsrun().pidfile("run/pid").manager("run/manager", &handler);
         let running = start.command(server).spawn();
-        wait_for("the server", || sandbox.lines("starts").len() == 1);
+        started(&sandbox, 1);
         if let Some(signal) = signal {
             running.signal(signal);
         }
@@ -146,13 +146,12 @@ fn files_that_have_become_somebody_elses_are_left_alone() {
     let server = sandbox.probe().append(sandbox.path("starts"));
     let start = sandbox.vsrun().pidfile("run/pid").manager("run/manager", handler(&sandbox));
     let running = start.command(server).spawn();
-    wait_for("the server", || sandbox.lines("starts").len() == 1);
+    started(&sandbox, 1);
     for name in ["pid", "manager", "manager.lock"] {
         let beside = sandbox.file(format!("run/{name}.new"), "4242\n");
         fs::rename(beside, run.path().join(name)).expect("a file");
     }
-    running.signal(SIGTERM);
-    running.wait().expect_code(0);
+    stop(running);
     assert_eq!(run.names(), ["manager", "manager.lock", "pid"]);
     for name in ["pid", "manager", "manager.lock"] {
         assert_eq!(sandbox.lines(run.path().join(name)), ["4242"]);
@@ -166,14 +165,13 @@ fn links_put_in_the_files_places_are_not_followed_at_the_end() {
     let server = sandbox.probe().append(sandbox.path("starts"));
     let start = sandbox.vsrun().pidfile("run/pid").manager("run/manager", handler(&sandbox));
     let running = start.command(server).spawn();
-    wait_for("the server", || sandbox.lines("starts").len() == 1);
+    started(&sandbox, 1);
     for name in ["pid", "manager", "manager.lock"] {
         // The content is the very one, in a file elsewhere.
         fs::rename(run.path().join(name), sandbox.path(name)).expect("a file");
         sandbox.link(format!("run/{name}"), sandbox.path(name));
     }
-    running.signal(SIGTERM);
-    running.wait().expect_code(0);
+    stop(running);
     for name in ["pid", "manager", "manager.lock"] {
         assert!(sandbox.path(name).exists(), "the target of '{name}' is gone");
         assert!(run.path().join(name).is_symlink(), "'{name}' is gone");
@@ -187,10 +185,9 @@ fn files_that_are_gone_already_are_no_trouble() {
     let server = sandbox.probe().append(sandbox.path("starts"));
     let start = sandbox.vsrun().pidfile("run/pid").manager("run/manager", handler(&sandbox));
     let running = start.command(server).spawn();
-    wait_for("the server", || sandbox.lines("starts").len() == 1);
+    started(&sandbox, 1);
     fs::remove_dir_all(run.path()).expect("a directory");
-    running.signal(SIGTERM);
-    running.wait().expect_code(0);
+    stop(running);
 }
 
 #[test]
@@ -209,8 +206,7 @@ fn the_first_managers_end_leaves_the_second_managers_files() {
     }
     let second = start("second");
     wait_for("the second server", || sandbox.lines("second").len() == 1);
-    first.signal(SIGTERM);
-    first.wait().expect_code(0);
+    stop(first);
     assert_eq!(sandbox.read_pidfile(run.path().join("manager")), Some(second.pid()));
     assert_eq!(sandbox.lines("run/pid"), sandbox.lines("second"));
     assert_eq!(run.names(), ["manager", "manager.lock", "pid"]);
@@ -241,7 +237,7 @@ fn failing_starts(sandbox: &Sandbox) -> Vec<(String, Outcome)> {
     let handler = handler(sandbox);
     let mut outcomes = Vec::new();
     for (name, fault) in FAULTS {
-        for (background, managed) in [(false, false), (true, false), (false, true), (true, true)] {
+        for (background, managed) in WAYS {
             let mut start = sandbox.vsrun().pidfile("run/pid");
             if background {
                 start = start.background();
@@ -284,16 +280,14 @@ fn a_start_that_fails_leaves_the_id_of_a_live_process() {
 
 #[test]
 fn what_is_put_back_is_a_pidfile_of_the_callers() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     for caller in [0, NOBODY] {
         let sandbox = sandbox();
         let run = run_dir(&sandbox);
-        lchown(run.path(), Some(NOBODY), Some(NOBODY)).expect("an owner");
+        give(run.path());
         let pidfile = sandbox.file("run/pid", format!("{}", std::process::id()));
         lchown(&pidfile, Some(DAEMON), Some(DAEMON)).expect("an owner");
-        fs::set_permissions(&pidfile, Permissions::from_mode(0o4755)).expect("a mode");
+        chmod(&pidfile, 0o4755);
         let start = sandbox.vsrun().run_as(caller, caller, &[]).pidfile("run/pid");
         start.command(["/nonexistent"]).run().expect_code(127);
         let about = fs::metadata(&pidfile).expect("a file");
@@ -317,7 +311,7 @@ fn a_start_that_fails_puts_back_nothing_but_the_id_of_a_live_process() {
     let (two, long) = (format!("{live} {live}"), "1".repeat(4096));
     let odd = ["", "0", "-1", "no id", "99999999999", &two, &long, "second name", "link"];
     for old in dead.iter().map(String::as_str).chain(odd) {
-        for (background, managed) in [(false, false), (true, false), (false, true), (true, true)] {
+        for (background, managed) in WAYS {
             match old {
                 "second name" => fs::hard_link(&victim, run.path().join("pid")).expect("a link"),
                 "link" => drop(sandbox.link("run/pid", &victim)),
@@ -336,13 +330,13 @@ fn a_start_that_fails_puts_back_nothing_but_the_id_of_a_live_process() {
 
 #[test]
 fn a_pidfile_may_stand_in_the_log_directory_that_is_made_for_it() {
-    for (background, managed) in [(false, false), (true, false), (false, true), (true, true)] {
+    for (background, managed) in WAYS {
         let sandbox = sandbox();
         let start = sandbox.vsrun().logdir("logs", "1").pidfile("logs/pid");
         let start = if managed { start.manager("manager", handler(&sandbox)) } else { start };
         let start = if background { start.background() } else { start };
         let running = start.command(sandbox.probe().append(sandbox.path("starts"))).spawn();
-        wait_for("the server", || sandbox.lines("starts").len() == 1);
+        started(&sandbox, 1);
         let server = sandbox.wait_for_pidfile(sandbox.path("logs/pid"));
         assert_eq!(sandbox.lines("starts"), [server.pid().to_string()]);
         let first =
@@ -372,9 +366,7 @@ fn a_bad_pidfile_leaves_no_trace_of_the_manager() {
 /// of systemd, CVE-2017-11747 of tinyproxy, issues 404 of nagioscore and 303 of unbound.
 #[test]
 fn a_forged_pidfile_leads_no_signal_astray() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     sandbox.dir_of("run", NOBODY, NOBODY);
     let log = sandbox.path("signals");
@@ -385,7 +377,7 @@ fn a_forged_pidfile_leads_no_signal_astray() {
         for name in ["pid", "manager"] {
             // As the directory's owner can.
             let beside = sandbox.file("run/forged", format!("{}\n", stranger.pid()));
-            chown(&beside, Some(NOBODY), Some(NOBODY)).expect("root may give a file away");
+            give(&beside);
             fs::rename(beside, sandbox.path("run").join(name)).expect("a file");
         }
     };

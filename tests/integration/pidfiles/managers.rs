@@ -1,9 +1,9 @@
 //! One manager at a time.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +21,7 @@ fn managed<'a>(sandbox: &'a Sandbox) -> Running<'a> {
     let server = sandbox.probe().append(sandbox.path("starts"));
     let start = sandbox.vsrun().pidfile("run/pid").manager("run/manager", handler);
     let running = start.logdir("run/logs", "1").command(server).spawn();
-    wait_for("the server", || sandbox.lines("starts").len() == 1);
+    started(sandbox, 1);
     wait_for("the log", || LogDirectory::at(sandbox.path("run/logs")).vsrun().contains("started"));
     running
 }
@@ -205,13 +205,11 @@ fn a_servers_pidfile_never_takes_the_place_of_a_live_managers_file() {
 
 #[test]
 fn a_lock_that_the_caller_may_not_read_keeps_no_pidfile_away() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     run_dir(&sandbox);
     let _running = managed(&sandbox);
-    lchown(sandbox.path("run"), Some(NOBODY), Some(NOBODY)).expect("an owner");
+    give(sandbox.path("run"));
     let start = sandbox.vsrun().run_as(NOBODY, NOBODY, &[]).pidfile("run/manager");
     start.command(["/bin/true"]).run().expect_code(0);
 }
@@ -229,9 +227,7 @@ fn start_deceived(sandbox: &Sandbox, path: &Path, injection: &str) -> Outcome {
 
 #[test]
 fn a_lock_file_that_is_removed_again_and_again_is_an_error() {
-    if !require_root() || !require_program("strace") {
-        return;
-    }
+    needs!(root, "strace");
     let sandbox = sandbox();
     let lock = run_dir(&sandbox).path().join("manager.lock");
     let injection = "inject=newfstatat:error=ENOENT";
@@ -243,9 +239,7 @@ fn a_lock_file_that_is_removed_again_and_again_is_an_error() {
 
 #[test]
 fn a_lock_that_is_held_and_released_again_and_again_is_anothers() {
-    if !require_root() || !require_program("strace") {
-        return;
-    }
+    needs!(root, "strace");
     let sandbox = sandbox();
     let lock = run_dir(&sandbox).path().join("manager.lock");
     // Each second call asks for the holder.
@@ -335,8 +329,7 @@ fn what_a_killed_manager_left_is_taken_over() {
     let running = start.command(sandbox.probe().append(sandbox.path("starts"))).spawn();
     wait_for("the second server", || sandbox.lines("starts").len() == 2);
     assert_eq!(sandbox.read_pidfile(sandbox.path("run/manager")), Some(running.pid()));
-    running.signal(SIGTERM);
-    running.wait().expect_code(0);
+    stop(running);
     assert_eq!(run.names(), ["logs"]);
 }
 
@@ -357,8 +350,7 @@ fn a_stale_pidfile_is_overwritten_and_the_stranger_who_has_its_id_is_left_alone(
     assert_eq!(sandbox.lines("run/pid"), sandbox.lines("starts"));
     running.signal(SIGHUP);
     wait_for("the restart", || sandbox.lines("starts").len() == 2);
-    running.signal(SIGTERM);
-    running.wait().expect_code(0);
+    stop(running);
     assert!(stranger.process().exists());
     assert_eq!(sandbox.lines("signals"), ["READY"]);
 }
@@ -371,8 +363,7 @@ fn any_stale_content_of_the_monitor_pidfile_is_overwritten() {
         sandbox.file("run/manager", content);
         let running = managed(&sandbox);
         assert_eq!(sandbox.read_pidfile(sandbox.path("run/manager")), Some(running.pid()));
-        running.signal(SIGTERM);
-        running.wait().expect_code(0);
+        stop(running);
     }
 }
 
@@ -397,7 +388,7 @@ fn a_link_in_the_place_of_a_managers_file_is_refused_and_not_followed() {
             let sandbox = sandbox();
             run_dir(&sandbox);
             let victim = sandbox.file("victim", "precious");
-            fs::set_permissions(&victim, Permissions::from_mode(0o640)).expect("a mode");
+            chmod(&victim, 0o640);
             sandbox.link(format!("run/{name}"), target);
             keeps_no_manager(&sandbox, name);
             assert_eq!(fs::read_to_string(&victim).expect("a file"), "precious");
@@ -413,7 +404,7 @@ fn a_managers_file_that_has_a_second_name_is_refused() {
         let sandbox = sandbox();
         run_dir(&sandbox);
         let victim = sandbox.file("victim", "precious");
-        fs::set_permissions(&victim, Permissions::from_mode(0o640)).expect("a mode");
+        chmod(&victim, 0o640);
         fs::hard_link(&victim, sandbox.path("run").join(name)).expect("a link");
         keeps_no_manager(&sandbox, name);
         assert_eq!(fs::read_to_string(&victim).expect("a file"), "precious");
@@ -440,9 +431,7 @@ fn a_managers_file_that_is_not_regular_is_refused_at_once() {
 
 #[test]
 fn the_null_device_is_no_monitor_pidfile() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     run_dir(&sandbox);
     for name in ["manager", "manager.lock"] {
@@ -458,11 +447,10 @@ fn a_lock_file_that_others_can_read_is_closed_to_them() {
     let sandbox = sandbox();
     run_dir(&sandbox);
     let lock = sandbox.file("run/manager.lock", "");
-    fs::set_permissions(&lock, Permissions::from_mode(0o666)).expect("a mode");
+    chmod(&lock, 0o666);
     let running = managed(&sandbox);
     assert_eq!(mode_of(&lock), 0o600);
-    running.signal(SIGTERM);
-    running.wait().expect_code(0);
+    stop(running);
 }
 
 #[test]
@@ -483,9 +471,7 @@ fn the_lock_is_held_on_one_descriptor() {
 
 #[test]
 fn the_monitor_pidfile_is_removed_before_the_lock() {
-    if !require_root() || !require_program("strace") {
-        return;
-    }
+    needs!(root, "strace");
     let sandbox = sandbox();
     run_dir(&sandbox);
     let trace = sandbox.path("trace");
@@ -510,7 +496,7 @@ fn names_of_any_bytes_work() {
     let manager = run.path().join(&name);
     let start = sandbox.vsrun().manager(&manager, handler(&sandbox));
     let running = start.command(sandbox.probe().append(sandbox.path("starts"))).spawn();
-    wait_for("the server", || sandbox.lines("starts").len() == 1);
+    started(&sandbox, 1);
     let lock = OsString::from_vec([name.as_bytes(), b".lock"].concat());
     assert_eq!(run.names(), [name, lock]);
     assert_eq!(sandbox.read_pidfile(&manager), Some(running.pid()));
@@ -538,7 +524,7 @@ fn a_lock_of_a_strangers_is_told_with_his_id_and_nothing_is_touched() {
     let sandbox = sandbox();
     let run = LogDirectory::at(sandbox.dir("run"));
     let path = sandbox.file("run/manager.lock", "");
-    fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("a mode");
+    chmod(&path, 0o600);
     let file = OpenOptions::new().read(true).write(true).open(&path).expect("a file");
     let line = format!("vsrun: already managed by process {}", std::process::id());
     for kind in [libc::F_WRLCK, libc::F_RDLCK] {
@@ -564,9 +550,7 @@ fn a_lock_of_a_strangers_is_told_with_his_id_and_nothing_is_touched() {
 /// (CVE-2022-1348 of logrotate: a state file that every user could lock).
 #[test]
 fn locks_on_what_everybody_may_read_keep_no_manager_away() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     sandbox.dir("run");
     let start = || {
@@ -610,9 +594,7 @@ fn holds_lock(process: Process, file: &Path) -> bool {
 /// name of the lock must not be opened. Where `fs.protected_hardlinks` is 0 every user can make one.
 #[test]
 fn a_second_name_of_the_lock_in_the_place_of_the_pidfile_does_not_end_the_lock() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     for _ in 0..60 {
         let sandbox = sandbox();
         let (pidfile, lock) = (sandbox.dir("run").join("pid"), sandbox.path("manager.lock"));

@@ -1,7 +1,6 @@
 //! Directories on the way to a pidfile.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt, lchown};
+use std::os::unix::fs::lchown;
 
 use super::*;
 use crate::prelude::*;
@@ -26,22 +25,20 @@ fn links_that_only_root_or_the_caller_can_have_made_are_followed() {
 
 #[test]
 fn a_link_on_the_way_that_somebody_else_can_have_made_is_refused() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let run = run_dir(&sandbox);
     sandbox.open_dir("sticky");
     sandbox.dir_of("theirs", NOBODY, NOBODY);
     sandbox.dir("shared");
-    fs::set_permissions(sandbox.path("shared"), Permissions::from_mode(0o777)).expect("a mode");
+    chmod(sandbox.path("shared"), 0o777);
     sandbox.dir("group");
-    fs::set_permissions(sandbox.path("group"), Permissions::from_mode(0o775)).expect("a mode");
+    chmod(sandbox.path("group"), 0o775);
     for directory in ["sticky", "theirs", "shared", "group"] {
         let link = sandbox.link(format!("{directory}/link"), run.path());
         // In a directory that others may write even root's own link may have been moved there.
         if directory == "theirs" {
-            lchown(&link, Some(NOBODY), Some(NOBODY)).expect("an owner");
+            give(&link);
         }
         let pidfile = link.join("pid");
         let start = sandbox.vsrun().pidfile(&pidfile).command(forbidden(&sandbox));
@@ -56,9 +53,7 @@ fn a_link_on_the_way_that_somebody_else_can_have_made_is_refused() {
 
 #[test]
 fn a_link_of_another_users_is_refused_by_an_ordinary_user() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     sandbox.dir("roots");
     sandbox.dir_of("mine", NOBODY, NOBODY);
@@ -84,9 +79,7 @@ fn a_loop_of_links_on_the_way_is_an_error() {
 
 #[test]
 fn a_file_of_another_users_in_a_sticky_directory_cannot_be_replaced() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let sticky = LogDirectory::at(sandbox.open_dir("sticky"));
     let pidfile = sandbox.file("sticky/pid", "1\n");

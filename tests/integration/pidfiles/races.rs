@@ -58,7 +58,7 @@ fn starts_that_fail_leave_the_id_of_the_one_that_succeeds_meanwhile() {
         let good = start(&sandbox, RIVALS + round).command(server).spawn();
         let others = (1..RIVALS - 1).map(|number| failing(&sandbox, round + number));
         all_fail(others.chain([first]).collect());
-        wait_for("the server", || sandbox.lines("starts").len() == 1);
+        started(&sandbox, 1);
         if (RIVALS + round) % 2 == 0 {
             // In the background its start is over when it returns.
             good.wait().expect_code(0);

@@ -70,9 +70,7 @@ fn a_directory_is_refused() {
 
 #[test]
 fn a_device_is_refused() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     for (kind, major, minor) in [("c", "1", "5"), ("c", "1", "7"), ("b", "7", "0")] {
         let sandbox = sandbox();
         let pidfile = run_dir(&sandbox).path().join("pid");
@@ -95,8 +93,7 @@ fn the_null_device_is_accepted_and_never_replaced() {
     let start = start().manager("manager", handler(&sandbox)).command(server);
     let running = start.spawn();
     wait_for("the restart", || sandbox.lines("starts").len() == 2);
-    running.signal(SIGTERM);
-    running.wait().expect_code(0);
+    stop(running);
     let device = fs::metadata("/dev/null").expect("a device");
     assert!(device.file_type().is_char_device());
     assert_eq!(device.mode() & 0o777, 0o666);
@@ -104,9 +101,7 @@ fn the_null_device_is_accepted_and_never_replaced() {
 
 #[test]
 fn a_node_of_the_null_device_is_never_replaced_by_root() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let pidfile = run_dir(&sandbox).path().join("null");
     make("mknod", &[pidfile.as_os_str(), "c".as_ref(), "1".as_ref(), "3".as_ref()]);
@@ -152,9 +147,7 @@ fn a_path_that_ends_in_a_slash_or_dots_names_no_file() {
 
 #[test]
 fn a_directory_that_cannot_be_written_is_an_error() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     sandbox.dir("run");
     let pidfile = sandbox.path("run/pid");
@@ -181,9 +174,7 @@ fn a_name_of_the_greatest_length_works_and_a_longer_one_is_an_error() {
 
 #[test]
 fn a_read_only_file_system_is_an_error_and_no_server_runs() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let run = run_dir(&sandbox);
     let ran = sandbox.open_dir("out").join("ran");
@@ -229,9 +220,7 @@ fn on_a_full_disk(sandbox: &Sandbox, options: &str, words: &[&OsStr]) -> String 
 
 #[test]
 fn a_full_disk_leaves_the_old_file_and_starts_no_server() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     for options in ["size=64k", "size=1m,nr_inodes=8"] {
         let sandbox = sandbox();
         let seen = on_a_full_disk(&sandbox, options, &["-p".as_ref(), "full/pid".as_ref()]);
@@ -241,9 +230,7 @@ fn a_full_disk_leaves_the_old_file_and_starts_no_server() {
 
 #[test]
 fn a_full_disk_leaves_the_old_file_under_a_manager_too() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let handler = handler(&sandbox);
     let words = ["-p", "full/pid", "-m", "manager"].map(OsStr::new);
@@ -254,9 +241,7 @@ fn a_full_disk_leaves_the_old_file_under_a_manager_too() {
 
 #[test]
 fn a_full_disk_keeps_a_manager_from_starting_and_leaves_no_lock() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let handler = handler(&sandbox);
     let words = ["-m".as_ref(), "full/manager".as_ref(), handler.as_os_str()];
@@ -265,24 +250,21 @@ fn a_full_disk_keeps_a_manager_from_starting_and_leaves_no_lock() {
 
 #[test]
 fn a_disk_that_becomes_full_keeps_no_server_from_being_restarted() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let full = sandbox.dir("full");
     let server = sandbox.probe().append(sandbox.path("starts")).only_first(1);
     let start = sandbox.vsrun().tmpfs(&full, "size=64k").pidfile("full/pid");
     let server = server.until(sandbox.path("die")).exit(1);
     let running = start.manager("manager", handler(&sandbox)).command(server).spawn();
-    wait_for("the first start", || sandbox.lines("starts").len() == 1);
+    started(&sandbox, 1);
     let inside = running.process().path_inside(&full);
     fs::write(inside.join("fill"), vec![0; 1 << 20]).expect_err("a full disk");
     sandbox.file("die", "");
-    wait_for("the second start", || sandbox.lines("starts").len() == 2);
+    started(&sandbox, 2);
     let stale = sandbox.lines("starts")[0].clone();
     assert_ne!(fs::read_to_string(inside.join("pid")).ok(), Some(format!("{stale}\n")));
-    running.signal(SIGTERM);
-    running.wait().expect_code(0);
+    stop(running);
 }
 
 #[test]
@@ -308,9 +290,7 @@ fn a_limit_on_file_sizes_is_an_error_and_leaves_the_old_file() {
 
 #[test]
 fn a_file_that_is_mounted_there_is_written_in_place() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let run = run_dir(&sandbox);
     let (real, pidfile) = (sandbox.file("real", "12345678\n"), sandbox.file("run/pid", ""));

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -23,8 +23,16 @@ const STARTS: usize = 150;
 /// A file of root's that nobody else may read.
 fn victim(sandbox: &Sandbox) -> PathBuf {
     let victim = sandbox.file("victim", "precious\n");
-    fs::set_permissions(&victim, PermissionsExt::from_mode(0o600)).expect("a mode");
+    chmod(&victim, 0o600);
     victim
+}
+
+/// Expects what there was of a file but for its names: the attacker links it, an old log is deleted,
+/// a pidfile is replaced.
+#[track_caller]
+fn expect_unharmed(victim: &Path, before: &Facts) {
+    let after = Facts { links: before.links, ..facts(victim) };
+    assert_eq!(after, *before, "{victim:?}");
 }
 
 /// The kinds of things that an attacker may have under a name.
@@ -44,7 +52,7 @@ fn lay(kind: usize, path: &Path, victim: &Path) -> bool {
         _ => fs::hard_link(victim, path),
     };
     if laid.is_ok() && kind != 7 {
-        lchown(path, Some(NOBODY), Some(NOBODY)).expect("root may give it away");
+        give(path);
     }
     laid.is_ok()
 }
@@ -120,17 +128,14 @@ fn is_restarted_under(attack: &Attack<'_>, sandbox: &Sandbox, manager: Running<'
             count += 1;
             server = started(sandbox, count);
         }
-        manager.signal(SIGTERM);
-        manager.wait().expect_code(0);
+        stop(manager);
         assert!(!server.exists());
     });
 }
 
 #[test]
 fn a_user_who_swaps_anything_for_logs_during_rotations_reaches_nothing_of_roots() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let victim = victim(&sandbox);
     let before = facts(&victim);
@@ -139,7 +144,7 @@ fn a_user_who_swaps_anything_for_logs_during_rotations_reaches_nothing_of_roots(
     let server = sandbox.probe().append(open_starts(&sandbox)).out("pwned");
     let manager = start.command(server).spawn();
     is_restarted_under(&Attack::new(&logs, &["logfile"], &victim), &sandbox, manager);
-    assert_eq!(facts(&victim), before);
+    expect_unharmed(&victim, &before);
     assert!(!sandbox.path("nowhere").exists());
     // Everything that vsrun made there is the user's.
     for name in LogDirectory::at(&logs).names() {
@@ -151,9 +156,7 @@ fn a_user_who_swaps_anything_for_logs_during_rotations_reaches_nothing_of_roots(
 
 #[test]
 fn a_user_who_swaps_anything_for_the_pidfile_during_restarts_reaches_nothing_of_roots() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let victim = victim(&sandbox);
     let before = facts(&victim);
@@ -164,7 +167,7 @@ fn a_user_who_swaps_anything_for_the_pidfile_during_restarts_reaches_nothing_of_
     let beside = format!(".vsrun-{}-0", manager.pid());
     let names = ["pid", &beside];
     is_restarted_under(&Attack::new(&run, &names, &victim), &sandbox, manager);
-    assert_eq!(facts(&victim), before);
+    expect_unharmed(&victim, &before);
     assert!(!sandbox.path("nowhere").exists());
 }
 
@@ -172,9 +175,7 @@ fn a_user_who_swaps_anything_for_the_pidfile_during_restarts_reaches_nothing_of_
 /// away in time.
 #[test]
 fn a_user_who_swaps_anything_for_a_managers_files_reaches_nothing_of_roots() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let victim = victim(&sandbox);
     let before = facts(&victim);
@@ -194,7 +195,7 @@ fn a_user_who_swaps_anything_for_a_managers_files_reaches_nothing_of_roots() {
             }
         }
     });
-    assert_eq!(facts(&victim), before);
+    expect_unharmed(&victim, &before);
     assert!(!sandbox.path("nowhere").exists());
 }
 
@@ -204,7 +205,7 @@ fn victims(sandbox: &Sandbox) -> Vec<PathBuf> {
     let names = ["logfile", "vsrun.log", "logfile.1", "pid", "manager", "manager.lock"];
     let files = names.map(|name| {
         let path = sandbox.file(Path::new("victims").join(name), "precious\n");
-        fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).expect("a mode");
+        chmod(&path, 0o600);
         path
     });
     files.into_iter().chain([directory]).collect()
@@ -214,9 +215,7 @@ fn victims(sandbox: &Sandbox) -> Vec<PathBuf> {
 /// OpenRC, CVE-2018-6954 of systemd, CVE-2016-1247 of nginx, CVE-2016-9566 of Nagios.
 #[test]
 fn a_directory_on_the_way_that_is_swapped_10_000_times_leads_root_nowhere() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let victims = victims(&sandbox);
     let before: Vec<Facts> = victims.iter().map(|path| facts(path)).collect();
@@ -224,8 +223,7 @@ fn a_directory_on_the_way_that_is_swapped_10_000_times_leads_root_nowhere() {
     // home/middle is the user's own directory, home/trap a link to root's.
     let home = sandbox.dir_of("home", NOBODY, NOBODY);
     sandbox.dir_of("home/middle", NOBODY, NOBODY);
-    lchown(sandbox.link("home/trap", sandbox.path("victims")), Some(NOBODY), Some(NOBODY))
-        .expect("root may give a link away");
+    give(sandbox.link("home/trap", sandbox.path("victims")));
     let (swaps, rounds) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let is_over =
         || swaps.load(Ordering::Relaxed) >= 10_000 && rounds.load(Ordering::Relaxed) >= 50;
@@ -262,8 +260,7 @@ fn a_directory_on_the_way_that_is_swapped_10_000_times_leads_root_nowhere() {
         }
     });
     wait_for("the end of every process", || sandbox.processes().is_empty());
-    let after: Vec<Facts> = victims.iter().map(|path| facts(path)).collect();
-    assert_eq!(after, before);
+    victims.iter().zip(&before).for_each(|(path, before)| expect_unharmed(path, before));
     assert_eq!(LogDirectory::at(sandbox.path("victims")).names(), names);
     assert!(started > 0 && refused > 0, "{started} started, {refused} refused");
 }
@@ -272,9 +269,7 @@ fn a_directory_on_the_way_that_is_swapped_10_000_times_leads_root_nowhere() {
 /// opentmpfiles, issue 7736 of systemd, tests 24 and 90 of logrotate.
 #[test]
 fn a_hard_link_to_a_file_of_roots_gives_nobody_its_content_or_its_owner() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let victims = victims(&sandbox);
     let logs = sandbox.dir_of("logs", NOBODY, NOBODY);
@@ -287,11 +282,7 @@ fn a_hard_link_to_a_file_of_roots_gives_nobody_its_content_or_its_owner() {
     start().manager(logs.join("manager"), CONSENT).command(echo).run().expect_code(125);
     start().pidfile(logs.join("pid")).command(echo).run().expect_code(0);
     wait_for("the end of every process", || sandbox.processes().is_empty());
-    for (victim, before) in victims.iter().zip(before) {
-        // Fewer names are no harm: an old log is deleted and a pidfile replaced.
-        let after = facts(victim);
-        assert_eq!(Facts { links: before.links, ..after }, before, "{victim:?}");
-    }
+    victims.iter().zip(&before).for_each(|(path, before)| expect_unharmed(path, before));
 }
 
 /// Files that everybody may write because nobody set their mode: pyinotify 1, uwsgi 2752,

@@ -2,5 +2,3 @@
 
 mod hostile_directories;
 mod processes;
-
-

@@ -1,8 +1,6 @@
 //! What other users' processes can do to vsrun, and what vsrun takes from its server.
 
-use std::fs::{self};
-use std::os::unix::fs::MetadataExt;
-
+use std::fs;
 
 use crate::prelude::*;
 
@@ -57,9 +55,7 @@ for request in (PTRACE_SEIZE, PTRACE_ATTACH):
 
 #[test]
 fn the_servers_user_can_neither_signal_nor_trace_nor_look_into_a_manager() {
-    if !require_root() || !require_program("python3") {
-        return;
-    }
+    needs!(root, "python3");
     let sandbox = sandbox();
     let starts = sandbox.open_dir("out").join("starts");
     let start = sandbox.vsrun().user("nobody").pidfile("pid").manager("manager", CONSENT);
@@ -78,13 +74,12 @@ fn the_servers_user_can_neither_signal_nor_trace_nor_look_into_a_manager() {
 
 #[test]
 fn a_server_between_its_change_of_user_and_its_exec_shows_its_user_nothing() {
-    if !require_root() || !require_program("strace") || !require_program("python3") {
-        return;
-    }
+    needs!(root, "strace", "python3");
     let sandbox = sandbox();
     sandbox.open_dir("out");
     // With a pidfile another thread of the process is root's still.
-    for (way, options) in [&["-p", "pid"][..], &["-b"], &[]].into_iter().enumerate() {
+    let managed = ["-m", "manager", CONSENT];
+    for (way, options) in [&["-p", "pid"][..], &["-b"], &managed, &[]].into_iter().enumerate() {
         let strace = sandbox.program("/usr/bin/strace").args(["-f", "-qq", "-o", "/dev/null"]);
         let strace = strace.args(["-e", "inject=execve:delay_enter=4000000"]);
         let vsrun = strace.arg(VSRUN).user("nobody").args(options);
@@ -113,43 +108,9 @@ fn nobodys_thread(sandbox: &Sandbox) -> Option<String> {
     })
 }
 
-/// A process that has become the user's and still holds what was root's: CVE-2019-5736 of runc, and
-/// the `PR_SET_DUMPABLE` of prctl(2).
-#[test]
-fn between_the_change_of_user_and_the_exec_nobody_but_root_can_look_into_the_child() {
-    if !require_root() || !require_program("strace") {
-        return;
-    }
-    let sandbox = sandbox();
-    let starts = sandbox.open_dir("out").join("starts");
-    let start = sandbox.vsrun().user("nobody").pidfile("pid").manager("manager", CONSENT);
-    let manager = start.command(sandbox.probe().append(&starts)).spawn();
-    wait_for("the server", || sandbox.lines(&starts).len() == 1);
-    let strace = sandbox.program("/usr/bin/strace").args(["-f", "-o", "/dev/null", "-p"]);
-    let strace = strace.arg(manager.pid().to_string());
-    let tracer = strace.args(["-e", "inject=execve:delay_enter=3000000"]).spawn();
-    wait_for("strace to be attached", || tracer.stderr().contains("attached"));
-    manager.signal(SIGHUP);
-    let owner = wait_for("the child that is the user's", || {
-        let children = manager.process().children().into_iter();
-        let mut children = children.filter(|it| it.exe() == manager.process().exe());
-        let child =
-            children.find(|it| it.status().is_some_and(|it| it.uids == Ids::all(NOBODY)))?;
-        // The kernel gives what may not be traced to root (proc(5)).
-        let owner = fs::metadata(format!("/proc/{}/fd", child.pid())).ok()?.uid();
-        (child.exe() == manager.process().exe()).then_some(owner)
-    });
-    assert_eq!(owner, 0);
-    wait_for("the server", || sandbox.lines(&starts).len() == 2);
-    stop(manager);
-    tracer.wait();
-}
-
 #[test]
 fn a_manager_reads_nothing_that_its_server_writes() {
-    if !require_root() || !require_program("strace") {
-        return;
-    }
+    needs!(root, "strace");
     let sandbox = sandbox();
     let starts = sandbox.open_dir("out").join("starts");
     let start = sandbox.vsrun().user("nobody").pidfile("pid").logdir("logs", "1h");
@@ -185,9 +146,7 @@ fn is_traced(running: &Running<'_>) -> bool {
 /// A way in for whoever can reach it: CVE-2017-11610 and CVE-2019-12105 of supervisord.
 #[test]
 fn vsrun_opens_nothing_that_anybody_could_connect_to() {
-    if !require_program("strace") {
-        return;
-    }
+    needs!("strace");
     let sandbox = sandbox();
     sandbox.dir("bin");
     sandbox.executable("bin/logger", "#!/bin/sh\nexec cat >/dev/null\n");

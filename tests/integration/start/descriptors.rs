@@ -32,25 +32,6 @@ fn every_inherited_descriptor_above_2_is_closed_in_the_server() {
 }
 
 #[test]
-fn every_inherited_descriptor_above_2_is_closed_in_the_handler_and_the_manager() {
-    let sandbox = sandbox();
-    let handler = sandbox.handler("handler").create();
-    let server = sandbox.probe().append(sandbox.path("starts")).only_first(1).exit(1);
-    let running = sandbox
-        .vsrun()
-        .inheriting(7, open("/etc/passwd"))
-        .inheriting(33, open("/etc/passwd"))
-        .manager(sandbox.path("manager"), &handler)
-        .command(server)
-        .spawn();
-    let run = handler.wait_for_run(1);
-    assert_eq!(run.fds.keys().collect::<Vec<_>>(), [&0, &1, &2]);
-    assert_eq!(run.fds[&0], Path::new("/dev/null"));
-    let open = running.process().open_files().expect("a manager");
-    assert!(!open.values().any(|target| target == Path::new("/etc/passwd")), "{open:?}");
-}
-
-#[test]
 fn descriptors_above_the_limit_are_closed_too() {
     let sandbox = sandbox();
     let report = sandbox.path("report");
@@ -66,9 +47,7 @@ fn descriptors_above_the_limit_are_closed_too() {
 
 #[test]
 fn on_a_kernel_without_close_range_no_inherited_descriptor_stays_open() {
-    if !require_root() || !require_program("strace") {
-        return;
-    }
+    needs!(root, "strace");
     let sandbox = sandbox();
     let (report, trace, empty) = (sandbox.path("report"), sandbox.path("trace"), sandbox.dir("no"));
     // As many as a process may have: without a /proc each number has to be tried.
@@ -112,7 +91,7 @@ fn no_message_is_written_into_a_file_of_vsruns_where_standard_error_was_closed()
     let server = sandbox.probe().out("out").err("err").append(sandbox.path("starts"));
     let server = server.until(sandbox.path("end")).exit(1);
     let running = start.pidfile(sandbox.path("pid")).command(server).spawn();
-    wait_for("the server", || sandbox.lines("starts").len() == 1);
+    started(&sandbox, 1);
     assert_eq!(sandbox.lines("manager"), [running.pid().to_string()]);
     assert_eq!(sandbox.lines("manager.lock"), [""; 0]);
     assert_eq!(sandbox.lines("pid"), sandbox.lines("starts"));
@@ -153,25 +132,17 @@ fn where_the_standard_descriptors_are_closed_output_still_goes_where_it_was_told
     }
 }
 
-/// Checks that everything went to where vsrun's own output goes.
-#[track_caller]
-fn wrote(outcome: &Outcome, stdout: &str, stderr: &str) {
-    assert_eq!((outcome.stdout_text().as_str(), outcome.stderr_text().as_str()), (stdout, stderr));
-}
-
 #[test]
 fn standard_output_and_error_are_not_redirected() {
     let sandbox = sandbox();
     let outcome = sandbox.vsrun().command(sandbox.probe().out("out").err("err").exit(0)).run();
-    wrote(&outcome, "out\n", "err\n");
+    assert_eq!((&*outcome.stdout_text(), &*outcome.stderr_text()), ("out\n", "err\n"));
 }
 
 /// Something of the parent's that stays open: CVE-2024-21626 and CVE-2019-5736 of runc.
 #[test]
 fn whatever_the_options_open_is_closed_in_the_server_and_in_the_handler() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     sandbox.root("jail");
     let handler = sandbox.handler("handler").exits(1).create();

@@ -1,8 +1,7 @@
 //! Where a server starts.
 
 use std::ffi::OsStr;
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt, lchown};
+use std::fs;
 use std::path::Path;
 
 use super::*;
@@ -49,13 +48,10 @@ fn the_work_dir_wins_over_the_log_directory() {
 
 #[test]
 fn the_directory_of_the_start_may_be_one_that_the_user_cannot_enter() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let closed = sandbox.dir("closed");
-    fs::set_permissions(&closed, std::os::unix::fs::PermissionsExt::from_mode(0o700))
-        .expect("a mode");
+    chmod(&closed, 0o700);
     let (out, handler) = (sandbox.open_dir("out"), sandbox.handler("handler").create());
     for managed in [false, true] {
         let report = out.join(format!("report-{managed}"));
@@ -69,13 +65,10 @@ fn the_directory_of_the_start_may_be_one_that_the_user_cannot_enter() {
 
 #[test]
 fn the_directory_of_the_start_may_be_one_that_the_caller_cannot_enter() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let closed = sandbox.dir("closed");
-    fs::set_permissions(&closed, std::os::unix::fs::PermissionsExt::from_mode(0o700))
-        .expect("a mode");
+    chmod(&closed, 0o700);
     let (out, handler) = (sandbox.open_dir("out"), sandbox.handler("handler").create());
     for managed in [false, true] {
         let report = out.join(format!("report-{managed}"));
@@ -88,12 +81,10 @@ fn the_directory_of_the_start_may_be_one_that_the_caller_cannot_enter() {
 
 #[test]
 fn a_work_dir_that_only_the_user_may_enter_is_entered_as_the_user() {
-    if !require_root() || !require_program("setpriv") {
-        return;
-    }
+    needs!(root, "setpriv");
     let sandbox = sandbox();
     let private = sandbox.dir_of("private", NOBODY, NOBODY);
-    fs::set_permissions(&private, Permissions::from_mode(0o700)).expect("a mode");
+    chmod(&private, 0o700);
     let report = private.join("report");
     let caps = "-dac_override,-dac_read_search";
     let start = sandbox.program("/usr/bin/setpriv").args(["--bounding-set", caps]);
@@ -105,9 +96,7 @@ fn a_work_dir_that_only_the_user_may_enter_is_entered_as_the_user() {
 
 #[test]
 fn where_the_log_directory_is_closed_to_the_user_server_and_handler_work_in_the_root_directory() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let out = sandbox.open_dir("out");
     let handler = sandbox.handler("handler").exits(1).create();
@@ -119,7 +108,7 @@ fn where_the_log_directory_is_closed_to_the_user_server_and_handler_work_in_the_
         }
         let logs = sandbox.dir(closed);
         let private = sandbox.path(Path::new(closed).components().next().expect("a name"));
-        fs::set_permissions(private, Permissions::from_mode(0o700)).expect("a mode");
+        chmod(private, 0o700);
         let count = handler.runs().len();
         let start = sandbox.vsrun().user("nobody").logdir(&logs, "1d").manager("manager", &handler);
         start.command(sandbox.probe().report(&report).exit(3)).run().expect_code(3);
@@ -136,7 +125,7 @@ fn stage_fails(line: &str, with: impl Fn(Invocation<'_>) -> Invocation<'_>) {
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").create();
     let ran = sandbox.open_dir("out").join("ran");
-    for (background, managed) in [(false, false), (true, false), (false, true), (true, true)] {
+    for (background, managed) in WAYS {
         let mut start = with(sandbox.vsrun()).pidfile(sandbox.path("pid"));
         if background {
             start = start.background();
@@ -162,9 +151,7 @@ fn a_work_dir_that_cannot_be_entered_is_named_with_its_stage() {
 
 #[test]
 fn a_root_that_cannot_be_changed_to_is_named_with_its_stage() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let line = "vsrun: cannot change root to '/no/such/dir': No such file or directory";
     stage_fails(line, |start| start.root("/no/such/dir"));
     let line = "vsrun: cannot change root to '/etc/passwd': Not a directory";
@@ -176,15 +163,13 @@ fn closed(sandbox: &Sandbox) -> std::path::PathBuf {
     let closed = sandbox.dir("closed");
     sandbox.dir("closed/open");
     sandbox.file("closed/open/file", "precious\n");
-    fs::set_permissions(&closed, PermissionsExt::from_mode(0o700)).expect("a mode");
+    chmod(&closed, 0o700);
     closed.join("open")
 }
 
 #[test]
 fn through_the_callers_directory_a_server_reaches_what_its_path_would_not_let_it() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let open = closed(&sandbox);
     let cat = |file: &Path| ["/bin/cat".into(), file.to_owned()];
@@ -198,20 +183,18 @@ fn through_the_callers_directory_a_server_reaches_what_its_path_would_not_let_it
 
 #[test]
 fn a_link_in_the_place_of_a_work_dir_or_root_is_followed_with_roots_permissions() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let open = closed(&sandbox);
     sandbox.dir_of("home", NOBODY, NOBODY);
     let link = sandbox.link("home/work", &open);
-    lchown(&link, Some(NOBODY), Some(NOBODY)).expect("root may give a link away");
+    give(&link);
     let start = || sandbox.vsrun().user("nobody");
     let shown = start().work_dir(&link).command(["/bin/cat", "file"]).run();
     assert_eq!(shown.stdout_text(), "precious\n");
     sandbox.root("closed/open/root");
     let root = sandbox.link("home/root", open.join("root"));
-    lchown(&root, Some(NOBODY), Some(NOBODY)).expect("root may give a link away");
+    give(&root);
     let server = Probe::at("/bin/probe").report("/tmp/report").exit(0);
     start().root(&root).command(server).run().expect_code(0);
     assert!(open.join("root/tmp/report").exists());
@@ -219,9 +202,7 @@ fn a_link_in_the_place_of_a_work_dir_or_root_is_followed_with_roots_permissions(
 
 #[test]
 fn a_link_in_the_place_of_the_callers_directory_is_not_followed() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let open = closed(&sandbox);
     sandbox.dir_of("home", NOBODY, NOBODY);
@@ -233,26 +214,8 @@ fn a_link_in_the_place_of_the_callers_directory_is_not_followed() {
     assert_eq!(started_in(&sandbox, "out/starts", 1).cwd().as_ref(), Some(&work));
     fs::rename(&work, sandbox.path("home/moved")).expect("its owner may move it");
     let link = sandbox.link("home/work", &open);
-    lchown(&link, Some(NOBODY), Some(NOBODY)).expect("root may give a link away");
+    give(&link);
     manager.signal(SIGHUP);
     assert_eq!(started_in(&sandbox, "out/starts", 2).cwd().as_deref(), Some(Path::new("/")));
     stop(manager);
-}
-
-#[test]
-fn a_manager_keeps_no_mount_busy_but_its_log_directorys() {
-    let sandbox = sandbox();
-    let handler = sandbox.handler("handler").create();
-    for (name, logs) in [("a", None), ("b", Some(sandbox.path("logs")))] {
-        let starts = sandbox.path(format!("starts-{name}"));
-        let start = sandbox.vsrun().manager(sandbox.path(name), &handler);
-        let start = match &logs {
-            Some(logs) => start.logdir(logs, "1"),
-            None => start,
-        };
-        let running = start.command(sandbox.probe().append(&starts)).spawn();
-        wait_for("the server", || starts.exists());
-        let expected = logs.as_deref().unwrap_or(Path::new("/"));
-        assert_eq!(running.process().cwd().as_deref(), Some(expected));
-    }
 }

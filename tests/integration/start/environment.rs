@@ -1,7 +1,7 @@
 //! What else a server has of its caller: words, variables, umask, limits.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self};
+use std::fs;
 use std::os::unix::ffi::OsStrExt;
 
 use super::*;
@@ -87,29 +87,10 @@ fn the_umask_is_the_callers() {
     // Only root can read what is written under umask 0777.
     let masks = if is_root() { &[0, 0o027, 0o777][..] } else { &[0, 0o027] };
     for mask in masks.iter().copied() {
-        let sandbox = sandbox();
-        let out = sandbox.path("report");
-        for way in [false, true] {
-            fs::remove_file(&out).ok();
-            let start = sandbox.vsrun().umask(mask);
-            let start = if way { start.background() } else { start };
-            let server = sandbox.probe().report(&out).exit(0);
-            start.command(server).run().expect_code(0);
-            assert_eq!(Report::wait(&out).umask, mask);
+        for report in in_every_way(|start| start.umask(mask)) {
+            assert_eq!(report.umask, mask);
         }
     }
-}
-
-#[test]
-fn the_umask_of_a_managed_server_and_its_handler_is_the_callers() {
-    let sandbox = sandbox();
-    let handler = sandbox.handler("handler").exits(1).create();
-    let report = sandbox.path("report");
-    let start = sandbox.vsrun().umask(0o027).manager(sandbox.path("manager"), &handler);
-    let server = sandbox.probe().report(&report).exit(1);
-    start.command(server).run().expect_code(1);
-    assert_eq!(Report::wait(report).umask, 0o027);
-    assert_eq!(handler.wait_for_run(1).status.umask, 0o027);
 }
 
 #[test]

@@ -1,8 +1,7 @@
 //! Starts that the system refuses something: they fail in one line, or succeed all the same.
 
-use std::fs::{self};
+use std::fs;
 use std::time::Duration;
-
 
 use crate::prelude::*;
 
@@ -15,9 +14,7 @@ fn expect_no_files(sandbox: &Sandbox) {
 
 #[test]
 fn words_that_are_too_long_for_the_kernel_are_an_error_that_says_so() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     // One string may hold 128 KiB (execve(2)), and this one is not the caller's.
     let home = format!("/{}", "x".repeat(128 * 1024));
     let foo = format!("foo:x:5000:5000::{home}:/bin/sh");
@@ -33,9 +30,7 @@ fn words_that_are_too_long_for_the_kernel_are_an_error_that_says_so() {
 
 #[test]
 fn where_only_the_c_librarys_fork_is_allowed_a_server_is_managed_all_the_same() {
-    if !require_root() || !require_program("strace") {
-        return;
-    }
+    needs!(root, "strace");
     let sandbox = sandbox();
     // Each fork of vsrun's own is refused, as by qemu-user, and followed by one of the C library's.
     let start = || with_failing(&sandbox, "clone:error=EINVAL:when=1+2").pidfile("pid");
@@ -59,9 +54,7 @@ fn stopping_all<'a>(sandbox: &'a Sandbox, uid: u32) -> Running<'a> {
 
 #[test]
 fn a_user_who_stops_all_its_processes_holds_a_start_up_for_10_s_at_most() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     // No other test has processes of this user.
     const UID: u32 = 54_401;
     let sandbox = sandbox();
@@ -84,9 +77,7 @@ fn a_user_who_stops_all_its_processes_holds_a_start_up_for_10_s_at_most() {
 
 #[test]
 fn a_manager_whose_logger_or_server_is_stopped_at_the_start_obeys_a_stop() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     const UID: u32 = 54_402;
     let sandbox = sandbox();
     let stopper = stopping_all(&sandbox, UID);
@@ -118,9 +109,7 @@ fn with_failing<'a>(sandbox: &'a Sandbox, inject: &str) -> Invocation<'a> {
 
 #[test]
 fn each_step_of_the_child_that_is_refused_is_named_and_no_server_runs() {
-    if !require_root() || !require_program("strace") {
-        return;
-    }
+    needs!(root, "strace");
     let sandbox = sandbox();
     sandbox.root("jail");
     let handler = sandbox.handler("handler").create();
@@ -159,15 +148,13 @@ fn each_step_of_the_child_that_is_refused_is_named_and_no_server_runs() {
 
 #[test]
 fn a_change_of_user_that_is_refused_at_a_restart_never_makes_a_server_of_roots() {
-    if !require_root() || !require_program("strace") {
-        return;
-    }
+    needs!(root, "strace");
     for call in ["setgroups", "setresgid", "setresuid", "capset"] {
         let sandbox = sandbox();
         let starts = sandbox.open_dir("out").join("starts");
         let start = sandbox.vsrun().user("nobody").pidfile("pid").manager("manager", CONSENT);
         let manager = start.command(sandbox.probe().append(&starts)).spawn();
-        wait_for("the server", || sandbox.lines(&starts).len() == 1);
+        started_in(&sandbox, &starts, 1);
         let inject = format!("{call}:error=EPERM");
         let tracer = refusing_children(&sandbox, manager.process(), &inject);
         manager.signal(SIGHUP);

@@ -8,12 +8,11 @@ mod refused_calls;
 mod session;
 mod signals;
 
-
 use crate::prelude::*;
 
 /// Starts a server in each of the four ways, `with` whatever, and returns what each one saw.
 pub fn in_every_way(with: impl Fn(Invocation<'_>) -> Invocation<'_>) -> [Report; 4] {
-    [(false, false), (true, false), (false, true), (true, true)].map(|(background, managed)| {
+    WAYS.map(|(background, managed)| {
         let sandbox = sandbox();
         let handler = sandbox.handler("handler").create();
         let report = sandbox.path("report");

@@ -5,9 +5,6 @@ use std::fs;
 
 use crate::prelude::*;
 
-/// With `-b`, with `-m`, with both, with neither.
-const WAYS: [(bool, bool); 4] = [(false, false), (true, false), (false, true), (true, true)];
-
 /// Makes the first of these calls fail in each process of vsrun, then the second of each, until
 /// there is none left to fail; how many starts failed of it.
 fn refuse_in_turn(calls: &str, error: &str) -> usize {
@@ -49,9 +46,7 @@ fn refuse_in_turn(calls: &str, error: &str) -> usize {
 }
 
 fn refuse_each_in_turn(faults: &[(&str, &str)]) {
-    if !require_root() || !require_program("strace") {
-        return;
-    }
+    needs!(root, "strace");
     for (calls, error) in faults {
         assert!(refuse_in_turn(calls, error) > 0, "{calls} was never refused");
     }

@@ -26,6 +26,22 @@ pub fn require_program(program: &str) -> bool {
     directories.any(|directory| directory.join(program).is_file()) || skip(program)
 }
 
+/// Returns from a test, as [`require_root`] and [`require_program`] say, where the machine lacks one
+/// of these: `needs!(root)`, `needs!("python3")`, `needs!(root, "strace")`.
+#[macro_export]
+macro_rules! needs {
+    (root $(, $program:expr)*) => {
+        if !$crate::require_root() $(|| !$crate::require_program($program))* {
+            return;
+        }
+    };
+    ($($program:expr),+) => {
+        if $(!$crate::require_program($program))||+ {
+            return;
+        }
+    };
+}
+
 #[track_caller]
 fn skip(need: &str) -> bool {
     let thread = thread::current();

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use testkit::signal::{SIGCHLD, SIGKILL, SIGPIPE, SIGRTMIN, SIGSEGV, SIGTERM, SIGUSR1};
 use testkit::{
-    Ids, LogDirectory, OnTerm, Probe, Process, Report, Resource, Sandbox, require_root, stays,
-    wait_for,
+    Ids, LogDirectory, OnTerm, Probe, Process, Report, Resource, Sandbox, needs, stays, wait_for,
 };
 
 const NOBODY: u32 = 65534;
@@ -125,9 +124,7 @@ fn surroundings_reach_the_program() {
 
 #[test]
 fn a_program_runs_as_another_user() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let report = sandbox.open_dir("out").join("report");
     direct(&sandbox, sandbox.probe().report(&report).exit(0))
@@ -142,9 +139,7 @@ fn a_program_runs_as_another_user() {
 
 #[test]
 fn a_user_namespace_has_a_root_of_its_own() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let report = sandbox.open_dir("out").join("report");
     for someone in [0, NOBODY] {
@@ -160,9 +155,7 @@ fn a_user_namespace_has_a_root_of_its_own() {
 
 #[test]
 fn a_program_is_process_1_of_a_pid_namespace_and_gets_the_signals() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let (report, log) = (sandbox.path("report"), sandbox.path("signals"));
     let probe = sandbox.probe().report(&report).log_signals(&log).on_term(OnTerm::Exit(4));
@@ -175,9 +168,7 @@ fn a_program_is_process_1_of_a_pid_namespace_and_gets_the_signals() {
 
 #[test]
 fn added_users_and_mounts_exist_for_the_program_only() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let full = sandbox.dir("full");
     let script = "id -nu foo; id -nG foo; touch full/a; touch .b || echo read-only";
@@ -195,9 +186,7 @@ fn added_users_and_mounts_exist_for_the_program_only() {
 
 #[test]
 fn the_probe_runs_in_a_bare_root() {
-    if !require_root() {
-        return;
-    }
+    needs!(root);
     let sandbox = sandbox();
     let root = sandbox.root("jail");
     let probe = Probe::at("/bin/probe").report("/tmp/report").exit(0);
