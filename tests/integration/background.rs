@@ -36,7 +36,7 @@ fn the_caller_returns_while_the_server_runs() {
 
 #[test]
 fn when_the_caller_returns_the_server_is_executed_and_every_pidfile_written() {
-    // Nothing may have to be waited for, so it is tried many times.
+    // The files must be there at once, so this is tried many times.
     for _ in 0..20 {
         let sandbox = sandbox();
         for (name, start) in ["a", "b"].into_iter().zip(both_ways(&sandbox)) {
@@ -76,7 +76,7 @@ fn nothing_that_the_caller_had_open_stays_open() {
         let (mut reader, writer) = UnixStream::pair().expect("a socket");
         let start = start.inheriting(9, writer).stdout(null()).stderr(null());
         start.command(sandbox.probe()).run().expect_code(0);
-        // The end of the file comes when nobody holds the other end any more.
+        // The end of the file comes when no process has the other end open.
         assert_eq!(reader.read(&mut [0]).expect("a socket"), 0);
     }
     assert_eq!(sandbox.processes().len(), 3);
@@ -115,7 +115,7 @@ fn an_error_reaches_the_caller_and_not_the_log_directory() {
 }
 
 #[test]
-fn a_server_that_dies_at_once_was_executed_all_the_same() {
+fn a_server_that_dies_at_once_counts_as_started() {
     for end in [Probe::exit as fn(Probe, u8) -> Probe, |probe, _| probe.kill(SIGKILL)] {
         for _ in 0..20 {
             let sandbox = sandbox();
@@ -130,7 +130,7 @@ fn a_server_that_dies_at_once_was_executed_all_the_same() {
 }
 
 #[test]
-fn what_the_handler_decides_later_is_no_matter_of_the_callers() {
+fn a_later_refusal_by_the_handler_does_not_change_the_callers_status() {
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").exits(1).create();
     let start = sandbox.vsrun().background().manager("manager", &handler);
@@ -141,7 +141,7 @@ fn what_the_handler_decides_later_is_no_matter_of_the_callers() {
 }
 
 #[test]
-fn the_end_of_the_callers_terminal_ends_nothing() {
+fn server_and_manager_survive_the_end_of_the_callers_terminal() {
     let sandbox = sandbox();
     let starts = sandbox.path("starts");
     for start in both_ways(&sandbox) {
@@ -151,11 +151,11 @@ fn the_end_of_the_callers_terminal_ends_nothing() {
     }
     wait_for("two servers and a manager", || sandbox.processes().len() == 3);
     let before = sandbox.processes();
-    stays("all that runs", Duration::from_millis(200), || sandbox.processes() == before);
+    holds_for("all that runs", Duration::from_millis(200), || sandbox.processes() == before);
 }
 
 #[test]
-fn the_interrupt_key_behind_the_start_does_not_reach_the_server() {
+fn the_interrupt_key_after_the_start_does_not_reach_the_server() {
     let sandbox = sandbox();
     let log = sandbox.path("signals");
     // A shell stays on the terminal after vsrun has returned.
@@ -168,17 +168,17 @@ fn the_interrupt_key_behind_the_start_does_not_reach_the_server() {
     running.type_keys(b"\x03");
     sandbox.file("end", "");
     running.wait();
-    stays("no signal", Duration::from_millis(100), || sandbox.lines("signals") == ["READY"]);
+    holds_for("no signal", Duration::from_millis(100), || sandbox.lines("signals") == ["READY"]);
 }
 
 #[test]
-fn a_callers_death_after_the_start_ends_nothing() {
+fn server_and_manager_survive_the_callers_death_after_the_start() {
     let sandbox = sandbox();
     let [plain, _] = both_ways(&sandbox);
     let pidfile = sandbox.path("pid");
     plain.pidfile(&pidfile).command(sandbox.probe()).run().expect_code(0);
     let server = sandbox.wait_for_pidfile(&pidfile);
-    stays("the server", Duration::from_millis(50), || server.exists());
+    holds_for("the server", Duration::from_millis(50), || server.exists());
     sandbox.signal(server, SIGINT);
     wait_for("the server's end", || !server.exists());
 }
@@ -203,13 +203,13 @@ fn ids_are_changed_in_the_background_too() {
 }
 
 #[test]
-fn a_process_that_is_killed_before_the_exec_is_never_a_silent_success() {
+fn a_process_that_is_killed_before_the_exec_is_an_error() {
     needs!(root, "strace");
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").exits(1).create();
     let handler = handler.path().to_str().expect("a plain path").to_owned();
     let ran = sandbox.path("ran");
-    // Each call is one that the process in the background makes on its way.
+    // Calls that the process in the background makes at its start.
     for (option, value, call) in [
         ("-w", "/", "chdir"),
         ("-r", "/", "chroot"),
@@ -249,13 +249,13 @@ fn slow(sandbox: &Sandbox) -> (Running<'_>, Process) {
     let start = start.manager("manager", &handler);
     let start = start.command(sandbox.probe().append(sandbox.path("starts"))).spawn();
     let manager = sandbox.wait_for_pidfile(sandbox.path("manager"));
-    // The server's id is in its file, so that it is all that is waited for.
+    // The server's pidfile is written: the start waits only for the session.
     sandbox.wait_for_pidfile(sandbox.path("pid"));
     (start, manager)
 }
 
 #[test]
-fn what_was_stopped_before_it_was_the_server_was_not_started() {
+fn a_child_that_is_stopped_before_its_exec_is_an_error() {
     needs!("strace");
     let sandbox = sandbox();
     let (start, manager) = slow(&sandbox);
@@ -270,7 +270,7 @@ fn what_was_stopped_before_it_was_the_server_was_not_started() {
 }
 
 #[test]
-fn a_restart_that_is_asked_for_before_the_first_server_runs_leads_back_to_the_callers_directory() {
+fn a_restart_request_before_the_first_server_keeps_the_callers_directory() {
     needs!("strace");
     let sandbox = sandbox();
     let (start, manager) = slow(&sandbox);
@@ -284,7 +284,7 @@ fn a_restart_that_is_asked_for_before_the_first_server_runs_leads_back_to_the_ca
 }
 
 #[test]
-fn a_manager_whose_start_was_said_to_have_failed_does_not_go_on() {
+fn a_manager_whose_start_was_reported_as_failed_ends() {
     needs!("strace");
     let sandbox = sandbox();
     let (start, manager) = slow(&sandbox);
@@ -344,18 +344,18 @@ fn each_step_into_the_background_that_fails_is_an_error_of_one_line() {
 }
 
 #[test]
-fn what_is_written_into_a_pipe_is_written_once_however_many_processes_there_were() {
+fn each_line_is_written_to_a_pipe_once() {
     let sandbox = sandbox();
     let (reader, writer) = pipe().expect("a pipe");
     let copy = writer.try_clone().expect("a copy");
     let start = managed(&sandbox, REFUSAL).background().stdout(writer).stderr(copy);
     start.command(sandbox.probe().out("hello").exit(3)).run().expect_code(0);
-    let mut said = String::new();
-    // To the end: until nobody has the other one open any more.
-    File::from(reader).read_to_string(&mut said).expect("text");
-    assert_eq!(said.lines().filter(|line| *line == "hello").count(), 1, "{said}");
+    let mut output = String::new();
+    // To the end of the file: until no process has the other end open.
+    File::from(reader).read_to_string(&mut output).expect("text");
+    assert_eq!(output.lines().filter(|line| *line == "hello").count(), 1, "{output}");
     for once in ["started server", "exited with status 3", "is not restarted"] {
-        assert_eq!(said.matches(once).count(), 1, "{once}: {said}");
+        assert_eq!(output.matches(once).count(), 1, "{once}: {output}");
     }
     for option in ["--help", "--version"] {
         let (reader, writer) = pipe().expect("a pipe");

@@ -41,14 +41,14 @@ fn a_statically_linked_server_runs_in_a_bare_root() {
     assert_eq!(sandbox.read_pidfile(pidfile), Some(running.pid()));
 }
 
-/// Why a program inside the root `jail` cannot be executed that is not there.
+/// The reason in the error about a program that does not exist inside the root `jail`.
 fn missing_inside(sandbox: &Sandbox) -> String {
     let jail = sandbox.path("jail");
     format!("No such file or directory inside the new root '{}'", jail.display())
 }
 
 #[test]
-fn a_server_whose_loader_is_not_inside_is_told_from_a_missing_one() {
+fn a_missing_loader_and_a_missing_server_have_different_errors() {
     needs!(root);
     let sandbox = with_jail();
     sandbox.copy_of("/bin/true", "jail/bin/true");
@@ -69,7 +69,7 @@ fn standard_input_is_the_null_device_that_was_opened_outside() {
 }
 
 #[test]
-fn without_a_work_dir_the_server_starts_in_the_new_roots_own_directory() {
+fn without_a_work_dir_the_server_starts_at_the_new_root() {
     needs!(root);
     let sandbox = with_jail();
     let inside = sandbox.path("jail/tmp");
@@ -91,7 +91,7 @@ fn no_descriptor_of_a_directory_outside_is_left() {
 }
 
 #[test]
-fn the_work_dir_lies_inside_the_new_root_however_it_is_written() {
+fn every_spelling_of_a_work_dir_is_inside_the_new_root() {
     needs!(root);
     let sandbox = with_jail();
     sandbox.dir("jail/srv");
@@ -114,7 +114,7 @@ fn the_work_dir_lies_inside_the_new_root_however_it_is_written() {
 }
 
 #[test]
-fn a_link_to_a_directory_outside_leads_nowhere_inside() {
+fn a_link_to_a_directory_outside_cannot_be_followed_inside() {
     needs!(root);
     let sandbox = with_jail();
     let outside = sandbox.dir("outside");
@@ -378,7 +378,7 @@ fn the_manuals_example_works() {
 }
 
 #[test]
-fn a_root_confines_no_server_of_roots() {
+fn a_root_does_not_confine_a_server_that_runs_as_root() {
     needs!(root, "python3");
     let sandbox = sandbox();
     let (jail, deeper) = (sandbox.dir("jail"), sandbox.dir("deeper"));

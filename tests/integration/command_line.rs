@@ -35,7 +35,7 @@ fn made(sandbox: &Sandbox, known: &[&str]) -> Vec<OsString> {
 }
 
 #[test]
-fn without_the_mark_the_error_says_where_to_put_it() {
+fn without_the_double_dash_the_error_says_where_to_put_it() {
     let sandbox = sandbox();
     let lines: [&[&str]; 7] = [
         &[],
@@ -54,7 +54,7 @@ fn without_the_mark_the_error_says_where_to_put_it() {
 }
 
 #[test]
-fn a_mark_without_a_command_behind_it_is_a_usage_error() {
+fn a_double_dash_without_a_command_is_a_usage_error() {
     let sandbox = sandbox();
     for words in [&["--"][..], &["-b", "--"], &["-p", "pid", "--"]] {
         error_line(&sandbox.vsrun().args(words).run(), 125);
@@ -63,7 +63,7 @@ fn a_mark_without_a_command_behind_it_is_a_usage_error() {
 }
 
 #[test]
-fn every_word_behind_the_mark_is_the_servers() {
+fn every_word_after_the_double_dash_belongs_to_the_server() {
     let sandbox = sandbox();
     let report = sandbox.path("report");
     let words = ["-b", "--", "--help", "-u", "nobody", ""];
@@ -74,7 +74,7 @@ fn every_word_behind_the_mark_is_the_servers() {
 }
 
 #[test]
-fn a_mark_is_never_the_value_of_an_option() {
+fn a_double_dash_is_never_the_value_of_an_option() {
     let sandbox = sandbox();
     let lines: [&[&str]; 9] = [
         &["-u"],
@@ -222,7 +222,7 @@ fn a_path_may_begin_with_a_hyphen() {
 }
 
 #[test]
-fn the_short_and_the_long_help_differ_and_tell_every_option() {
+fn the_short_and_the_long_help_differ_and_name_every_option() {
     let sandbox = sandbox();
     let [short, long] = ["-h", "--help"].map(|word| {
         let outcome = sandbox.vsrun().arg(word).run();
@@ -262,7 +262,7 @@ fn the_version_is_printed() {
 }
 
 #[test]
-fn help_behind_the_mark_is_a_command() {
+fn help_after_the_double_dash_is_a_command() {
     let sandbox = sandbox();
     let line = error_line(&sandbox.vsrun().command(["--help"]).run(), 127);
     assert!(line.contains("'--help'"), "{line}");
@@ -538,7 +538,7 @@ fn a_relative_pidfile_in_a_removed_directory_is_an_error() {
 }
 
 #[test]
-fn a_removed_directory_is_no_hindrance_where_no_path_is_relative() {
+fn a_start_in_a_removed_directory_works_where_no_path_is_relative() {
     let sandbox = sandbox();
     in_a_removed_directory(&sandbox, &["--", "/bin/true"]).expect_code(0);
 }
@@ -558,7 +558,7 @@ fn the_work_dir_is_relative_to_the_new_root() {
 }
 
 #[test]
-fn a_usage_error_leaves_nothing_behind() {
+fn a_usage_error_leaves_no_file() {
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").create();
     let start = || {

@@ -73,7 +73,7 @@ impl Shell {
 }
 
 fn require_file(path: &str) -> bool {
-    // The name of a program that is not there, so that the miss is told in the usual way.
+    // The name of a program that is not there, so that the usual line is printed.
     Path::new(path).is_file() || require_program(path)
 }
 
@@ -86,7 +86,7 @@ fn everywhere(line: &str, is_right: impl Fn(&[String]) -> bool) {
 }
 
 fn has(offered: &[String], word: &str) -> bool {
-    // Whether a directory ends in a slash is each shell's own matter.
+    // Shells differ in whether a directory ends in a slash.
     offered.iter().any(|offer| offer.trim_end_matches('/') == word)
 }
 
@@ -138,7 +138,7 @@ fn the_syslog_option_offers_nothing() {
 }
 
 #[test]
-fn a_dash_offers_the_options_and_the_mark() {
+fn a_dash_offers_the_options_and_the_double_dash() {
     everywhere("vsrun --", |offered| {
         let long = ["--user", "--pidfile", "--root", "--work-dir", "--manager", "--background"];
         let rest = ["--syslog", "--logdir", "--help", "--version"];
@@ -159,7 +159,7 @@ fn an_option_is_not_offered_twice_nor_its_opposite() {
 }
 
 #[test]
-fn commands_are_offered_behind_the_mark() {
+fn commands_are_offered_after_the_double_dash() {
     everywhere("vsrun -u root -- chroo", |offered| has(offered, "chroot"));
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish].into_iter().filter(|s| s.is_here()) {
         let offered = shell.offers("vsrun -b -- ls --almost");

@@ -1,4 +1,5 @@
-//! Core dumps: of a server that really dumps core, told to the handler and opened by a debugger.
+//! Core dumps: of a server that really dumps core, reported to the handler and opened by a
+//! debugger.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -23,7 +24,7 @@ fn skip(need: &str) -> bool {
     false
 }
 
-/// Whether a limit decides if there is a core: a program that takes cores is run whatever it is.
+/// Whether the size limit applies: a program that receives cores is run at any limit.
 fn require_core_files() -> bool {
     !pattern().starts_with('|') || skip("cores that are not piped to a program")
 }
@@ -40,7 +41,7 @@ fn require_big_cores() -> bool {
     geteuid().is_root() || hard == u64::MAX || skip("unlimited core files")
 }
 
-/// Lets a server die of `signal` and returns what its handler was told. The log directory is the
+/// Lets a server die of `signal` and returns the run of its handler. The log directory is the
 /// working directory.
 fn death_of(sandbox: &Sandbox, signal: i32, core_limit: u64) -> HandlerRun {
     let handler: Handler = sandbox.handler("handler").exits(1).create();
@@ -77,9 +78,9 @@ fn the_core_file_lies_in_the_log_directory_and_a_debugger_opens_it() {
         .env("HOME", sandbox.directory())
         .output()
         .expect("gdb runs");
-    let said = String::from_utf8_lossy(&gdb.stdout);
-    assert!(said.contains("terminated with signal SIGSEGV"), "{said}");
-    assert!(said.contains(&format!("{}", sandbox.path("probe").display())), "{said}");
+    let output = String::from_utf8_lossy(&gdb.stdout);
+    assert!(output.contains("terminated with signal SIGSEGV"), "{output}");
+    assert!(output.contains(&format!("{}", sandbox.path("probe").display())), "{output}");
 }
 
 #[test]

@@ -159,7 +159,7 @@ struct Managed<'a> {
 }
 
 impl<'a> Managed<'a> {
-    /// Starts it with its output going where `vsrun` says.
+    /// Starts it with the options in `vsrun`.
     fn start(sandbox: &'a Sandbox, daemon: Daemon, vsrun: Invocation<'a>) -> Managed<'a> {
         // What is left of a crashed daemon would keep the next one from listening. With a manager,
         // a server leads its process group.
@@ -214,7 +214,7 @@ impl<'a> Managed<'a> {
     }
 }
 
-/// Sees a daemon through a crash by SIGSEGV and one by SIGKILL, a restart and a stop.
+/// Takes a daemon through a crash by SIGSEGV and one by SIGKILL, a restart and a stop.
 fn lives_under_vsrun(make: fn(&Sandbox) -> Option<Daemon>) {
     let sandbox = sandbox();
     let Some(daemon) = make(&sandbox) else {
@@ -252,7 +252,7 @@ fn memcached_answers_again_after_crashes_and_a_restart_and_can_be_stopped() {
     lives_under_vsrun(Daemon::memcached);
 }
 
-/// Sees that a log for each start has what the daemon said, and nobody else's pipe in between.
+/// Checks that each start has a log with the daemon's output, written without a pipe in between.
 fn is_logged(make: fn(&Sandbox) -> Option<Daemon>) {
     let sandbox = sandbox();
     let Some(daemon) = make(&sandbox) else {
@@ -264,33 +264,33 @@ fn is_logged(make: fn(&Sandbox) -> Option<Daemon>) {
     managed.comes_back_after(SIGKILL);
     for log in ["logfile", "logfile.1"] {
         wait_for("the daemon's words", || {
-            let said = String::from_utf8_lossy(&logs.read(log)).into_owned();
-            if said.contains(says) { Ok(()) } else { Err(said) }
+            let output = String::from_utf8_lossy(&logs.read(log)).into_owned();
+            if output.contains(says) { Ok(()) } else { Err(output) }
         });
     }
     wait_for("vsrun's lines", || {
-        let said = logs.vsrun();
-        if said.matches("started server").count() == 2 { Ok(()) } else { Err(said) }
+        let output = logs.vsrun();
+        if output.matches("started server").count() == 2 { Ok(()) } else { Err(output) }
     });
     managed.stop();
 }
 
 #[test]
-fn what_nginx_says_is_in_a_log_for_each_start() {
+fn nginx_has_a_log_for_each_start() {
     is_logged(Daemon::nginx);
 }
 
 #[test]
-fn what_redis_says_is_in_a_log_for_each_start() {
+fn redis_has_a_log_for_each_start() {
     is_logged(Daemon::redis);
 }
 
 #[test]
-fn what_memcached_says_is_in_a_log_for_each_start() {
+fn memcached_has_a_log_for_each_start() {
     is_logged(Daemon::memcached);
 }
 
-/// Sees that what a daemon says goes through logger, also after a crash.
+/// Checks that the daemon's output goes to logger, also after a crash.
 fn is_sent_to_syslog(make: fn(&Sandbox) -> Option<Daemon>) {
     let sandbox = sandbox();
     let Some(daemon) = make(&sandbox) else {
@@ -306,29 +306,29 @@ fn is_sent_to_syslog(make: fn(&Sandbox) -> Option<Daemon>) {
     managed.comes_back_after(SIGKILL);
     let says = managed.daemon.says;
     wait_for("the daemon's words of two lives", || {
-        let said = sandbox.lines(&lines);
+        let output = sandbox.lines(&lines);
         let theirs = |line: &&String| line.starts_with("web: ") && line.contains(says);
-        if said.iter().filter(theirs).count() >= 2 { Ok(()) } else { Err(said) }
+        if output.iter().filter(theirs).count() >= 2 { Ok(()) } else { Err(output) }
     });
     managed.stop();
 }
 
 #[test]
-fn what_nginx_says_goes_through_logger() {
+fn output_of_nginx_goes_to_logger() {
     is_sent_to_syslog(Daemon::nginx);
 }
 
 #[test]
-fn what_redis_says_goes_through_logger() {
+fn output_of_redis_goes_to_logger() {
     is_sent_to_syslog(Daemon::redis);
 }
 
 #[test]
-fn what_memcached_says_goes_through_logger() {
+fn output_of_memcached_goes_to_logger() {
     is_sent_to_syslog(Daemon::memcached);
 }
 
-/// Sees a daemon in the background, started without a manager.
+/// Checks a daemon in the background, started without a manager.
 fn runs_in_the_background(make: fn(&Sandbox) -> Option<Daemon>) {
     let sandbox = sandbox();
     let Some(daemon) = make(&sandbox) else {
@@ -399,7 +399,7 @@ fn a_statically_linked_server_in_a_root_answers_again_after_crashes_and_a_restar
 }
 
 #[test]
-fn what_a_server_in_a_root_says_is_in_the_log_outside_it() {
+fn output_of_a_server_in_a_root_is_in_the_log_outside() {
     let sandbox = sandbox();
     let Some((root, daemon)) = httpd(&sandbox) else {
         return;
@@ -409,14 +409,14 @@ fn what_a_server_in_a_root_says_is_in_the_log_outside_it() {
     assert_eq!(managed.server().root(), Some(root));
     let says = managed.daemon.says;
     wait_for("the server's words", || {
-        let said = logs.server();
-        if said.contains(says) { Ok(()) } else { Err(said) }
+        let output = logs.server();
+        if output.contains(says) { Ok(()) } else { Err(output) }
     });
     managed.stop();
 }
 
 #[test]
-fn a_daemon_that_puts_itself_into_the_background_ends_its_manager_with_a_hint() {
+fn a_server_that_daemonizes_ends_its_manager_with_a_hint() {
     let sandbox = sandbox();
     let Some(mut daemon) = Daemon::redis(&sandbox) else {
         return;

@@ -1,5 +1,5 @@
-//! The manual page, README and `--help` against the options' definition: what
-//! one of them says, all of them say.
+//! The manual page, README, `--help` and the documents' tables of tests, compared with the options'
+//! definition and the tests.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 
 use crate::prelude::*;
 
-/// What the handler is told.
+/// The handler's variables.
 const VARIABLES: [&str; 14] = [
     "VSRUN_SERVER_COMMAND",
     "VSRUN_SERVER_UPTIME",
@@ -99,8 +99,8 @@ fn words(text: &str) -> Vec<&str> {
 }
 
 fn assert_silent(output: &Output) {
-    let told = [&output.stdout[..], &output.stderr[..]].concat();
-    assert!(output.status.success() && told.is_empty(), "{}", String::from_utf8_lossy(&told));
+    let printed = [&output.stdout[..], &output.stderr[..]].concat();
+    assert!(output.status.success() && printed.is_empty(), "{}", String::from_utf8_lossy(&printed));
 }
 
 #[test]
@@ -256,10 +256,10 @@ fn the_page_can_be_found_by_its_name() {
     assert!(output.status.success() && found.contains("vsrun - "), "{found}");
 }
 
-/// The documents that say which test proves what, where they are there.
+/// The documents with tables of tests, as far as they exist.
 const PROVEN: [&str; 3] = ["SECURITY.md", "docs/advisories.md", "docs/faults.md"];
 
-/// Every `file::function` that is set as code, the file being one word.
+/// Every `subject::function` that is set as code.
 fn tests_named_in(text: &str) -> BTreeSet<String> {
     let is_name = |part: &str| {
         let is_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
@@ -272,8 +272,8 @@ fn tests_named_in(text: &str) -> BTreeSet<String> {
     code.filter(is_test).map(str::to_owned).collect()
 }
 
-/// Every test function of this package as `file::function`; `mod.rs`, and what a directory of tests
-/// has, is called as its directory.
+/// Every test function as `subject::function`: the subject is the file, or for `mod.rs` and a file
+/// in a directory of `tests/integration` that directory.
 fn tests_in(directory: &Path, found: &mut BTreeSet<String>) {
     for entry in fs::read_dir(directory).expect("a directory of sources").flatten() {
         let path = entry.path();
@@ -315,7 +315,7 @@ fn every_row_of_a_document_of_proofs_names_a_test() {
         let text = read(document);
         for row in rows(&text) {
             let cells: Vec<&str> = row.trim_matches('|').split(" | ").collect();
-            // A short name for what is told elsewhere, or the whole story.
+            // A short name and its test, or the whole story.
             assert!(matches!(cells.len(), 2 | 4), "{document}: {row}");
             let proof = cells[cells.len() - 1];
             assert!(!tests_named_in(proof).is_empty(), "{document} proves nothing by: {row}");
@@ -328,11 +328,11 @@ fn every_row_of_a_document_of_proofs_names_a_test() {
 fn rows(text: &str) -> Vec<&str> {
     let is_head = |line: &&str| line.starts_with("| where |") || line.starts_with("| | ");
     let mut figures = false;
-    let told = text.lines().filter(|line| {
+    let table_lines = text.lines().filter(|line| {
         figures = (figures || line.starts_with("<!-- ")) && !line.starts_with("<!-- /");
         !figures
     });
-    told.filter(|line| line.starts_with("| ") && !is_head(line)).collect()
+    table_lines.filter(|line| line.starts_with("| ") && !is_head(line)).collect()
 }
 
 #[test]

@@ -99,7 +99,7 @@ fn in_the_background_the_status_is_0_once_the_server_is_executed() {
 }
 
 #[test]
-fn a_name_that_is_nowhere_on_the_path_is_127() {
+fn a_name_that_is_not_on_the_path_is_127() {
     is_refused(&sandbox(), "no-such-server", 127, "No such file or directory on PATH");
 }
 
@@ -117,7 +117,7 @@ fn a_directory_on_the_path_that_the_user_may_not_search_is_passed_over() {
 }
 
 #[test]
-fn a_path_that_leads_nowhere_is_127() {
+fn a_path_that_does_not_exist_is_127() {
     let sandbox = sandbox();
     is_refused(&sandbox, sandbox.path("missing/server"), 127, "No such file or directory");
 }
@@ -164,7 +164,7 @@ fn a_script_without_an_interpreter_line_is_126() {
 }
 
 #[test]
-fn a_script_whose_interpreter_is_missing_is_127_and_told_from_a_missing_script() {
+fn a_missing_interpreter_and_a_missing_script_have_different_errors() {
     let sandbox = sandbox();
     let script = sandbox.executable("script", "#!/nonexistent/interpreter\n");
     let handler = sandbox.handler("handler").create();
@@ -222,7 +222,7 @@ fn a_program_that_the_user_may_not_execute_is_126() {
 }
 
 #[test]
-fn the_path_is_searched_on_past_what_is_not_there_or_may_not_be_executed() {
+fn the_search_on_the_path_passes_over_missing_and_forbidden_programs() {
     let sandbox = sandbox();
     for name in ["empty", "denied", "good"] {
         sandbox.dir(name);
@@ -332,7 +332,7 @@ fn a_file_system_of_the_search_path_that_is_gone_is_passed_over() {
 }
 
 #[test]
-fn the_line_that_says_why_waits_for_its_reader() {
+fn the_line_with_the_reason_waits_for_its_reader() {
     let sandbox = sandbox();
     let (reader, writer) = nix::unistd::pipe2(OFlag::O_NONBLOCK).expect("a pipe");
     while nix::unistd::write(&writer, &[b'x'; 4096]).is_ok() {}
@@ -382,7 +382,7 @@ impl Mute {
 }
 
 #[test]
-fn where_nothing_can_be_said_every_status_is_what_it_is_elsewhere() {
+fn where_no_message_can_be_written_the_status_is_the_same() {
     let sandbox = sandbox();
     let probe = sandbox.probe().words()[0].clone();
     let file = sandbox.file("file", "").join("below");
@@ -427,7 +427,7 @@ fn where_nothing_can_be_said_every_status_is_what_it_is_elsewhere() {
 }
 
 #[test]
-fn help_for_a_reader_who_has_gone_is_an_error_and_no_death() {
+fn help_into_a_closed_pipe_is_an_error() {
     let sandbox = sandbox();
     for option in ["-h", "--help", "-V", "--version"] {
         let (reader, writer) = pipe().expect("a pipe");

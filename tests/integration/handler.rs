@@ -1,4 +1,4 @@
-//! The termination handler: when it is run, what it is told and given, and what its end means.
+//! The termination handler: when it is run, what it is given, and what its end means.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -9,17 +9,17 @@ use std::time::{Duration, Instant};
 
 use crate::prelude::*;
 
-/// Nobody's id and group on this machine, and groups of his.
+/// A user that no machine has, with a group and supplementary groups.
 const UID: u32 = 47_001;
 const GID: u32 = 47_002;
 const GROUPS: [&str; 2] = ["vstesta:x:47003:vstest", "vstestb:x:47004:vstest"];
 const PASSWD: [&str; 1] = ["vstest:x:47001:47002:A test:/home/of/vstest:/bin/sh"];
 const ALL_GROUPS: [u32; 3] = [GID, 47_003, 47_004];
 
-/// How much of the command line is told.
-const TOLD_MAX: usize = 100 * 1024;
+/// How much of the command line the variable holds.
+const COMMAND_MAX: usize = 100 * 1024;
 
-/// Runs a server that comes to a bad end under a handler that refuses, and returns the handler's
+/// Runs a server that ends unexpectedly under a handler that refuses, and returns the handler's
 /// run and vsrun's exit status.
 #[track_caller]
 fn end_of(sandbox: &Sandbox, server: Probe) -> (HandlerRun, Option<i32>) {
@@ -30,27 +30,27 @@ fn end_of(sandbox: &Sandbox, server: Probe) -> (HandlerRun, Option<i32>) {
 }
 
 /// The value of `VSRUN_SERVER_<name>`.
-fn told(run: &HandlerRun, name: &str) -> Option<String> {
+fn variable(run: &HandlerRun, name: &str) -> Option<String> {
     let value = run.env(&format!("VSRUN_SERVER_{name}"))?;
     Some(value.to_str().expect("text").to_owned())
 }
 
-/// Checks the variables that tell how the server ended.
+/// Checks the variables about the end of the server.
 #[track_caller]
-fn expect_told(run: &HandlerRun, expected: [(&str, Option<&str>); 5]) {
+fn expect_variables(run: &HandlerRun, expected: [(&str, Option<&str>); 5]) {
     for (name, value) in expected {
-        assert_eq!(told(run, name).as_deref(), value, "{name}");
+        assert_eq!(variable(run, name).as_deref(), value, "{name}");
     }
 }
 
 // How the server ended.
 
 #[test]
-fn an_exit_is_told_with_its_status() {
+fn the_handler_gets_the_servers_exit_status() {
     for status in [1, 2, 77, 126, 127, 255] {
         let sandbox = sandbox();
         let (run, code) = end_of(&sandbox, probe(&sandbox).exit(status));
-        expect_told(
+        expect_variables(
             &run,
             [
                 ("EXITED", Some("1")),
@@ -65,7 +65,7 @@ fn an_exit_is_told_with_its_status() {
 }
 
 #[test]
-fn a_death_by_a_signal_is_told_with_its_number_real_time_signals_included() {
+fn the_handler_gets_the_signal_that_killed_the_server() {
     let signals = [SIGHUP, SIGKILL, SIGUSR1, SIGPIPE, SIGTERM, 32, 33, SIGRTMIN(), 50, SIGRTMAX()];
     for signal in signals {
         let sandbox = sandbox();
@@ -74,7 +74,7 @@ fn a_death_by_a_signal_is_told_with_its_number_real_time_signals_included() {
         // From outside: the C library would not raise every one.
         sandbox.signal(started(&sandbox, 1), signal);
         manager.wait().expect_code(128 + signal);
-        expect_told(
+        expect_variables(
             &handler.wait_for_run(1),
             [
                 ("EXITED", Some("0")),
@@ -88,7 +88,7 @@ fn a_death_by_a_signal_is_told_with_its_number_real_time_signals_included() {
 }
 
 #[test]
-fn a_core_dump_is_told() {
+fn the_handler_gets_coredump_1_after_a_core_dump() {
     for signal in [SIGSEGV, SIGABRT] {
         let sandbox = sandbox();
         let directory = sandbox.open_dir("work");
@@ -100,7 +100,7 @@ fn a_core_dump_is_told() {
             .run();
         outcome.expect_code(128 + signal);
         let run = handler.wait_for_run(1);
-        expect_told(
+        expect_variables(
             &run,
             [
                 ("EXITED", Some("0")),
@@ -115,7 +115,7 @@ fn a_core_dump_is_told() {
 }
 
 #[test]
-fn a_server_that_runs_as_a_user_dumps_core_too() {
+fn a_server_of_another_user_can_dump_core() {
     needs!(root);
     let sandbox = sandbox();
     let directory = sandbox.dir_of("work", UID, GID);
@@ -130,8 +130,8 @@ fn a_server_that_runs_as_a_user_dumps_core_too() {
         .run();
     outcome.expect_code(128 + SIGSEGV);
     let run = handler.wait_for_run(1);
-    assert_eq!(told(&run, "COREDUMP").as_deref(), Some("1"));
-    assert_eq!(told(&run, "WORKDIR").map(Into::into), Some(directory.clone()));
+    assert_eq!(variable(&run, "COREDUMP").as_deref(), Some("1"));
+    assert_eq!(variable(&run, "WORKDIR").map(Into::into), Some(directory.clone()));
     expect_core(&directory);
 }
 
@@ -146,16 +146,16 @@ fn expect_core(directory: &Path) {
 }
 
 #[test]
-fn a_signal_that_could_have_dumped_core_and_did_not_is_told_so() {
+fn the_handler_gets_coredump_0_where_no_core_was_dumped() {
     let sandbox = sandbox();
     let (run, code) = end_of(&sandbox, probe(&sandbox).kill(SIGSEGV));
     assert_eq!(code, Some(128 + SIGSEGV));
-    assert_eq!(told(&run, "COREDUMP").as_deref(), Some("0"));
-    assert_eq!(told(&run, "EXPLAIN").as_deref(), Some("terminated by signal 11"));
+    assert_eq!(variable(&run, "COREDUMP").as_deref(), Some("0"));
+    assert_eq!(variable(&run, "EXPLAIN").as_deref(), Some("terminated by signal 11"));
 }
 
 #[test]
-fn a_server_that_could_not_be_executed_again_is_told_with_the_error() {
+fn the_handler_gets_the_error_of_an_exec_that_failed() {
     let sandbox = sandbox();
     let program = sandbox.copy_of(&sandbox.probe().words()[0], "program");
     let server = Probe::at(&program).append(sandbox.path("starts"));
@@ -166,9 +166,9 @@ fn a_server_that_could_not_be_executed_again_is_told_with_the_error() {
     manager.signal(SIGHUP);
     manager.wait().expect_code(127);
     let run = handler.wait_for_run(1);
-    let explained = told(&run, "EXPLAIN").expect("an explanation");
+    let explained = variable(&run, "EXPLAIN").expect("an explanation");
     assert!(explained.contains("No such file or directory"), "{explained}");
-    expect_told(
+    expect_variables(
         &run,
         [
             ("EXITED", Some("1")),
@@ -178,7 +178,7 @@ fn a_server_that_could_not_be_executed_again_is_told_with_the_error() {
             ("UPTIME", Some("0")),
         ],
     );
-    assert_ne!(told(&run, "PID"), Some(first.pid().to_string()));
+    assert_ne!(variable(&run, "PID"), Some(first.pid().to_string()));
 }
 
 #[test]
@@ -192,7 +192,7 @@ fn the_uptime_is_in_whole_seconds() {
     sandbox.signal(server, SIGKILL);
     manager.wait();
     let longest = born.elapsed().as_secs() + 1;
-    let uptime: u64 = told(&handler.wait_for_run(1), "UPTIME")
+    let uptime: u64 = variable(&handler.wait_for_run(1), "UPTIME")
         .and_then(|text| text.parse().ok())
         .expect("a number");
     assert!((2..=longest).contains(&uptime), "{uptime}");
@@ -202,11 +202,11 @@ fn the_uptime_is_in_whole_seconds() {
 fn a_life_of_less_than_a_second_is_an_uptime_of_0() {
     let sandbox = sandbox();
     let (run, _) = end_of(&sandbox, probe(&sandbox).exit(1));
-    assert_eq!(told(&run, "UPTIME").as_deref(), Some("0"));
+    assert_eq!(variable(&run, "UPTIME").as_deref(), Some("0"));
 }
 
 #[test]
-fn each_run_is_told_of_its_own_death_only() {
+fn each_run_has_the_variables_of_one_death() {
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").create();
     let server = probe(&sandbox).until(sandbox.path("end")).exit(7);
@@ -221,20 +221,20 @@ fn each_run_is_told_of_its_own_death_only() {
     let [by_signal, by_exit] = &runs[..] else {
         panic!("{} runs", runs.len());
     };
-    assert_eq!(told(by_signal, "PID"), Some(first.pid().to_string()));
-    assert_eq!(told(by_signal, "TERMSIG").as_deref(), Some("9"));
-    assert_eq!(told(by_signal, "EXITSTATUS"), None);
-    assert_eq!(told(by_signal, "RESTARTS").as_deref(), Some("0"));
-    assert_eq!(told(by_exit, "PID"), Some(second.pid().to_string()));
-    assert_eq!(told(by_exit, "TERMSIG"), None);
-    assert_eq!(told(by_exit, "EXITSTATUS").as_deref(), Some("7"));
-    assert_eq!(told(by_exit, "RESTARTS").as_deref(), Some("1"));
+    assert_eq!(variable(by_signal, "PID"), Some(first.pid().to_string()));
+    assert_eq!(variable(by_signal, "TERMSIG").as_deref(), Some("9"));
+    assert_eq!(variable(by_signal, "EXITSTATUS"), None);
+    assert_eq!(variable(by_signal, "RESTARTS").as_deref(), Some("0"));
+    assert_eq!(variable(by_exit, "PID"), Some(second.pid().to_string()));
+    assert_eq!(variable(by_exit, "TERMSIG"), None);
+    assert_eq!(variable(by_exit, "EXITSTATUS").as_deref(), Some("7"));
+    assert_eq!(variable(by_exit, "RESTARTS").as_deref(), Some("1"));
 }
 
-// What else it is told.
+// Its other variables.
 
 #[test]
-fn ids_and_paths_are_told_and_what_does_not_apply_is_unset() {
+fn the_handler_gets_ids_and_paths_and_no_variable_that_does_not_apply() {
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").exits(1).create();
     let manager = managed(&sandbox, &handler).command(probe(&sandbox)).spawn();
@@ -243,29 +243,29 @@ fn ids_and_paths_are_told_and_what_does_not_apply_is_unset() {
     sandbox.signal(server, SIGKILL);
     manager.wait();
     let run = handler.wait_for_run(1);
-    assert_eq!(told(&run, "PID"), Some(server.pid().to_string()));
+    assert_eq!(variable(&run, "PID"), Some(server.pid().to_string()));
     assert_eq!(run.env("VSRUN_MANAGER_PID"), Some(OsStr::new(&id)));
     let pidfile = sandbox.path("server.pid");
     assert_eq!(run.env("VSRUN_SERVER_PIDFILE"), Some(pidfile.as_os_str()));
     // Without -w the server works where vsrun was started.
     let start_dir = sandbox.directory().as_os_str();
     assert!(run.env("VSRUN_SERVER_WORKDIR").is_none_or(|dir| dir == start_dir));
-    assert_eq!(told(&run, "USER"), None);
+    assert_eq!(variable(&run, "USER"), None);
     assert_eq!(run.env("VSRUN_LOGDIR"), None);
 }
 
 #[test]
-fn without_a_pidfile_none_is_told() {
+fn without_a_pidfile_the_variable_for_it_is_unset() {
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").exits(1).create();
     let manager = sandbox.path("manager.pid");
     let vsrun = sandbox.vsrun().manager(manager, &handler);
     vsrun.command(probe(&sandbox).exit(3)).run().expect_code(3);
-    assert_eq!(told(&handler.wait_for_run(1), "PIDFILE"), None);
+    assert_eq!(variable(&handler.wait_for_run(1), "PIDFILE"), None);
 }
 
 #[test]
-fn relative_paths_are_told_as_whole_ones() {
+fn relative_paths_are_absolute_in_the_variables() {
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").exits(1).create();
     sandbox.dir("work");
@@ -279,11 +279,11 @@ fn relative_paths_are_told_as_whole_ones() {
         .run();
     outcome.expect_code(3);
     let run = handler.wait_for_run(1);
-    let told = |name| run.env(name).map(OsStr::to_owned);
+    let variable = |name| run.env(name).map(OsStr::to_owned);
     let path = |name| Some(sandbox.path(name).into_os_string());
-    assert_eq!(told("VSRUN_SERVER_PIDFILE"), path("server.pid"));
-    assert_eq!(told("VSRUN_SERVER_WORKDIR"), path("work"));
-    assert_eq!(told("VSRUN_LOGDIR"), path("logs"));
+    assert_eq!(variable("VSRUN_SERVER_PIDFILE"), path("server.pid"));
+    assert_eq!(variable("VSRUN_SERVER_WORKDIR"), path("work"));
+    assert_eq!(variable("VSRUN_LOGDIR"), path("logs"));
 }
 
 /// Lets a shell read a command line, and returns the words that it finds.
@@ -298,7 +298,7 @@ fn words_of(sandbox: &Sandbox, line: &OsStr) -> Vec<OsString> {
 }
 
 #[test]
-fn the_command_line_is_quoted_as_sh_would_read_it_whatever_bytes_it_holds() {
+fn a_command_line_of_any_bytes_is_quoted_for_sh() {
     let sandbox = sandbox();
     let hostile: [&[u8]; 14] = [
         b"",
@@ -328,17 +328,17 @@ fn the_command_line_is_quoted_as_sh_would_read_it_whatever_bytes_it_holds() {
 }
 
 #[test]
-fn plain_words_are_told_without_quotes() {
+fn plain_words_have_no_quotes() {
     let sandbox = sandbox();
     let (run, _) = end_of(&sandbox, sandbox.probe().exit(1).carrying(["-x", "/a/b.c"]));
     let program = sandbox.path("probe");
-    let line = told(&run, "COMMAND").expect("a command line");
+    let line = variable(&run, "COMMAND").expect("a command line");
     assert!(line.starts_with(program.to_str().expect("text")), "{line}");
     assert!(line.ends_with(" -- -x /a/b.c"), "{line}");
 }
 
-/// The command line that a handler is told of a server with words of this length after its own.
-fn told_of(sandbox: &Sandbox, name: &str, words: &[String]) -> OsString {
+/// The command line in the variable for a server with words of this length after its own.
+fn command_of(sandbox: &Sandbox, name: &str, words: &[String]) -> OsString {
     let handler = sandbox.handler(name).exits(1).create();
     let server = sandbox.probe().exit(1).carrying(words);
     managed(sandbox, &handler).command(server).run().expect_code(1);
@@ -351,24 +351,24 @@ fn a_command_line_over_100_kib_is_cut_and_the_handler_runs() {
     let sandbox = sandbox();
     for (name, count) in [("large", 2), ("huge", 10)] {
         let words = vec!["x".repeat(100_000); count];
-        let line = told_of(&sandbox, name, &words);
+        let line = command_of(&sandbox, name, &words);
         assert!(line.as_bytes().ends_with(b"x..."), "{name}");
-        assert!((TOLD_MAX - 3..=TOLD_MAX + 3).contains(&line.len()), "{}", line.len());
+        assert!((COMMAND_MAX - 3..=COMMAND_MAX + 3).contains(&line.len()), "{}", line.len());
     }
 }
 
 #[test]
-fn a_command_line_of_at_most_100_kib_is_told_whole() {
+fn a_command_line_of_at_most_100_kib_is_not_cut() {
     let sandbox = sandbox();
-    let short = told_of(&sandbox, "short", &["x".to_owned()]);
-    let room = TOLD_MAX - 3 - short.len();
-    let long = told_of(&sandbox, "long", &["x".repeat(1 + room)]);
-    assert_eq!(long.len(), TOLD_MAX - 3);
+    let short = command_of(&sandbox, "short", &["x".to_owned()]);
+    let room = COMMAND_MAX - 3 - short.len();
+    let long = command_of(&sandbox, "long", &["x".repeat(1 + room)]);
+    assert_eq!(long.len(), COMMAND_MAX - 3);
     assert!(long.as_bytes().ends_with(b"xxxx"));
 }
 
 #[test]
-fn a_large_environment_keeps_no_handler_from_running() {
+fn with_a_large_environment_the_handler_runs() {
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").exits(1).create();
     let mut vsrun = managed(&sandbox, &handler);
@@ -382,17 +382,17 @@ fn a_large_environment_keeps_no_handler_from_running() {
 }
 
 #[test]
-fn an_environment_near_the_kernels_limit_keeps_no_handler_from_running() {
+fn with_an_environment_near_the_kernels_limit_the_handler_runs() {
     let sandbox = sandbox();
     // Its commands could not be executed either.
     let script = "#!/bin/sh\n\
-        echo \"${VSRUN_SERVER_COMMAND-none} $VSRUN_SERVER_EXITSTATUS ${LAST+all}\" >told\n\
+        echo \"${VSRUN_SERVER_COMMAND-none} $VSRUN_SERVER_EXITSTATUS ${LAST+all}\" >out\n\
         exit 1\n";
     let handler = sandbox.executable("handler", script);
-    // The handler's own variables hold more than is left of the limit, a quarter of the stack's (see
-    // execve(2)).
+    // The handler's own variables hold more than is left of the limit, a quarter of the stack's
+    // (see execve(2)).
     let long_dir = sandbox.dir("d".repeat(250));
-    for (word, told) in [("z".repeat(90_000), "none 9 all"), ("z".to_owned(), "none 9 ")] {
+    for (word, expected) in [("z".repeat(90_000), "none 9 all"), ("z".to_owned(), "none 9 ")] {
         let start = sandbox.vsrun().logdir(&long_dir, "1d").manager("manager", &handler);
         let start = start.limit(Resource::RLIMIT_STACK, 4 << 20, 4 << 20).pidfile("pid");
         let mut start = start.env_clear();
@@ -404,7 +404,10 @@ fn an_environment_near_the_kernels_limit_keeps_no_handler_from_running() {
             start = start.env(name, "y".repeat(size - 16));
         }
         start.command(sandbox.probe().exit(9).carrying([word])).run().expect_code(9);
-        assert_eq!(fs::read_to_string(long_dir.join("told")).expect("a file"), format!("{told}\n"));
+        assert_eq!(
+            fs::read_to_string(long_dir.join("out")).expect("a file"),
+            format!("{expected}\n")
+        );
     }
 }
 
@@ -565,7 +568,7 @@ fn it_has_a_session_of_its_own_and_no_terminal() {
 fn its_signals_are_default_and_none_is_blocked() {
     let sandbox = sandbox();
     let report = sandbox.path("report");
-    // A shell blocks signals at times; what it executes in its own place tells what it was given.
+    // A shell blocks signals at times; what it executes in its own place reports them.
     let words = sandbox.probe().report(&report).exit(1);
     let words = words.words().join(OsStr::new(" "));
     let script = format!("#!/bin/sh\nexec {}\n", words.to_str().expect("plain words"));
@@ -615,7 +618,7 @@ fn it_runs_as_the_user_with_the_users_groups_and_without_privilege() {
 }
 
 #[test]
-fn it_runs_outside_the_chroot_and_is_told_paths_as_seen_from_there() {
+fn it_runs_outside_the_root_and_its_paths_are_those_outside() {
     needs!(root);
     let sandbox = sandbox();
     let root = sandbox.root("root");
@@ -638,7 +641,7 @@ fn it_runs_outside_the_chroot_and_is_told_paths_as_seen_from_there() {
 }
 
 #[test]
-fn what_a_user_may_do_the_handler_may_do() {
+fn the_handler_has_the_users_permissions() {
     needs!(root);
     let sandbox = sandbox();
     let directory = sandbox.dir_of("mine", UID, GID);
@@ -748,13 +751,13 @@ fn a_handler_is_a_path_and_is_not_searched_for() {
     outcome.expect_code(127);
     // The path is shown as it was typed, or whole.
     let whole = refusal(&sandbox.path("true"), MISSING);
-    let said = outcome.stderr_text();
-    assert!([message, whole].contains(&said.trim_end().to_owned()), "{said}");
+    let output = outcome.stderr_text();
+    assert!([message, whole].contains(&output.trim_end().to_owned()), "{output}");
     expect_nothing_left(&sandbox);
 }
 
 #[test]
-fn a_handler_is_one_word_whatever_bytes_it_holds() {
+fn a_handler_of_any_bytes_is_one_word() {
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").exits(1).create();
     let odd = sandbox.directory().join(OsStr::from_bytes(b"a b;\xff'$(x)\n"));
@@ -766,7 +769,7 @@ fn a_handler_is_one_word_whatever_bytes_it_holds() {
 // What its end means.
 
 /// A server that dies once under a handler which does not exit with 0: the manager exits with the
-/// server's status and says what became of the handler.
+/// server's status and reports the end of the handler.
 #[track_caller]
 fn expect_no_restart(sandbox: &Sandbox, handler: &Path, words: &str) {
     let manager = managed(sandbox, handler).command(probe(sandbox)).spawn();
@@ -774,9 +777,9 @@ fn expect_no_restart(sandbox: &Sandbox, handler: &Path, words: &str) {
     sandbox.signal(server, SIGKILL);
     let outcome = manager.wait();
     outcome.expect_code(128 + SIGKILL);
-    let said = outcome.stderr_text();
-    let loud = said.lines().any(|line| line.contains("handler") && line.contains(words));
-    assert!(loud, "no line with 'handler' and '{words}' in:\n{said}");
+    let output = outcome.stderr_text();
+    let is_reported = output.lines().any(|line| line.contains("handler") && line.contains(words));
+    assert!(is_reported, "no line with 'handler' and '{words}' in:\n{output}");
     assert_eq!(sandbox.lines("starts").len(), 1);
     expect_nothing_left(sandbox);
 }
@@ -792,7 +795,7 @@ fn any_status_but_0_is_a_refusal() {
 }
 
 #[test]
-fn a_handler_that_a_signal_kills_has_refused() {
+fn a_handler_that_is_killed_refuses_the_restart() {
     for signal in [SIGTERM, SIGKILL, SIGHUP, SIGRTMIN()] {
         let sandbox = sandbox();
         let handler = sandbox.handler("handler").line(format!("kill -{signal} $$")).create();
@@ -800,7 +803,7 @@ fn a_handler_that_a_signal_kills_has_refused() {
     }
 }
 
-/// Breaks a handler while the server runs, and expects no restart.
+/// Changes the handler by `break_it` while the server runs, and expects no restart.
 #[track_caller]
 fn expect_no_restart_once_broken(break_it: impl FnOnce(&Sandbox, &Path), reason: &str) {
     let sandbox = sandbox();
@@ -811,21 +814,21 @@ fn expect_no_restart_once_broken(break_it: impl FnOnce(&Sandbox, &Path), reason:
     sandbox.signal(server, SIGKILL);
     let outcome = manager.wait();
     outcome.expect_code(128 + SIGKILL);
-    let said = outcome.stderr_text();
-    let loud = said.lines().any(|line| line.contains("handler") && line.contains(reason));
-    assert!(loud, "no line with 'handler' and '{reason}' in:\n{said}");
+    let output = outcome.stderr_text();
+    let is_reported = output.lines().any(|line| line.contains("handler") && line.contains(reason));
+    assert!(is_reported, "no line with 'handler' and '{reason}' in:\n{output}");
     assert_eq!((sandbox.lines("starts").len(), handler.runs().len()), (1, 0));
     expect_nothing_left(&sandbox);
 }
 
 #[test]
-fn a_handler_that_was_removed_meanwhile_has_refused() {
+fn a_handler_that_was_removed_refuses_the_restart() {
     let remove = |_: &Sandbox, path: &Path| fs::remove_file(path).expect("the handler is there");
     expect_no_restart_once_broken(remove, MISSING);
 }
 
 #[test]
-fn a_handler_that_may_not_be_executed_any_more_has_refused() {
+fn a_handler_without_execute_permission_refuses_the_restart() {
     let take_permission = |_: &Sandbox, path: &Path| {
         chmod(path, 0o644);
     };
@@ -833,7 +836,7 @@ fn a_handler_that_may_not_be_executed_any_more_has_refused() {
 }
 
 #[test]
-fn a_handler_with_an_interpreter_that_is_missing_has_refused() {
+fn a_handler_without_its_interpreter_refuses_the_restart() {
     let sandbox = sandbox();
     let handler = sandbox.executable("handler", "#!/nowhere/to/be/found\nexit 0\n");
     expect_no_restart(&sandbox, &handler, "cannot find the interpreter of handler");
@@ -849,7 +852,7 @@ fn a_script_without_an_interpreter_line_is_given_to_no_shell() {
 }
 
 #[test]
-fn a_handler_that_is_mended_meanwhile_is_the_one_that_is_run() {
+fn a_repaired_handler_is_run_at_the_next_death() {
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").create();
     let manager = managed(&sandbox, &handler).command(probe(&sandbox)).spawn();
@@ -862,7 +865,7 @@ fn a_handler_that_is_mended_meanwhile_is_the_one_that_is_run() {
 
 #[test]
 fn a_child_that_the_handler_leaves_is_not_waited_for() {
-    // With and without the handler's own output in its hands.
+    // With and without the handler's output open.
     for leave in ["sleep 1000 &", "sleep 1000 >/dev/null 2>&1 &", "setsid sleep 1000 &"] {
         let sandbox = sandbox();
         let handler = sandbox.handler("handler").line(leave).create();
@@ -905,16 +908,16 @@ fn go(sandbox: &Sandbox) -> String {
     sandbox.path("go").display().to_string()
 }
 
-/// A handler that takes no notice of SIGTERM, nor do its children.
-fn deaf(sandbox: &Sandbox) -> Handler {
+/// A handler that ignores SIGTERM, as do its children.
+fn stubborn(sandbox: &Sandbox) -> Handler {
     sandbox.handler("handler").on_term("").line("sleep 1000").create()
 }
 
 #[test]
 fn a_handler_that_ignores_its_termination_is_killed_with_its_group_after_5_s() {
-    // Both at once: this takes its time.
+    // Both at once, because each takes seconds.
     let (stopped, restarted) = (sandbox(), sandbox());
-    let (handler, other) = (deaf(&stopped), deaf(&restarted));
+    let (handler, other) = (stubborn(&stopped), stubborn(&restarted));
     let server = |sandbox| probe(sandbox).exit(3).only_first(1);
     let manager = managed(&stopped, &handler).command(server(&stopped)).spawn();
     let restarter = managed(&restarted, &other).command(server(&restarted)).spawn();
@@ -936,7 +939,7 @@ fn a_handler_that_ignores_its_termination_is_killed_with_its_group_after_5_s() {
 }
 
 #[test]
-fn a_handler_that_tidies_up_when_it_is_terminated_has_the_time_for_it() {
+fn a_handler_has_time_to_clean_up_when_it_is_terminated() {
     let sandbox = sandbox();
     let tidied = sandbox.path("tidied");
     let tidy = format!("sleep 0.3; : >{}; exit 1", tidied.display());
@@ -950,7 +953,7 @@ fn a_handler_that_tidies_up_when_it_is_terminated_has_the_time_for_it() {
 }
 
 #[test]
-fn a_handler_may_take_its_time_and_the_server_waits_for_it() {
+fn a_restart_waits_for_a_slow_handler() {
     let sandbox = sandbox();
     let hold = format!("until test -e '{}'; do sleep 0.02; done", go(&sandbox));
     let handler = sandbox.handler("handler").line(hold).create();
@@ -967,7 +970,7 @@ fn a_handler_may_take_its_time_and_the_server_waits_for_it() {
 }
 
 #[test]
-fn a_handler_that_hangs_is_waited_for_and_that_is_said_once_after_60_s() {
+fn a_handler_that_hangs_is_reported_once_after_60_s() {
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").line("sleep 1000").create();
     let Some(clock) = Clock::new(&sandbox, "+0") else {
@@ -978,22 +981,24 @@ fn a_handler_that_hangs_is_waited_for_and_that_is_said_once_after_60_s() {
     handler.wait_for_run(1);
     let remark = "the handler is still running";
     let remarks = || manager.stderr().matches(remark).count();
-    // A signal that nobody is there for makes the manager look at the clock.
+    // A signal makes the manager look at the clock; there is no server to pass it on to.
     clock.set("+50");
     manager.signal(SIGUSR1);
-    stays("too early for a remark", Duration::from_millis(200), || remarks() == 0);
+    holds_for("too early for a remark", Duration::from_millis(200), || remarks() == 0);
     clock.set("+70");
     manager.signal(SIGUSR1);
     wait_for("the remark", || remarks() == 1);
     clock.set("+1000");
     manager.signal(SIGUSR1);
-    stays("said once", Duration::from_millis(200), || remarks() == 1 && manager.process().exists());
+    holds_for("one remark", Duration::from_millis(200), || {
+        remarks() == 1 && manager.process().exists()
+    });
     stop(manager);
     assert_eq!(starts(&sandbox), 1);
 }
 
 #[test]
-fn a_handler_that_wants_input_gets_none_and_does_not_hang() {
+fn a_handler_that_reads_input_gets_none_and_does_not_hang() {
     let sandbox = sandbox();
     let asks = "if read -r line; then exit 9; fi; cat; [ -z \"$(head -c 1 </dev/stdin)\" ]";
     let handler = sandbox.handler("handler").line(asks).create();
@@ -1008,7 +1013,7 @@ fn a_handler_that_wants_input_gets_none_and_does_not_hang() {
 }
 
 #[test]
-fn a_handler_that_opens_all_it_can_costs_the_next_server_nothing() {
+fn a_handler_that_opens_many_files_does_not_affect_the_next_server() {
     let sandbox = sandbox();
     let report = sandbox.path("report");
     let opens = "ulimit -n 1000
@@ -1031,7 +1036,7 @@ fn a_handler_that_opens_all_it_can_costs_the_next_server_nothing() {
 }
 
 #[test]
-fn a_handler_that_eats_memory_dies_alone() {
+fn a_handler_that_runs_out_of_memory_refuses_the_restart() {
     let sandbox = sandbox();
     // As much as doubling gives, in 64 MiB of its own.
     let eats = "ulimit -v 65536; x=xxxxxxxx; while :; do x=$x$x; done";
@@ -1039,8 +1044,8 @@ fn a_handler_that_eats_memory_dies_alone() {
     let manager = managed(&sandbox, &handler).command(probe(&sandbox).exit(3)).spawn();
     let outcome = manager.wait();
     outcome.expect_code(3);
-    let said = outcome.stderr_text();
-    assert!(said.contains("the server is not restarted"), "{said}");
+    let output = outcome.stderr_text();
+    assert!(output.contains("the server is not restarted"), "{output}");
     assert_eq!((starts(&sandbox), handler.runs().len()), (1, 1));
     assert!(sandbox.processes().is_empty());
     expect_no_files(&sandbox);
@@ -1050,15 +1055,15 @@ fn a_handler_that_eats_memory_dies_alone() {
 fn a_handler_that_is_killed_while_it_is_being_terminated_changes_nothing() {
     for (request, status) in [(SIGTERM, Some(0)), (SIGHUP, None)] {
         let sandbox = sandbox();
-        let told = sandbox.path("told");
-        let tell = format!(": >{}", told.display());
+        let terminated = sandbox.path("terminated");
+        let note = format!(": >{}", terminated.display());
         let handler =
-            sandbox.handler("handler").on_term(tell).line("while :; do sleep 0.02; done").create();
+            sandbox.handler("handler").on_term(note).line("while :; do sleep 0.02; done").create();
         let server = probe(&sandbox).exit(3).only_first(1);
         let manager = managed(&sandbox, &handler).command(server).spawn();
         let run = handler.wait_for_run(1);
         manager.signal(request);
-        wait_for("the handler to be told", || told.exists());
+        wait_for("SIGTERM to the handler", || terminated.exists());
         sandbox.signal(Process::of(run.stat.pid), SIGKILL);
         match status {
             Some(status) => _ = manager.wait().expect_code(status),
@@ -1073,7 +1078,7 @@ fn a_handler_that_is_killed_while_it_is_being_terminated_changes_nothing() {
 }
 
 #[test]
-fn a_server_can_end_a_handler_of_the_same_user_and_so_refuse_its_own_restart() {
+fn a_server_can_kill_a_handler_of_the_same_user() {
     needs!(root);
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").line("exec sleep 1000").create();

@@ -129,7 +129,7 @@ fn a_group_name_made_of_digits_comes_before_the_number() {
 }
 
 #[test]
-fn a_group_behind_a_colon_is_the_primary_group() {
+fn a_group_after_a_colon_is_the_primary_group() {
     needs!(root);
     let sandbox = sandbox();
     for user in ["foo:baz", "foo:5003", "5000:baz", "5000:5003"] {
@@ -143,7 +143,7 @@ fn a_group_behind_a_colon_is_the_primary_group() {
 }
 
 #[test]
-fn a_number_that_belongs_to_nobody_runs_with_the_group_beside_it() {
+fn a_number_without_a_user_runs_with_the_group_that_is_given() {
     needs!(root);
     let sandbox = sandbox();
     let start = sandbox.vsrun().run_as(0, 0, &[0, 4, 27]).env("HOME", "/root").env("USER", "root");
@@ -258,12 +258,12 @@ fn what_is_neither_a_group_nor_a_whole_number_never_runs_a_server() {
 }
 
 #[test]
-fn a_child_that_may_not_be_killed_any_more_is_not_waited_for_in_vain() {
+fn a_start_does_not_wait_for_a_child_that_cannot_be_killed() {
     needs!(root, "setpriv");
     let sandbox = sandbox();
     let pidfile = sandbox.dir("run").join("pid");
     let errors = UnixStream::pair().expect("a socket");
-    // Files can take no line, so that its id cannot be made known.
+    // No line can be written to a file, so the pidfile cannot be written.
     let start = sandbox.program("/usr/bin/setpriv").limit(Resource::RLIMIT_FSIZE, 0, 0);
     let start = start.args(["--bounding-set", "-kill", "--inh-caps", "-kill", "--"]);
     let start = start.arg(VSRUN).background().user("nobody");
@@ -303,7 +303,7 @@ fn another_user_without_privilege_is_refused_before_anything_else() {
 }
 
 #[test]
-fn another_user_without_privilege_is_refused_whoever_the_caller_is() {
+fn an_ordinary_user_cannot_become_root() {
     let sandbox = sandbox();
     let start =
         if is_root() { sandbox.vsrun().run_as(NOBODY, NOBODY, &[]) } else { sandbox.vsrun() };
@@ -312,7 +312,7 @@ fn another_user_without_privilege_is_refused_whoever_the_caller_is() {
 }
 
 #[test]
-fn ones_own_id_works_without_privilege() {
+fn the_callers_own_id_works_without_privilege() {
     needs!(root);
     let sandbox = sandbox();
     for user in ["nobody", "65534", "nobody:nogroup", "65534:65534"] {
@@ -325,7 +325,7 @@ fn ones_own_id_works_without_privilege() {
 }
 
 #[test]
-fn ones_own_id_works_without_privilege_under_a_manager_with_files() {
+fn the_callers_own_id_works_under_a_manager_with_files() {
     needs!(root);
     let sandbox = sandbox();
     let here = sandbox.dir_of("here", NOBODY, NOBODY);
@@ -338,7 +338,7 @@ fn ones_own_id_works_without_privilege_under_a_manager_with_files() {
 }
 
 #[test]
-fn ones_own_number_works_without_privilege_and_without_an_entry() {
+fn the_callers_own_number_works_without_an_entry() {
     needs!(root);
     let sandbox = sandbox();
     let start = || sandbox.vsrun().run_as(54321, 54322, &[]);
@@ -349,7 +349,7 @@ fn ones_own_number_works_without_privilege_and_without_an_entry() {
 }
 
 #[test]
-fn ones_own_id_is_refused_while_the_groups_are_not_the_users() {
+fn the_callers_own_id_is_refused_where_the_groups_differ() {
     needs!(root);
     let sandbox = sandbox();
     let as_foo = |groups: &[u32]| {
@@ -367,7 +367,7 @@ fn ones_own_id_is_refused_while_the_groups_are_not_the_users() {
 }
 
 #[test]
-fn ones_own_id_drops_the_capabilities_that_the_caller_has() {
+fn the_callers_own_id_drops_its_capabilities() {
     needs!(root, "setpriv");
     let sandbox = sandbox();
     let words = [
@@ -385,7 +385,7 @@ fn ones_own_id_drops_the_capabilities_that_the_caller_has() {
 }
 
 #[test]
-fn a_group_of_very_many_members_hides_no_group() {
+fn a_group_of_very_many_members_does_not_hide_others() {
     needs!(root);
     let sandbox = sandbox();
     let large = format!("large:x:5003:{}", vec!["a-member-with-a-long-name"; 60_000].join(","));
@@ -446,7 +446,7 @@ fn no_capability_survives_the_callers_securebits_and_ambient_set() {
 }
 
 #[test]
-fn real_effective_and_saved_ids_are_the_users_whatever_the_callers_were() {
+fn real_effective_and_saved_ids_are_all_the_users() {
     needs!(root, "setpriv");
     let sandbox = sandbox();
     let words = ["--ruid=1", "--rgid=1", "--clear-groups", "--", VSRUN];
@@ -551,7 +551,7 @@ fn an_ordinary_users_namespace_may_start_a_managed_server() {
 fn a_user_that_a_namespace_cannot_have_is_refused_before_anything_else() {
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").create();
-    // What stands under its name would be refused next.
+    // A file of that name would be refused next.
     let pidfile = sandbox.dir("pid");
     let start = || sandbox.vsrun().user_namespace().user("daemon").pidfile(&pidfile);
     for start in [start(), start().background(), start().manager(sandbox.path("manager"), &handler)]
@@ -576,7 +576,7 @@ fn with_failing(sandbox: &Sandbox, call: &str, words: &[&str]) -> Outcome {
 }
 
 #[test]
-fn each_step_down_that_fails_is_named_and_no_server_runs() {
+fn each_failing_step_of_a_change_of_user_is_named() {
     needs!(root, "strace");
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").create();
@@ -608,7 +608,7 @@ fn each_step_down_that_fails_is_named_and_no_server_runs() {
 }
 
 #[test]
-fn a_step_down_that_only_seems_to_succeed_is_found_out() {
+fn a_change_of_user_without_effect_is_detected() {
     needs!(root, "strace");
     let sandbox = sandbox();
     for call in ["setresuid", "setresgid"] {
@@ -625,7 +625,7 @@ fn a_step_down_that_only_seems_to_succeed_is_found_out() {
 }
 
 #[test]
-fn a_user_with_too_many_processes_is_an_error_and_never_a_server_of_roots() {
+fn a_user_with_too_many_processes_is_an_error() {
     needs!(root);
     let sandbox = sandbox();
     // Limits count by user, so it takes one that no other test has processes of.
@@ -647,7 +647,7 @@ const PATH_LIKE: &str = "../x:x:5000:5001::/home/x:/bin/sh";
 /// Privilege is a matter of capabilities, not of uid 0: issue 88716 of Rust's standard library,
 /// which drops the groups only if the caller's uid is 0.
 #[test]
-fn a_caller_who_may_change_ids_without_being_root_leaves_no_group_of_his() {
+fn a_caller_with_only_the_capabilities_leaves_none_of_its_groups() {
     needs!(root, "setpriv");
     let sandbox = sandbox();
     let (vsrun, out) = (sandbox.copy_of(VSRUN, "vsrun"), sandbox.open_dir("out"));
@@ -671,7 +671,7 @@ fn a_caller_who_may_change_ids_without_being_root_leaves_no_group_of_his() {
 
 /// A user's name in a path: CVE-2023-42456 of sudo-rs.
 #[test]
-fn no_path_is_made_of_a_users_name() {
+fn no_path_is_built_from_a_user_name() {
     needs!(root, "strace");
     let sandbox = sandbox();
     let (out, trace) = (sandbox.open_dir("out"), sandbox.path("trace"));
@@ -690,7 +690,7 @@ fn no_path_is_made_of_a_users_name() {
 }
 
 #[test]
-fn an_unprivileged_callers_other_ids_are_not_the_servers() {
+fn the_server_has_none_of_an_unprivileged_callers_other_ids() {
     needs!(root, "setpriv");
     let sandbox = sandbox();
     let (vsrun, out) = (sandbox.copy_of(VSRUN, "vsrun"), sandbox.open_dir("out"));

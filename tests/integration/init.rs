@@ -26,7 +26,7 @@ fn the_samples_are_clean_and_their_units_verify() {
 }
 
 #[test]
-fn the_handlers_do_what_they_say_under_dash_and_busybox_as_root_and_as_nobody() {
+fn the_handlers_work_under_dash_and_busybox_as_root_and_as_nobody() {
     if require_root() {
         run("run-handlers", &[&init().join("handlers")]);
     }

@@ -10,13 +10,13 @@ const VALGRIND: &str = "/usr/bin/valgrind";
 /// Under valgrind a start takes seconds.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// vsrun under valgrind, the options being still to come.
+/// vsrun under valgrind, to be completed by its options.
 fn watched(sandbox: &Sandbox) -> Invocation<'_> {
     let valgrind = sandbox.program(VALGRIND).deadline(PATIENCE);
     let valgrind = valgrind.args(["--leak-check=full", "--track-fds=yes", "--error-exitcode=99"]);
     // What can still be reached at the end is looked at by the tests.
     let valgrind = valgrind.args(["--errors-for-leak-kinds=definite", "--log-file=findings"]);
-    // For a debugger, and left behind in /tmp by whoever changes user.
+    // For a debugger, and left in /tmp by a process that changes user.
     valgrind.args(["--vgdb=no", VSRUN])
 }
 
@@ -42,21 +42,21 @@ fn expect_no_error(all: &str) {
     let found = wrong.iter().find(|word| all.contains(**word));
     assert_eq!(found, None, "{all}");
     for (what, none) in [("ERROR SUMMARY: ", "0 errors "), ("definitely lost: ", "0 bytes ")] {
-        let mut told = all.lines().filter_map(|line| line.split_once(what));
-        assert!(told.all(|(_, count)| count.starts_with(none)), "{all}");
+        let mut counts = all.lines().filter_map(|line| line.split_once(what));
+        assert!(counts.all(|(_, count)| count.starts_with(none)), "{all}");
     }
 }
 
 #[track_caller]
-fn left_no_descriptor(said: &str) {
-    assert!(said.contains("FILE DESCRIPTORS: 3 open (3 std) at exit."), "{said}");
+fn left_no_descriptor(output: &str) {
+    assert!(output.contains("FILE DESCRIPTORS: 3 open (3 std) at exit."), "{output}");
 }
 
 /// All memory was given back, also what is held to the end.
 #[track_caller]
-fn left_nothing(said: &str) {
-    left_no_descriptor(said);
-    assert!(said.contains("All heap blocks were freed"), "{said}");
+fn left_nothing(output: &str) {
+    left_no_descriptor(output);
+    assert!(output.contains("All heap blocks were freed"), "{output}");
 }
 
 /// Waits until the server has been started `count` times, and returns it.
@@ -111,7 +111,7 @@ fn a_vsrun_that_does_not_become_the_server_leaves_no_descriptor() {
 }
 
 #[test]
-fn a_vsrun_that_becomes_the_server_makes_no_mistake_on_the_way() {
+fn a_vsrun_that_becomes_the_server_has_no_memory_error() {
     needs!(root, "valgrind");
     let sandbox = sandbox();
     let start = watched(&sandbox).user("nobody").pidfile("pid").logdir("logs", "1");

@@ -12,17 +12,17 @@ use std::time::Duration;
 
 use nix::unistd::{getegid, geteuid};
 
-/// Runs what a test looks with from another process.
+/// Runs scripts that observe or attack a process.
 pub const PYTHON: &str = "/usr/bin/python3";
 /// The program under test.
 pub const VSRUN: &str = env!("CARGO_BIN_EXE_vsrun");
-/// Ids that every system has, and no files belong to.
+/// Users that every system has.
 pub const NOBODY: u32 = 65534;
 pub const DAEMON: u32 = 1;
 /// Handlers that record nothing.
 pub const CONSENT: &str = "/bin/true";
 pub const REFUSAL: &str = "/bin/false";
-/// What "at once" may take on a machine that does other things too.
+/// How long "at once" may take on a busy machine.
 pub const AT_ONCE: Duration = Duration::from_secs(1);
 
 pub fn sandbox() -> Sandbox {
@@ -117,7 +117,7 @@ pub fn text(path: impl AsRef<Path>) -> String {
     String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
 }
 
-/// What the system says about a file; a link is not followed.
+/// The metadata of a file; a link is not followed.
 #[track_caller]
 pub fn about(path: impl AsRef<Path>) -> Metadata {
     let path = path.as_ref();
@@ -183,6 +183,6 @@ pub fn refusing_children<'a>(sandbox: &'a Sandbox, manager: Process, inject: &st
     let strace = sandbox.program("/usr/bin/strace").arg("-f").arg("-o").arg("/dev/null");
     let strace = strace.args(["-p", &manager.pid().to_string(), "-e"]);
     let tracer = strace.arg(format!("inject={inject}")).spawn();
-    said(&tracer, "attached");
+    wait_for_message(&tracer, "attached");
     tracer
 }

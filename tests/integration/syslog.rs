@@ -16,7 +16,7 @@ use nix::unistd::mkfifo;
 
 use crate::prelude::*;
 
-/// The longest that a manager waits for logger, and a busy machine's share.
+/// The longest that a manager waits for logger, with some more for a busy machine.
 const END: Duration = Duration::from_secs(5 + 3);
 
 /// Keeps every line.
@@ -24,7 +24,7 @@ const KEEPS: &str = "exec cat >>\"$kept/lines\"";
 /// Reads nothing.
 const HANGS: &str = "exec sleep 1000";
 
-/// A program called `logger` that notes each of its runs, and then does what its `body` says.
+/// A program called `logger` that records each of its runs and then runs `body`.
 struct Logger<'a> {
     sandbox: &'a Sandbox,
     bin: PathBuf,
@@ -51,7 +51,7 @@ impl<'a> Logger<'a> {
         format!("{}:/usr/bin:/bin", self.bin.display())
     }
 
-    /// Runs `server` under a manager whose handler says yes.
+    /// Runs `server` under a manager whose handler allows every restart.
     fn managed(&self, server: impl IntoIterator<Item = OsString>) -> Running<'a> {
         self.managed_by(self.sandbox.handler("handler"), server)
     }
@@ -123,45 +123,45 @@ fn say(mut to: &File, text: &str) {
 }
 
 #[test]
-fn server_vsrun_and_handler_all_speak_through_logger() {
+fn output_of_server_vsrun_and_handler_goes_to_logger() {
     let sandbox = sandbox();
     let logger = Logger::new(&sandbox, KEEPS);
     let handler = sandbox.handler("handler").line("echo handled; echo badly >&2").exits(1);
-    let server = sandbox.probe().out("said").err("complained").exit(3);
+    let server = sandbox.probe().out("output").err("errors").exit(3);
     let outcome = logger.managed_by(handler, server).wait();
     outcome.expect_code(3);
     let (own, others): (Vec<String>, Vec<String>) =
         logger.lines().into_iter().partition(|line| line.starts_with("vsrun: "));
-    assert_eq!(others, ["said", "complained", "handled", "badly"]);
+    assert_eq!(others, ["output", "errors", "handled", "badly"]);
     assert!(own.iter().any(|line| line.starts_with("vsrun: started server ")), "{own:#?}");
     assert_eq!(outcome.stdout_text(), "");
 }
 
 #[test]
-fn a_server_that_vsrun_becomes_speaks_through_logger() {
+fn output_of_a_server_that_vsrun_becomes_goes_to_logger() {
     let sandbox = sandbox();
     let logger = Logger::new(&sandbox, KEEPS);
-    let server = sandbox.probe().out("said").err("complained").exit(3);
+    let server = sandbox.probe().out("output").err("errors").exit(3);
     let outcome = logger.vsrun().command(server).run();
     outcome.expect_code(3);
-    logger.wait_for_line("complained");
-    assert!(logger.lines().contains(&"said".to_owned()));
+    logger.wait_for_line("errors");
+    assert!(logger.lines().contains(&"output".to_owned()));
     assert_eq!(outcome.stdout_text(), "");
 }
 
 #[test]
-fn in_the_background_output_goes_through_logger_too() {
+fn in_the_background_output_goes_to_logger() {
     let sandbox = sandbox();
     let logger = Logger::new(&sandbox, KEEPS);
-    let server = sandbox.probe().out("said");
+    let server = sandbox.probe().out("output");
     let outcome = logger.vsrun().background().command(server).run();
     outcome.expect_code(0);
-    logger.wait_for_line("said");
+    logger.wait_for_line("output");
     assert_eq!(outcome.stdout_text(), "");
 }
 
 #[test]
-fn logger_is_told_the_prefix_as_it_is() {
+fn logger_gets_the_prefix_unchanged() {
     for prefix in ["web", "a b'$(c)", "-x", " "] {
         let sandbox = sandbox();
         let logger = Logger::new(&sandbox, KEEPS);
@@ -186,14 +186,14 @@ fn logger_runs_as_the_user() {
 }
 
 #[test]
-fn logger_is_looked_for_outside_the_servers_root() {
+fn logger_is_searched_for_outside_the_root() {
     needs!(root);
     let sandbox = sandbox();
     let logger = Logger::new(&sandbox, KEEPS);
     let root = sandbox.root("jail");
-    let server = Probe::at("/bin/probe").out("said").exit(0);
+    let server = Probe::at("/bin/probe").out("output").exit(0);
     logger.vsrun().root(&root).command(server).run().expect_code(0);
-    logger.wait_for_line("said");
+    logger.wait_for_line("output");
 }
 
 #[test]
@@ -201,8 +201,8 @@ fn logger_is_found_by_a_relative_path_too() {
     let sandbox = sandbox();
     let logger = Logger::new(&sandbox, KEEPS);
     let vsrun = as_user(sandbox.vsrun()).env("PATH", "bin:/usr/bin:/bin").work_dir("/");
-    vsrun.syslog("tag").command(sandbox.probe().out("said").exit(0)).run().expect_code(0);
-    logger.wait_for_line("said");
+    vsrun.syslog("tag").command(sandbox.probe().out("output").exit(0)).run().expect_code(0);
+    logger.wait_for_line("output");
 }
 
 #[test]
@@ -213,11 +213,11 @@ fn without_logger_nothing_is_started() {
         let vsrun = vsrun.env("PATH", &empty).pidfile(sandbox.path("pidfile")).syslog("tag");
         let outcome = vsrun.command(sandbox.probe().report(out.join("report"))).run();
         outcome.expect_code(127);
-        let said = outcome.stderr_text();
-        // Where no syslog daemon listens, that is said as well.
-        let mut errors = said.lines().filter(|line| !line.contains("/dev/log"));
+        let output = outcome.stderr_text();
+        // Without a syslog daemon there is a warning too.
+        let mut errors = output.lines().filter(|line| !line.contains("/dev/log"));
         let error = errors.next().expect("an error");
-        assert!(error.contains("'logger'") && errors.next().is_none(), "{said}");
+        assert!(error.contains("'logger'") && errors.next().is_none(), "{output}");
         wait_for("the end of every process", || sandbox.processes().is_empty());
         let left = ["out/report", "pidfile", "manager", "manager.lock"].map(|it| sandbox.path(it));
         assert!(!left.iter().any(|path| path.exists()), "{left:?}");
@@ -311,7 +311,7 @@ fn server_handler_and_logger_get_the_pipe_and_nothing_else() {
     });
     assert_eq!(open.keys().collect::<Vec<_>>(), [&0, &1, &2]);
     assert_eq!(open[&0], pipe);
-    // With a write end of its own, logger would never see the end.
+    // With a write end of its own, logger would never see the end of the file.
     assert!(open[&1] != pipe && open[&2] != pipe, "{open:?}");
     let flags = OFlag::from_bits_truncate(flags(process, 0));
     assert_eq!(flags & OFlag::O_ACCMODE, OFlag::O_RDONLY);
@@ -329,15 +329,15 @@ fn flags(process: Process, fd: i32) -> i32 {
 fn a_server_may_open_its_output_by_name() {
     let sandbox = sandbox();
     let logger = Logger::new(&sandbox, KEEPS);
-    let script = "echo said >/dev/stdout && echo complained >/dev/stderr";
+    let script = "echo output >/dev/stdout && echo errors >/dev/stderr";
     let outcome = logger.vsrun().command(["sh", "-c", script]).run();
-    logger.wait_for_line("complained");
-    logger.wait_for_line("said");
+    logger.wait_for_line("errors");
+    logger.wait_for_line("output");
     outcome.expect_code(0);
 }
 
 #[test]
-fn a_write_of_the_servers_waits_for_room_in_the_pipe() {
+fn a_servers_write_waits_for_room_in_the_pipe() {
     let sandbox = sandbox();
     let logger = Logger::new(&sandbox, KEEPS);
     let running = logger.managed(sandbox.probe());
@@ -440,10 +440,10 @@ fn loggers_deaths_leave_no_descriptor_and_no_zombie() {
 }
 
 #[test]
-fn a_logger_that_hangs_keeps_no_stop_waiting_for_longer_than_5_s() {
+fn a_logger_that_hangs_delays_a_stop_by_5_s_at_most() {
     let sandbox = sandbox();
     let logger = Logger::new(&sandbox, HANGS);
-    let running = logger.managed(sandbox.probe().out("said"));
+    let running = logger.managed(sandbox.probe().out("output"));
     logger.server();
     let asked = Instant::now();
     stop(running);
@@ -461,7 +461,7 @@ fn a_logger_that_hangs_changes_no_status() {
 }
 
 #[test]
-fn at_the_end_logger_is_given_the_time_to_take_the_last_lines() {
+fn at_the_end_logger_has_time_for_the_last_lines() {
     let sandbox = sandbox();
     let body = "until [ -e \"$kept/go\" ]; do sleep 0.01; done; cat >>\"$kept/lines\"; sleep 1
         echo end >>\"$kept/lines\"";
@@ -505,7 +505,7 @@ fn at_the_end_a_logger_that_dies_is_started_again_for_the_last_lines() {
 }
 
 #[test]
-fn a_descendant_that_holds_the_pipe_does_not_keep_the_manager() {
+fn a_descendant_that_holds_the_pipe_does_not_delay_a_stop() {
     let sandbox = sandbox();
     let logger = Logger::new(&sandbox, KEEPS);
     let end = logger.flag("end");
@@ -595,7 +595,7 @@ fn while_a_handler_waits_for_room_in_the_pipe_the_manager_can_be_stopped() {
 }
 
 #[test]
-fn a_server_that_waited_for_room_goes_on_when_logger_reads_again() {
+fn a_blocked_write_continues_when_logger_reads_again() {
     let sandbox = sandbox();
     let body = "until [ -e \"$kept/go\" ]; do sleep 0.01; done; exec cat >>\"$kept/bytes\"";
     let logger = Logger::new(&sandbox, body);
@@ -648,9 +648,9 @@ fn without_a_syslog_daemon_there_is_one_warning_at_the_start() {
         wait_for("the server to end", || !server.exists());
         let outcome = running.wait();
         outcome.expect_code(0);
-        let said = outcome.stderr_text();
-        assert_eq!(said.lines().count(), 1, "way {way}: {said}");
-        assert!(said.starts_with("vsrun: ") && said.contains("/dev/log"), "{said}");
+        let output = outcome.stderr_text();
+        assert_eq!(output.lines().count(), 1, "way {way}: {output}");
+        assert!(output.starts_with("vsrun: ") && output.contains("/dev/log"), "{output}");
     }
 }
 
@@ -709,10 +709,10 @@ fn the_daemon_gets_the_lines_of_vsrun_server_and_handler_under_the_prefix() {
     let (daemon, handler) =
         (Daemon::new(&sandbox), sandbox.handler("handler").line("echo handled").exits(1).create());
     let vsrun = daemon.vsrun(&sandbox).syslog("web").manager(sandbox.path("manager"), &handler);
-    let server = sandbox.probe().out("said").err("complained").exit(3);
+    let server = sandbox.probe().out("output").err("errors").exit(3);
     let outcome = vsrun.command(server).run();
     outcome.expect_code(3);
-    for line in ["web: said", "web: complained", "web: handled"] {
+    for line in ["web: output", "web: errors", "web: handled"] {
         daemon.wait_for_line(line);
     }
     let started = |line: &String| line.starts_with("web: vsrun: started server ");
@@ -729,10 +729,10 @@ fn the_daemon_gets_the_lines_of_a_server_that_vsrun_becomes() {
     let sandbox = sandbox();
     let daemon = Daemon::new(&sandbox);
     let vsrun = daemon.vsrun(&sandbox).syslog("my web");
-    let outcome = vsrun.command(sandbox.probe().out("said").lines(100).exit(4)).run();
+    let outcome = vsrun.command(sandbox.probe().out("output").lines(100).exit(4)).run();
     outcome.expect_code(4);
     daemon.wait_for_line("my web: line 100");
-    daemon.wait_for_line("my web: said");
+    daemon.wait_for_line("my web: output");
     assert_eq!(outcome.stderr_text(), "");
 }
 
@@ -743,14 +743,14 @@ fn the_daemon_gets_every_line_though_logger_is_killed_in_mid_stream() {
     }
     let sandbox = sandbox();
     let daemon = Daemon::new(&sandbox);
-    let (server, said) = echo(&sandbox);
+    let (server, input) = echo(&sandbox);
     let vsrun = daemon.vsrun(&sandbox).syslog("web").manager(sandbox.path("manager"), "/bin/true");
     let running = vsrun.pidfile(sandbox.path("pidfile")).command(server).spawn();
     let server = sandbox.wait_for_pidfile(sandbox.path("pidfile"));
     let mut expected = Vec::new();
     for round in 0..3 {
         let first = format!("{round} before");
-        say(&said, &format!("{first}\n"));
+        say(&input, &format!("{first}\n"));
         daemon.wait_for_line(&format!("web: {first}"));
         expected.push(first);
         // It has delivered what it had read. What it reads no more is still in the pipe.
@@ -761,15 +761,16 @@ fn the_daemon_gets_every_line_though_logger_is_killed_in_mid_stream() {
         sandbox.signal(logger, SIGSTOP);
         wait_for("logger to stop", || logger.stat().is_some_and(|stat| stat.state == 'T'));
         let lines: Vec<String> = (0..500).map(|number| format!("{round} line {number}")).collect();
-        say(&said, &format!("{}\n", lines.join("\n")));
+        say(&input, &format!("{}\n", lines.join("\n")));
         sandbox.signal(logger, SIGKILL);
         daemon.wait_for_line(&format!("web: {round} line 499"));
         expected.extend(lines);
     }
     let lines = daemon.lines();
-    let told: Vec<&str> = lines.iter().filter_map(|line| line.strip_prefix("web: ")).collect();
-    let told: Vec<&str> = told.into_iter().filter(|line| !line.starts_with("vsrun: ")).collect();
-    assert_eq!(told, expected);
+    let received: Vec<&str> = lines.iter().filter_map(|line| line.strip_prefix("web: ")).collect();
+    let received: Vec<&str> =
+        received.into_iter().filter(|line| !line.starts_with("vsrun: ")).collect();
+    assert_eq!(received, expected);
     assert!(server.exists());
     stop(running);
 }
@@ -806,9 +807,9 @@ fn without_a_manager_a_logger_that_is_killed_before_its_exec_is_an_error_and_no_
         let start = start.args(if background { &["-b", "-s", "tag"][..] } else { &["-s", "tag"] });
         let outcome = start.command(sandbox.probe().append(&ran).exit(0)).run();
         outcome.expect_code(125);
-        let told = outcome.stderr_text();
+        let output = outcome.stderr_text();
         let expected = "vsrun: cannot execute command 'logger': its process exited with status 137";
-        assert!(told.lines().any(|line| line.starts_with(expected)), "{told}");
+        assert!(output.lines().any(|line| line.starts_with(expected)), "{output}");
         assert!(!ran.exists() && logger.runs().is_empty());
     }
 }
@@ -870,17 +871,17 @@ fn stop_with_a_full_pipe(behave: impl FnOnce(&Sandbox, Process)) {
 }
 
 #[test]
-fn a_logger_that_hangs_with_its_pipe_full_does_not_keep_a_stop() {
+fn a_logger_that_hangs_with_a_full_pipe_does_not_prevent_a_stop() {
     stop_with_a_full_pipe(|_, _| {});
 }
 
 #[test]
-fn a_logger_that_dies_with_its_pipe_full_while_a_stop_is_asked_for_does_not_keep_it() {
+fn a_logger_that_dies_with_a_full_pipe_does_not_prevent_a_stop() {
     stop_with_a_full_pipe(|sandbox, logger| sandbox.signal(logger, SIGKILL));
 }
 
 #[test]
-fn a_logger_that_goes_on_with_its_pipe_full_while_a_stop_is_asked_for_gets_what_is_in_it() {
+fn a_logger_that_continues_during_a_stop_gets_the_content_of_the_pipe() {
     stop_with_a_full_pipe(|sandbox, logger| {
         sandbox.signal(logger, SIGCONT);
         wait_for("what was in the pipe", || {
@@ -891,7 +892,7 @@ fn a_logger_that_goes_on_with_its_pipe_full_while_a_stop_is_asked_for_gets_what_
 }
 
 #[test]
-fn a_server_that_is_writing_when_logger_is_killed_over_and_over_never_meets_a_broken_pipe() {
+fn a_server_gets_no_broken_pipe_while_loggers_are_killed() {
     let sandbox = sandbox();
     let path = with_logger(&sandbox, "exec cat >/dev/null");
     let manager = sandbox

@@ -1,4 +1,4 @@
-//! The directory: how it is made, and who works in it.
+//! The directory: how it is made, and which processes work in it.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -146,9 +146,9 @@ fn a_directory_that_cannot_be_written_is_refused() {
     let vsrun = if geteuid().is_root() { vsrun.run_as(NOBODY, NOBODY, &[]) } else { vsrun };
     let outcome = vsrun.run();
     outcome.expect_code(125);
-    let said = outcome.stderr_text();
-    let named = said.contains(&format!("'{}': Permission denied", logs.display()));
-    assert!(named && said.lines().count() == 1, "{said}");
+    let output = outcome.stderr_text();
+    let named = output.contains(&format!("'{}': Permission denied", logs.display()));
+    assert!(named && output.lines().count() == 1, "{output}");
     assert!(LogDirectory::at(&logs).names().is_empty());
 }
 
@@ -160,9 +160,9 @@ fn a_directory_on_a_read_only_file_system_is_refused() {
     let vsrun = sandbox.vsrun().read_only(&logs).logdir(&logs, "1d");
     let outcome = vsrun.command(["/bin/true"]).run();
     outcome.expect_code(125);
-    let said = outcome.stderr_text();
-    let named = said.contains(&format!("'{}': Read-only file system", logs.display()));
-    assert!(named && said.lines().count() == 1, "{said}");
+    let output = outcome.stderr_text();
+    let named = output.contains(&format!("'{}': Read-only file system", logs.display()));
+    assert!(named && output.lines().count() == 1, "{output}");
 }
 
 #[test]
@@ -250,7 +250,7 @@ fn a_directory_that_was_moved_is_left_for_the_one_that_its_path_leads_to() {
 }
 
 #[test]
-fn a_directory_that_becomes_stale_is_opened_again_by_its_path() {
+fn a_stale_directory_is_opened_again_by_its_path() {
     needs!(root, "strace");
     for error in ["ESTALE", "ENOENT"] {
         let sandbox = sandbox();
@@ -271,7 +271,7 @@ fn a_directory_that_becomes_stale_is_opened_again_by_its_path() {
 }
 
 #[test]
-fn a_log_directory_that_is_made_and_cannot_be_opened_is_taken_away_again() {
+fn a_new_log_directory_that_cannot_be_opened_is_removed() {
     let sandbox = sandbox();
     for limit in 4..16 {
         let start = sandbox.vsrun().limit(Resource::RLIMIT_NOFILE, limit, limit);

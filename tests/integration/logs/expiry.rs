@@ -40,7 +40,7 @@ fn files_older_than_keep_are_deleted_and_younger_ones_stay() {
 }
 
 #[test]
-fn old_files_are_deleted_however_the_server_is_started() {
+fn old_files_are_deleted_in_every_way_to_start() {
     for way in 0..4 {
         let sandbox = sandbox();
         let logs = users_dir(&sandbox, "logs");
@@ -56,7 +56,7 @@ fn old_files_are_deleted_however_the_server_is_started() {
 }
 
 #[test]
-fn old_files_that_cannot_be_deleted_are_told_once_and_the_others_go() {
+fn old_files_that_cannot_be_deleted_are_reported_once() {
     needs!(root);
     for way in 0..4 {
         let sandbox = sandbox();
@@ -82,9 +82,9 @@ fn old_files_that_cannot_be_deleted_are_told_once_and_the_others_go() {
         running.wait().expect_code(0);
         settle(&sandbox);
         let log = text(logs.join("vsrun.log"));
-        let told: Vec<&str> = log.lines().filter(|line| line.contains("cannot ")).collect();
+        let errors: Vec<&str> = log.lines().filter(|line| line.contains("cannot ")).collect();
         let expected = "cannot delete old log 'logfile.1' and 1 more: Device or resource busy";
-        assert!(told.len() == 1 && told[0].ends_with(expected), "{way}: {log}");
+        assert!(errors.len() == 1 && errors[0].ends_with(expected), "{way}: {log}");
         let names = LogDirectory::at(&logs).names();
         assert_eq!(names, ["logfile", "logfile.1", "vsrun.log", "vsrun.log.1"], "{way}");
     }
@@ -261,7 +261,7 @@ fn a_clock_set_forward_expires_old_logs_and_one_set_back_none() {
     clock.set("+365d");
     manager.signal(SIGHUP);
     started(&sandbox, 4);
-    // What has just been put aside is a year old by this clock; what is in use is never deleted.
+    // What has just been rotated is a year old by this clock; what is in use is never deleted.
     wait_for("the old logs to go", || {
         let names = logs.names();
         let gone = names == ["logfile", "logfile.3", "vsrun.log"];

@@ -1,4 +1,4 @@
-//! vsrun killed or refused at each call of a start or a rotation.
+//! Starts and rotations in which each call fails, or is the last before a SIGKILL.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -6,8 +6,8 @@ use std::thread;
 use super::*;
 use crate::prelude::*;
 
-/// What a start or a restart does to files and processes. To be killed at a call that changes nothing
-/// is to be killed before the next one that does.
+/// The calls of a start or a restart that change files or processes. A kill at any other call has
+/// the effect of a kill at the next of these.
 const CALLS: [&str; 13] = [
     "openat",
     "openat2",
@@ -24,8 +24,8 @@ const CALLS: [&str; 13] = [
     "sendto",
 ];
 
-/// Does something with every call of these, the first of its name, the second and so on, until it is
-/// told that there was none; some at a time. Returns how many there were.
+/// Runs `at` for the first call of each name, the second and so on, until it returns false, for
+/// several names at a time. Returns how often it returned true.
 fn at_each_call(at: impl Fn(&str, u32) -> bool + Sync) -> usize {
     let (next, count, at) = (AtomicUsize::new(0), AtomicUsize::new(0), &at);
     let work = || {
@@ -38,12 +38,12 @@ fn at_each_call(at: impl Fn(&str, u32) -> bool + Sync) -> usize {
     count.into_inner()
 }
 
-/// strace(1)'s words for killing at one call.
+/// The options of strace(1) for a kill at one call.
 fn killing(call: &str, number: u32) -> [String; 2] {
     [format!("trace={call}"), format!("inject={call}:signal=KILL:when={number}")]
 }
 
-/// Starts a server in a directory that somebody was killed in.
+/// Starts a server in a directory in which a vsrun was killed.
 #[track_caller]
 fn expect_usable(sandbox: &Sandbox, logs: &LogDirectory, killed_at: (&str, u32)) {
     let say = sandbox.vsrun().logdir(logs, "1d").command(sandbox.probe().out("after").exit(0));
@@ -52,7 +52,7 @@ fn expect_usable(sandbox: &Sandbox, logs: &LogDirectory, killed_at: (&str, u32))
 }
 
 #[test]
-fn a_vsrun_killed_at_any_call_of_a_start_leaves_a_directory_to_start_in() {
+fn a_vsrun_killed_at_any_call_of_a_start_leaves_a_usable_directory() {
     needs!("strace");
     for is_there in [true, false] {
         let calls = at_each_call(|call, number| {
@@ -81,7 +81,7 @@ fn a_vsrun_killed_at_any_call_of_a_start_leaves_a_directory_to_start_in() {
 }
 
 #[test]
-fn a_manager_killed_at_any_call_of_a_restart_leaves_a_directory_to_start_in() {
+fn a_manager_killed_at_any_call_of_a_restart_leaves_a_usable_directory() {
     needs!(root, "strace");
     let calls = at_each_call(|call, number| {
         let sandbox = sandbox();
@@ -103,15 +103,15 @@ fn a_manager_killed_at_any_call_of_a_restart_leaves_a_directory_to_start_in() {
         }
         wait_for("nobody", || sandbox.processes().is_empty());
         expect_usable(&sandbox, &logs, (call, number));
-        let said = lines(&logs, "logfile", "hello\n");
-        assert!(said >= sandbox.lines("starts").len(), "{call} {number}");
+        let written = lines(&logs, "logfile", "hello\n");
+        assert!(written >= sandbox.lines("starts").len(), "{call} {number}");
         !lived
     });
     assert!(calls > 5, "{calls} calls");
 }
 
 #[test]
-fn a_rotation_that_is_refused_at_any_call_costs_no_server_and_no_line() {
+fn a_rotation_that_fails_at_any_call_loses_no_server_and_no_line() {
     needs!(root, "strace");
     let (renew, rename) = ("cannot renew the log files in", "cannot rename log");
     let refusals = [
@@ -149,7 +149,7 @@ fn a_rotation_that_is_refused_at_any_call_costs_no_server_and_no_line() {
 }
 
 #[test]
-fn lines_that_the_system_refuses_to_write_are_counted_and_end_nothing() {
+fn lines_that_cannot_be_written_are_counted() {
     needs!(root, "strace");
     for error in ["EIO", "ENOSPC", "EFBIG", "EINTR"] {
         let sandbox = sandbox();
@@ -159,15 +159,15 @@ fn lines_that_the_system_refuses_to_write_are_counted_and_end_nothing() {
         let manager = vsrun.command(sandbox.probe().append(sandbox.path("starts"))).spawn();
         let first = started(&sandbox, 1);
         wait_for("the first line", || logs.vsrun().contains("started server"));
-        // The death of the server, and then, after the words for that, the handler's answer.
+        // The lines about the death of the server and the handler's consent.
         let inject = format!("inject=write:error={error}:when=1..3");
         let tracer = traced(&sandbox, manager.process(), &["-e", "trace=write", "-e", &inject]);
         sandbox.signal(first, SIGKILL);
         started(&sandbox, 2);
         wait_for("what was lost", || {
-            let said = logs.vsrun();
-            let counted = said.contains("2 of these messages could not be written");
-            if counted { Ok(()) } else { Err((error, said)) }
+            let written = logs.vsrun();
+            let counted = written.contains("2 of these messages could not be written");
+            if counted { Ok(()) } else { Err((error, written)) }
         });
         wait_for("the line of the restart", || logs.vsrun().matches("started server").count() == 2);
         tracer.signal(SIGINT);

@@ -13,7 +13,7 @@ use super::*;
 use crate::prelude::*;
 
 #[test]
-fn a_server_whose_log_cannot_be_put_aside_appends_to_the_old_one() {
+fn a_log_that_cannot_be_renamed_is_appended_to() {
     let sandbox = sandbox();
     let logs = users_dir(&sandbox, "logs");
     let vsrun = sandbox.vsrun().logdir(&logs, "1d");
@@ -50,7 +50,7 @@ fn a_server_is_started_again_though_no_new_log_can_be_made() {
 
 const NO_SPACE: &str = "No space left on device";
 
-/// What is said of a log for which there is no new one.
+/// The line about a log for which there is no new one.
 fn appending(logs: &Path, doing: &str, reason: &str) -> String {
     let path = logs.join("logfile");
     format!("cannot {doing} log '{}': {reason}; appending to the old file", path.display())
@@ -67,15 +67,15 @@ fn logs_of_earlier_starts_are_appended_to_where_no_new_ones_can_be_made() {
     let shell = sandbox.program("/bin/sh").tmpfs(&logs, "size=64k,nr_inodes=3,mode=777");
     let vsrun = shell.current_dir(&logs).args(["-c", old, "sh", VSRUN]);
     let vsrun = vsrun.logdir(&logs, "1d").command(sandbox.probe().out("hello").exit(4));
-    let said = vsrun.run().stdout_text();
-    assert!(said.starts_with("status 4\n==> logfile <==\nold\nhello\n"), "{said}");
-    assert!(said.contains("==> vsrun.log <==\nold\n"), "{said}");
-    assert!(said.contains(&appending(&logs, "create", NO_SPACE)), "{said}");
-    assert!(said.ends_with("\nlogfile\nvsrun.log\n"), "{said}");
+    let output = vsrun.run().stdout_text();
+    assert!(output.starts_with("status 4\n==> logfile <==\nold\nhello\n"), "{output}");
+    assert!(output.contains("==> vsrun.log <==\nold\n"), "{output}");
+    assert!(output.contains(&appending(&logs, "create", NO_SPACE)), "{output}");
+    assert!(output.ends_with("\nlogfile\nvsrun.log\n"), "{output}");
 }
 
 #[test]
-fn logs_that_are_mounted_are_appended_to_and_a_line_says_so() {
+fn mounted_logs_are_appended_to_with_a_warning() {
     needs!(root);
     let sandbox = sandbox();
     let (logs, outside) = (users_dir(&sandbox, "logs"), sandbox.dir("outside"));
@@ -90,12 +90,12 @@ fn logs_that_are_mounted_are_appended_to_and_a_line_says_so() {
     managed.restart();
     wait_for("the second line", || text(outside.join("logfile")) == "old\nhello\nhello\n");
     managed.stop().expect_code(0);
-    let said = text(outside.join("vsrun.log"));
+    let output = text(outside.join("vsrun.log"));
     let line = appending(&logs, "rename", "Device or resource busy");
-    assert!(said.starts_with("old\n") && said.matches(&line).count() == 2, "{said}");
+    assert!(output.starts_with("old\n") && output.matches(&line).count() == 2, "{output}");
 }
 
-/// Starts a server with strace(1), which lets calls be refused; how vsrun ended.
+/// Starts a server under strace(1), which makes calls fail, and returns the outcome.
 fn refused(sandbox: &Sandbox, logs: &Path, refusals: &[(&str, &str)]) -> Outcome {
     let mut strace = sandbox.program("/usr/bin/strace").args(["-f", "-qq", "-o", "/dev/null"]);
     for (call, error) in refusals {
@@ -111,9 +111,9 @@ fn logs_that_the_file_system_cannot_rename_are_appended_to() {
     let refusals: [&[(&str, &str)]; 3] = [
         // An append-only file.
         &[("renameat2", "EPERM")],
-        // A file system that can neither keep a rename from replacing nor link.
+        // A file system without RENAME_NOREPLACE and hard links.
         &[("renameat2", "EINVAL"), ("linkat", "EPERM")],
-        // One that links, and then does not remove the first name.
+        // One that makes a hard link, and cannot remove the first name.
         &[("renameat2", "EINVAL"), ("unlinkat", "EPERM:when=1")],
     ];
     for refusals in refusals {
@@ -123,8 +123,11 @@ fn logs_that_the_file_system_cannot_rename_are_appended_to() {
         refused(&sandbox, &logs, refusals).expect_code(0);
         assert_eq!(text(logs.join("logfile")), "old\nhello\n");
         assert_eq!(LogDirectory::at(&logs).names(), ["logfile", "vsrun.log"]);
-        let said = text(logs.join("vsrun.log"));
-        assert!(said.contains(&appending(&logs, "rename", "Operation not permitted")), "{said}");
+        let output = text(logs.join("vsrun.log"));
+        assert!(
+            output.contains(&appending(&logs, "rename", "Operation not permitted")),
+            "{output}"
+        );
     }
 }
 
@@ -208,7 +211,7 @@ fn on_a_full_disk_the_server_can_be_restarted_and_stopped() {
     assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
 }
 
-/// Lets the manager lose lines on a full disk and then say something else, and returns its log.
+/// Makes the manager lose lines on a full disk and then write another, and returns its log.
 /// The words are long, so that the file's last page does not hold all lines.
 fn log_of_a_disk_that_was_full() -> Vec<String> {
     let sandbox = sandbox();
@@ -233,7 +236,7 @@ fn log_of_a_disk_that_was_full() -> Vec<String> {
 }
 
 #[test]
-fn the_manager_says_that_the_disk_was_full_once_it_can() {
+fn a_full_disk_is_reported_once_there_is_room() {
     needs!(root);
     let lines = log_of_a_disk_that_was_full();
     assert!(lines.iter().any(|line| line.contains("could not be written")), "{lines:#?}");

@@ -14,8 +14,8 @@ use nix::unistd::{geteuid, mkfifo};
 use super::*;
 use crate::prelude::*;
 
-/// Puts something under the name of each log into a directory of the user's, which may be as
-/// hostile as it likes, and sees that it is put aside as it is.
+/// Puts something under the name of each log into a directory of the user's, and checks that it is
+/// renamed and otherwise unchanged.
 fn is_put_aside(place: impl Fn(&Sandbox, &Path)) {
     for name in ["logfile", "vsrun.log"] {
         let sandbox = sandbox();
@@ -50,7 +50,7 @@ fn is_unharmed(precious: &Path, links: u64) {
 }
 
 #[test]
-fn a_link_in_the_place_of_a_log_is_put_aside_and_its_target_is_not_written() {
+fn a_link_in_place_of_a_log_is_renamed_and_not_followed() {
     let sandbox = sandbox();
     let precious = precious(&sandbox);
     is_put_aside(|_, path| {
@@ -61,7 +61,7 @@ fn a_link_in_the_place_of_a_log_is_put_aside_and_its_target_is_not_written() {
 }
 
 #[test]
-fn a_dangling_link_in_the_place_of_a_log_is_put_aside_and_its_target_is_not_made() {
+fn a_dangling_link_in_place_of_a_log_is_renamed_and_not_followed() {
     let sandbox = sandbox();
     let target = sandbox.path("target");
     is_put_aside(|_, path| {
@@ -72,7 +72,7 @@ fn a_dangling_link_in_the_place_of_a_log_is_put_aside_and_its_target_is_not_made
 }
 
 #[test]
-fn a_fifo_in_the_place_of_a_log_is_put_aside() {
+fn a_fifo_in_place_of_a_log_is_renamed() {
     is_put_aside(|_, path| {
         mkfifo(path, Mode::S_IRUSR).expect("a FIFO");
         give(path);
@@ -80,7 +80,7 @@ fn a_fifo_in_the_place_of_a_log_is_put_aside() {
 }
 
 #[test]
-fn a_directory_in_the_place_of_a_log_is_put_aside() {
+fn a_directory_in_place_of_a_log_is_renamed() {
     is_put_aside(|_, path| {
         fs::create_dir(path).expect("a directory");
         users_file(path.join("logfile"), "inside\n");
@@ -89,7 +89,7 @@ fn a_directory_in_the_place_of_a_log_is_put_aside() {
 }
 
 #[test]
-fn a_socket_in_the_place_of_a_log_is_put_aside() {
+fn a_socket_in_place_of_a_log_is_renamed() {
     is_put_aside(|_, path| {
         drop(std::os::unix::net::UnixListener::bind(path).expect("a socket"));
         assert!(about(path).file_type().is_socket());
@@ -97,7 +97,7 @@ fn a_socket_in_the_place_of_a_log_is_put_aside() {
 }
 
 #[test]
-fn a_device_in_the_place_of_a_log_is_put_aside() {
+fn a_device_in_place_of_a_log_is_renamed() {
     needs!(root);
     is_put_aside(|_, path| {
         let full = makedev(1, 7);
@@ -107,7 +107,7 @@ fn a_device_in_the_place_of_a_log_is_put_aside() {
 }
 
 #[test]
-fn a_file_with_another_name_elsewhere_is_put_aside_and_not_written() {
+fn a_hard_link_in_place_of_a_log_is_renamed_and_not_written() {
     let sandbox = sandbox();
     let precious = precious(&sandbox);
     is_put_aside(|_, path| fs::hard_link(&precious, path).expect("a second name"));
@@ -116,7 +116,7 @@ fn a_file_with_another_name_elsewhere_is_put_aside_and_not_written() {
 }
 
 #[test]
-fn an_empty_file_with_another_name_elsewhere_is_put_aside_and_not_written() {
+fn an_empty_hard_link_in_place_of_a_log_is_renamed_and_not_written() {
     let sandbox = sandbox();
     let empty = sandbox.file("empty", "");
     give(&empty);
@@ -125,14 +125,14 @@ fn an_empty_file_with_another_name_elsewhere_is_put_aside_and_not_written() {
 }
 
 #[test]
-fn a_file_of_roots_in_a_users_directory_is_put_aside() {
+fn a_file_of_root_in_a_users_directory_is_renamed() {
     needs!(root);
     is_put_aside(|_, path| fs::write(path, "root's\n").expect("the sandbox can be written"));
     is_put_aside(|_, path| fs::write(path, "").expect("the sandbox can be written"));
 }
 
 #[test]
-fn a_file_of_strangers_in_a_users_directory_is_put_aside() {
+fn a_file_of_another_user_in_a_users_directory_is_renamed() {
     needs!(root);
     is_put_aside(|_, path| {
         fs::write(path, "").expect("the sandbox can be written");
@@ -141,7 +141,7 @@ fn a_file_of_strangers_in_a_users_directory_is_put_aside() {
 }
 
 #[test]
-fn a_link_put_in_a_logs_place_in_mid_run_is_put_aside_at_the_next_start() {
+fn a_link_in_place_of_a_running_servers_log_is_renamed_at_the_next_start() {
     let sandbox = sandbox();
     let (logs, precious) = (users_dir(&sandbox, "logs"), precious(&sandbox));
     let managed = managed_with_logs(&sandbox, &logs, sandbox.probe().out("hello"));
@@ -157,7 +157,7 @@ fn a_link_put_in_a_logs_place_in_mid_run_is_put_aside_at_the_next_start() {
 }
 
 #[test]
-fn a_user_who_swaps_names_all_the_time_gets_nothing_of_roots_written() {
+fn a_user_who_swaps_names_cannot_make_root_write_elsewhere() {
     needs!(root);
     let sandbox = sandbox();
     let (home, victims) = (sandbox.dir_of("home", NOBODY, NOBODY), sandbox.dir("victims"));
@@ -219,7 +219,7 @@ fn a_user_who_swaps_names_all_the_time_gets_nothing_of_roots_written() {
     assert!(started > 0, "the attack kept every server from starting");
 }
 
-/// Opens a file with a lease on it (see fcntl(2)), says so, and gives way to nobody.
+/// Opens a file with a lease on it (see fcntl(2)), prints a line, and never gives the lease up.
 const LESSOR: &str = "import fcntl, os, signal, sys
 signal.signal(signal.SIGIO, signal.SIG_IGN)
 file = os.open(sys.argv[1], os.O_RDONLY)
@@ -229,7 +229,7 @@ signal.pause()
 ";
 
 #[test]
-fn a_lease_on_an_empty_log_keeps_no_server_from_starting() {
+fn a_lease_on_an_empty_log_does_not_prevent_a_start() {
     needs!(root, "python3");
     let sandbox = sandbox();
     let logs = sandbox.dir_of("logs", NOBODY, NOBODY);

@@ -1,4 +1,4 @@
-//! Links on the way to the directory, and what takes its place in mid-run.
+//! Links in the path of the directory, and what replaces it while a server runs.
 
 use std::fs;
 use std::os::unix::fs::{lchown, symlink};
@@ -9,9 +9,9 @@ use crate::prelude::*;
 
 fn expect_no_log_directory(outcome: &Outcome, path: &Path) {
     outcome.expect_code(125);
-    let said = outcome.stderr_text();
+    let output = outcome.stderr_text();
     let beginning = format!("vsrun: cannot open log directory '{}': ", path.display());
-    assert!(said.starts_with(&beginning) && said.lines().count() == 1, "{said}");
+    assert!(output.starts_with(&beginning) && output.lines().count() == 1, "{output}");
 }
 
 /// Starts a server with a log directory at `path`, which leads to `target` by a link that is not
@@ -48,7 +48,7 @@ fn a_link_of_a_users_in_a_shared_directory_is_no_log_directory() {
 }
 
 #[test]
-fn a_link_of_roots_in_a_directory_that_all_may_write_is_no_log_directory() {
+fn a_link_of_root_in_a_world_writable_directory_is_refused() {
     needs!(root);
     let sandbox = sandbox();
     let (shared, target) = (sandbox.dir("shared"), sandbox.dir("target"));
@@ -58,7 +58,7 @@ fn a_link_of_roots_in_a_directory_that_all_may_write_is_no_log_directory() {
 }
 
 #[test]
-fn no_link_of_a_users_is_followed_on_the_way_to_the_log_directory() {
+fn no_link_of_a_user_is_followed_in_the_path_of_the_log_directory() {
     needs!(root);
     let sandbox = sandbox();
     let (home, target) = (sandbox.dir_of("home", NOBODY, NOBODY), sandbox.dir("target"));
@@ -137,7 +137,7 @@ fn directories_removed_from_an_overlayfs_are_noticed() {
 }
 
 #[test]
-fn a_server_whose_log_directory_cannot_be_made_again_is_started_all_the_same() {
+fn a_server_whose_log_directory_cannot_be_made_again_is_restarted() {
     let sandbox = sandbox();
     sandbox.dir("a");
     let logs = sandbox.path("a/logs");
@@ -207,7 +207,7 @@ fn a_link_that_takes_the_directorys_place_does_not_become_the_working_directory(
     for removed in [false, true] {
         let sandbox = sandbox();
         let (home, reports) = (sandbox.dir_of("home", NOBODY, NOBODY), sandbox.open_dir("reports"));
-        // The user could not even get to it.
+        // The user may not search the path to it.
         let secret = sandbox.dir("secret");
         let victim = sandbox.dir("secret/victim");
         chmod(&secret, 0o700);
@@ -227,14 +227,14 @@ fn a_link_that_takes_the_directorys_place_does_not_become_the_working_directory(
     }
 }
 
-/// A link of root's can be moved into a sticky directory by whoever owns the directory it was in.
+/// A link of root's can be moved into a sticky directory by the owner of the directory it was in.
 #[test]
-fn a_link_of_roots_that_a_user_moved_into_a_shared_directory_is_not_followed() {
+fn a_link_of_root_that_a_user_moved_is_not_followed() {
     needs!(root);
     let sandbox = sandbox();
     let victims = sandbox.dir("victims");
     let home = sandbox.dir_of("home", NOBODY, NOBODY);
-    // As root may have made it for the user's convenience.
+    // Root may have made it for the user.
     let link = sandbox.link("home/link", &victims);
     let shared = sandbox.open_dir("shared");
     let mv = sandbox.program("/bin/mv").run_as(NOBODY, NOBODY, &[]);

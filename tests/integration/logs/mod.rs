@@ -7,10 +7,10 @@ mod faults;
 mod full_disk;
 mod hostile_names;
 mod hostile_paths;
-mod many;
+mod many_old_logs;
 mod output;
 mod rotation;
-mod together;
+mod shared;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -33,7 +33,7 @@ pub fn users_file(path: impl AsRef<Path>, content: &str) {
     give(path);
 }
 
-/// Runs a server to its end that says `text`.
+/// Runs a server that writes `text` to its end.
 pub fn say(sandbox: &Sandbox, logs: impl AsRef<OsStr>, keep: &str, text: &str) {
     let vsrun = as_user(sandbox.vsrun()).logdir(logs, keep);
     vsrun.command(sandbox.probe().out(text).exit(0)).run().expect_code(0);
@@ -50,8 +50,8 @@ pub fn snapshot(directory: &Path) -> BTreeMap<OsString, Facts> {
     entries.map(|entry| (entry.file_name(), facts(entry.path()))).collect()
 }
 
-/// A server under a manager, with a handler that says yes, and a line in `out/starts` for each
-/// start.
+/// A server under a manager, with a handler that allows every restart, and a line in `out/starts`
+/// for each start.
 pub struct Managed<'a> {
     sandbox: &'a Sandbox,
     pub vsrun: Running<'a>,
@@ -159,8 +159,8 @@ pub fn odd_names() -> Vec<&'static OsStr> {
     names.map(OsStr::from_bytes).to_vec()
 }
 
-/// A server that says `hello`, leaves a line in a file for its start, and stays: once its start is
-/// known it has spoken.
+/// A server that says `hello`, leaves a line in a file for its start, and stays. It
+/// has written when that line is there.
 pub fn greeter(sandbox: &Sandbox, starts: impl AsRef<OsStr>) -> Vec<OsString> {
     let words = ["/bin/sh", "-c", "echo hello; exec \"$@\"", "sh"].map(OsString::from);
     words.into_iter().chain(sandbox.probe().append(starts)).collect()
@@ -173,7 +173,7 @@ pub fn managed_greeter<'a>(sandbox: &'a Sandbox, logs: &LogDirectory) -> Running
     manager
 }
 
-/// The same with whatever else `vsrun` is to be started with.
+/// The same with other options in `vsrun`.
 pub fn manage_greeter<'a>(
     sandbox: &Sandbox,
     logs: &LogDirectory,

@@ -35,10 +35,10 @@ fn line_of_vsrun(line: &str) -> Option<(DateTime<FixedOffset>, i32, &str)> {
 fn the_servers_output_and_errors_go_to_logfile_and_nowhere_else() {
     let sandbox = sandbox();
     let logs = LogDirectory::at(sandbox.path("logs"));
-    let server = sandbox.probe().out("said").err("complained").exit(3);
+    let server = sandbox.probe().out("output").err("errors").exit(3);
     let outcome = sandbox.vsrun().logdir(&logs, "1d").command(server).run();
     outcome.expect_code(3);
-    assert_eq!(logs.server(), "said\ncomplained\n");
+    assert_eq!(logs.server(), "output\nerrors\n");
     assert_eq!((outcome.stdout_text(), outcome.stderr_text()), (String::new(), String::new()));
     let log = logs.vsrun();
     assert!(log.lines().all(|line| line_of_vsrun(line).is_some()), "{log}");
@@ -50,15 +50,15 @@ fn the_handlers_output_goes_to_vsruns_log() {
     let logs = LogDirectory::at(sandbox.path("logs"));
     let managed = managed_with_logs(&sandbox, logs.path(), sandbox.probe().only_first(1).exit(3));
     managed.wait_for_start(2);
-    let said: Vec<String> =
+    let output: Vec<String> =
         logs.vsrun().lines().filter(|line| line_of_vsrun(line).is_none()).map(Into::into).collect();
-    assert_eq!(said, ["handled", "badly"]);
+    assert_eq!(output, ["handled", "badly"]);
     assert_eq!(managed.vsrun.stderr(), "");
     managed.stop().expect_code(0);
 }
 
 #[test]
-fn the_manager_says_in_its_log_what_it_started() {
+fn the_manager_logs_what_it_started() {
     let sandbox = sandbox();
     let logs = LogDirectory::at(sandbox.path("logs"));
     let before = Utc::now();

@@ -1,4 +1,4 @@
-//! Logs that are put aside at a start.
+//! Rotation of the logs at a start.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -7,24 +7,24 @@ use super::*;
 use crate::prelude::*;
 
 #[test]
-fn at_each_start_of_vsrun_both_logs_are_put_aside() {
+fn each_start_of_vsrun_rotates_both_logs() {
     let sandbox = sandbox();
     let logs = LogDirectory::at(sandbox.path("logs"));
-    let mut said = Vec::new();
+    let mut output = Vec::new();
     for text in ["one", "two", "three"] {
         say(&sandbox, &logs, "1d", text);
-        said.push(logs.vsrun());
+        output.push(logs.vsrun());
     }
     let names = ["logfile", "logfile.1", "logfile.2", "vsrun.log", "vsrun.log.1", "vsrun.log.2"];
     assert_eq!(logs.names(), names);
     assert_eq!((logs.read("logfile.1"), logs.read("logfile.2")), ("one\n".into(), "two\n".into()));
     assert_eq!(logs.server(), "three\n");
     let old = ["vsrun.log.1", "vsrun.log.2", "vsrun.log"].map(|name| text(logs.path().join(name)));
-    assert_eq!(old.as_slice(), said);
+    assert_eq!(old.as_slice(), output);
 }
 
 #[test]
-fn at_a_restart_the_servers_log_is_put_aside_and_vsruns_is_not() {
+fn a_restart_rotates_only_the_servers_log() {
     let sandbox = sandbox();
     let logs = LogDirectory::at(sandbox.path("logs"));
     let managed = managed_with_logs(&sandbox, logs.path(), sandbox.probe().out("hello"));
@@ -43,7 +43,7 @@ fn at_a_restart_the_servers_log_is_put_aside_and_vsruns_is_not() {
 }
 
 #[test]
-fn a_restart_after_a_crash_puts_the_log_aside() {
+fn a_restart_after_a_crash_rotates_the_log() {
     let sandbox = sandbox();
     let logs = LogDirectory::at(sandbox.path("logs"));
     let managed = managed_with_logs(&sandbox, logs.path(), sandbox.probe().out("hello"));
@@ -56,7 +56,7 @@ fn a_restart_after_a_crash_puts_the_log_aside() {
 }
 
 #[test]
-fn an_empty_log_is_not_put_aside() {
+fn an_empty_log_is_not_rotated() {
     let sandbox = sandbox();
     let logs = LogDirectory::at(sandbox.path("logs"));
     let managed = managed_with_logs(&sandbox, logs.path(), sandbox.probe());
@@ -106,7 +106,7 @@ fn vsruns_log_that_was_removed_is_made_anew_at_the_next_start() {
 }
 
 #[test]
-fn a_log_keeps_owner_mode_and_time_when_it_is_put_aside() {
+fn a_rotated_log_keeps_owner_mode_and_time() {
     let sandbox = sandbox();
     let logs = users_dir(&sandbox, "logs");
     users_file(logs.join("logfile"), "old\n");
@@ -118,7 +118,7 @@ fn a_log_keeps_owner_mode_and_time_when_it_is_put_aside() {
 }
 
 #[test]
-fn the_number_is_one_more_than_the_highest_whatever_the_gaps() {
+fn the_number_is_one_more_than_the_highest() {
     let sandbox = sandbox();
     let logs = users_dir(&sandbox, "logs");
     for name in ["logfile.3", "logfile.7", "vsrun.log.41", "logfile", "vsrun.log"] {

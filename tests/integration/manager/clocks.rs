@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use crate::prelude::*;
 
 #[test]
-fn a_clock_that_jumps_by_a_year_changes_no_delay_no_uptime_and_no_life() {
+fn a_clock_that_jumps_by_a_year_changes_no_delay_and_no_uptime() {
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").create();
     let logs = LogDirectory::at(sandbox.path("logs"));
@@ -72,7 +72,7 @@ int clock_gettime(clockid_t clock, struct timespec *time) {
 ";
 
 #[test]
-fn time_that_the_machine_sleeps_is_uptime_and_no_delay() {
+fn time_asleep_counts_as_uptime_and_not_as_a_delay() {
     needs!("cc");
     let sandbox = sandbox();
     let (source, library) = (sandbox.file("sleep.c", SLEEP), sandbox.path("sleep.so"));

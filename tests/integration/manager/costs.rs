@@ -1,4 +1,4 @@
-//! What a manager costs.
+//! Descriptors, memory and wake-ups of a manager.
 
 use std::fs;
 use std::path::Path;
@@ -35,7 +35,7 @@ fn restart_often(sandbox: &Sandbox, manager: &Running<'_>, count: usize) {
 }
 
 #[test]
-fn three_hundred_restarts_leave_no_descriptor_no_memory_and_no_zombie_behind() {
+fn three_hundred_restarts_leak_nothing() {
     let sandbox = sandbox();
     let manager = managed(&sandbox, REFUSAL).command(probe(&sandbox)).spawn();
     restart_often(&sandbox, &manager, 300);
@@ -44,7 +44,7 @@ fn three_hundred_restarts_leave_no_descriptor_no_memory_and_no_zombie_behind() {
 }
 
 #[test]
-fn restarts_with_log_files_leave_no_descriptor_behind() {
+fn restarts_with_log_files_leak_no_descriptor() {
     let sandbox = sandbox();
     let logs = LogDirectory::at(sandbox.path("logs"));
     let manager =
@@ -95,7 +95,7 @@ fn at_rest_the_manager_never_wakes_up() {
         last = now;
         same
     });
-    stays("asleep", Duration::from_secs(5), || activity() == last);
+    holds_for("asleep", Duration::from_secs(5), || activity() == last);
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn a_restart_asks_the_system_for_no_memory() {
     sandbox.signal(second, SIGSEGV);
     started(&sandbox, 3);
     assert_eq!(files_at_rest(manager.process()), files);
-    released(tracer);
+    detach(tracer);
     let calls = sandbox.lines("trace");
     let forks = calls.iter().filter(|call| call.contains("fork(") || call.contains("clone"));
     assert_eq!(forks.count(), 3, "two servers and a handler: {calls:?}");
@@ -148,7 +148,7 @@ fn with_a_log_directory_the_manager_works_there() {
 }
 
 #[test]
-fn deaths_and_handlers_leave_no_descriptor_and_no_zombie_behind() {
+fn deaths_and_handlers_leak_no_descriptor_and_no_zombie() {
     let sandbox = sandbox();
     let logs = LogDirectory::at(sandbox.path("logs"));
     let handler = sandbox.executable("handler", "#!/bin/sh\nsleep 0.01 &\nexit 0\n");
@@ -157,7 +157,7 @@ fn deaths_and_handlers_leave_no_descriptor_and_no_zombie_behind() {
     let mut before = None;
     for round in 0..60 {
         let server = started(&sandbox, 2 * round + 1);
-        // What it left is no business of the manager's.
+        // What it left is not the manager's to reap.
         let child = wait_for("its child", || server.children().first().copied());
         sandbox.signal(child, SIGKILL);
         sandbox.signal(server, SIGKILL);

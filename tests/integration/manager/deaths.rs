@@ -12,7 +12,7 @@ use crate::prelude::*;
 const HARMLESS: [i32; 8] = [SIGCHLD, SIGCONT, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGWINCH, 23];
 
 #[test]
-fn a_voluntary_exit_ends_the_manager_with_0_and_asks_no_handler() {
+fn a_voluntary_exit_ends_the_manager_with_0_without_a_handler() {
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").create();
     let outcome = managed(&sandbox, &handler).command(probe(&sandbox).exit(0)).run();
@@ -88,7 +88,7 @@ fn the_handlers_refusal_ends_the_manager_and_nothing_is_started() {
 }
 
 #[test]
-fn a_server_that_puts_itself_into_the_background_has_exited_voluntarily_and_the_log_says_so() {
+fn a_server_that_daemonizes_has_exited_voluntarily_with_a_hint() {
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").create();
     let outcome = managed(&sandbox, &handler).command(probe(&sandbox).daemonizing()).run();
@@ -100,7 +100,7 @@ fn a_server_that_puts_itself_into_the_background_has_exited_voluntarily_and_the_
 }
 
 #[test]
-fn a_server_that_leaves_no_process_behind_gives_no_hint_about_the_background() {
+fn a_server_without_children_gets_no_hint_about_daemonizing() {
     let sandbox = sandbox();
     let outcome = managed(&sandbox, REFUSAL).command(probe(&sandbox).exit(0)).run();
     outcome.expect_code(0);
@@ -114,7 +114,7 @@ fn a_stopped_server_is_alive() {
     let server = started(&sandbox, 1);
     sandbox.signal(server, SIGSTOP);
     wait_for("the server to be stopped", || server.stat().is_some_and(|stat| stat.state == 'T'));
-    stays("managed", Duration::from_millis(200), || {
+    holds_for("managed", Duration::from_millis(200), || {
         manager.process().exists() && sandbox.path("server.pid").exists()
     });
     sandbox.signal(server, SIGCONT);
@@ -122,7 +122,7 @@ fn a_stopped_server_is_alive() {
 }
 
 #[test]
-fn a_death_while_the_manager_is_stopped_is_seen_when_it_goes_on() {
+fn a_stopped_manager_sees_a_death_when_it_continues() {
     let sandbox = sandbox();
     let manager = managed(&sandbox, CONSENT).command(probe(&sandbox)).spawn();
     let server = started(&sandbox, 1);
@@ -135,7 +135,7 @@ fn a_death_while_the_manager_is_stopped_is_seen_when_it_goes_on() {
 }
 
 #[test]
-fn what_a_dead_server_leaves_running_does_not_hold_up_the_next_one() {
+fn children_of_a_dead_server_do_not_delay_the_next_one() {
     let sandbox = sandbox();
     sandbox.dir("bin");
     sandbox.executable("bin/logger", "#!/bin/sh\nexec cat >/dev/null\n");
@@ -171,7 +171,7 @@ fn what_a_dead_server_leaves_running_does_not_hold_up_the_next_one() {
 }
 
 #[test]
-fn a_server_that_somebody_traces_is_alive_until_it_is_dead() {
+fn a_traced_server_is_alive_until_it_is_reaped() {
     needs!(root, "strace");
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").create();
@@ -180,14 +180,14 @@ fn a_server_that_somebody_traces_is_alive_until_it_is_dead() {
     let tracer = traced(&sandbox, server, &[]);
     sandbox.signal(server, SIGSTOP);
     wait_for("a traced stop", || server.stat().is_some_and(|stat| stat.state == 't'));
-    stays("managed", Duration::from_millis(200), || starts(&sandbox) == 1 && server.exists());
+    holds_for("managed", Duration::from_millis(200), || starts(&sandbox) == 1 && server.exists());
     // What was killed is not gone before its tracer has looked at it.
     tracer.signal(SIGSTOP);
     wait_for("a stopped tracer", || tracer.process().stat().is_some_and(|it| it.state == 'T'));
     let ticks = || manager.process().stat().expect("a running manager").cpu_ticks;
     let before = ticks();
     sandbox.signal(server, SIGKILL);
-    stays("a death that is not over", Duration::from_millis(300), || starts(&sandbox) == 1);
+    holds_for("a death that is not over", Duration::from_millis(300), || starts(&sandbox) == 1);
     assert!(ticks() - before < 10, "the manager turns in a loop");
     tracer.signal(SIGCONT);
     assert!(started(&sandbox, 2).exists());
@@ -200,7 +200,7 @@ fn a_server_that_somebody_traces_is_alive_until_it_is_dead() {
 /// A program's name that looks like fields of /proc/PID/stat: CVE-2017-1000367 of sudo; and one
 /// that looks like a line of the log: CVE-2023-28486 of sudo.
 #[test]
-fn a_server_may_be_called_like_fields_of_proc_and_a_line_of_its_own() {
+fn a_server_may_have_a_name_that_looks_like_proc_fields_or_a_log_line() {
     let sandbox = sandbox();
     let name = "a) R 1 (b\n";
     let original = sandbox.probe().words()[0].clone();
@@ -216,9 +216,9 @@ fn a_server_may_be_called_like_fields_of_proc_and_a_line_of_its_own() {
     );
     assert_eq!(manager.process().children(), [first]);
     sandbox.signal(first, SIGKILL);
-    let told = handler.wait_for_run(1);
-    assert_eq!(told.env("VSRUN_SERVER_PID"), Some(OsStr::new(&first.pid().to_string())));
-    let command = told.env("VSRUN_SERVER_COMMAND").expect("a command");
+    let run = handler.wait_for_run(1);
+    assert_eq!(run.env("VSRUN_SERVER_PID"), Some(OsStr::new(&first.pid().to_string())));
+    let command = run.env("VSRUN_SERVER_COMMAND").expect("a command");
     assert!(command.as_bytes().windows(name.len()).any(|part| part == name.as_bytes()));
     let second = started(&sandbox, 2);
     manager.signal(SIGHUP);

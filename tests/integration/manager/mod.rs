@@ -1,17 +1,17 @@
 //! The manager: what each death, request and shortage leads to, in every state it can be in.
 
+mod children;
 mod clocks;
-mod coincidences;
 mod costs;
 mod deaths;
-mod obstacles;
+mod environments;
+mod failures;
+mod many_signals;
+mod races;
 mod requests;
 mod restarts;
 mod shortages;
 mod stops;
-mod storms;
-mod strangers;
-mod surroundings;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -24,7 +24,7 @@ use crate::prelude::*;
 
 /// Every signal that asks the manager to stop.
 pub const STOPS: [i32; 3] = [SIGTERM, SIGINT, SIGQUIT];
-/// Every signal that asks the manager for anything.
+/// Every signal that is a request to the manager.
 pub const REQUESTS: [i32; 4] = [SIGTERM, SIGINT, SIGQUIT, SIGHUP];
 /// Every signal that is meant for the server.
 pub const PASSED_ON: [i32; 3] = [SIGUSR1, SIGUSR2, SIGWINCH];
@@ -44,7 +44,7 @@ pub fn delays(manager: &Running<'_>, words: &str) -> Vec<String> {
     text.lines().filter_map(|line| Some(line.split_once(words)?.1.trim().to_owned())).collect()
 }
 
-/// Sends a signal without a look at all processes first: for moments that must not take long. The
+/// Sends a signal at once, without a search for the process first. The
 /// process must be a child of the test that was not waited for, or be held by one that is.
 #[track_caller]
 pub fn strike(pid: i32, signal: i32) {

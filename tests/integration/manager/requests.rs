@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::prelude::*;
 
-/// The requests that a manager told, in turn.
-fn requests(said: &str) -> Vec<&str> {
-    said.lines()
+/// The requests that a manager reported, in turn.
+fn requests(output: &str) -> Vec<&str> {
+    output
+        .lines()
         .filter_map(|line| line.strip_prefix("vsrun: "))
         .filter(|it| it.starts_with("asked"))
         .collect()
@@ -34,7 +35,7 @@ fn a_stop_request_sends_the_server_sigterm_and_ends_the_manager_with_0_when_it_i
 }
 
 #[test]
-fn a_stop_that_was_asked_for_ends_with_0_however_the_server_ends() {
+fn a_requested_stop_ends_with_0_however_the_server_ends() {
     let sandbox = sandbox();
     for (name, behaviour) in [("exit", Some(OnTerm::Exit(3))), ("signal", None)] {
         let handler = sandbox.handler(name).create();
@@ -62,7 +63,7 @@ fn a_restart_request_sends_the_server_sigterm_and_starts_it_again_without_a_hand
         manager.signal(SIGHUP);
         let second = started(&sandbox, 2);
         assert!(second.exists() && second != first && !first.exists());
-        noted(&sandbox, &["READY", "TERM", "READY"]);
+        wait_for_signals(&sandbox, &["READY", "TERM", "READY"]);
         stop(manager);
         assert_eq!((starts(&sandbox), handler.runs().len()), (2, 0));
         expect_nothing_left(&sandbox);
@@ -75,14 +76,14 @@ fn the_new_server_is_not_started_before_the_old_one_is_gone() {
     let manager = managed(&sandbox, REFUSAL).command(stubborn_probe(&sandbox)).spawn();
     started(&sandbox, 1);
     manager.signal(SIGHUP);
-    noted(&sandbox, &["READY", "TERM"]);
-    stays("one server", Duration::from_millis(200), || {
+    wait_for_signals(&sandbox, &["READY", "TERM"]);
+    holds_for("one server", Duration::from_millis(200), || {
         starts(&sandbox) == 1 && manager.process().children().len() == 1
     });
     sandbox.file("end", "");
     started(&sandbox, 2);
     manager.signal(SIGTERM);
-    noted(&sandbox, &["READY", "TERM", "READY", "TERM"]);
+    wait_for_signals(&sandbox, &["READY", "TERM", "READY", "TERM"]);
 }
 
 #[test]
@@ -94,15 +95,15 @@ fn usr1_usr2_and_winch_are_passed_on_to_the_server() {
     for (signal, name) in PASSED_ON.into_iter().zip(["USR1", "USR2", "WINCH"]) {
         manager.signal(signal);
         expected.push(name);
-        noted(&sandbox, &expected);
+        wait_for_signals(&sandbox, &expected);
     }
-    // A server that was told to end may still be told other things.
+    // Signals are passed on to a server that is stopping.
     manager.signal(SIGTERM);
     expected.push("TERM");
-    noted(&sandbox, &expected);
+    wait_for_signals(&sandbox, &expected);
     manager.signal(SIGUSR1);
     expected.push("USR1");
-    noted(&sandbox, &expected);
+    wait_for_signals(&sandbox, &expected);
     assert_eq!(started(&sandbox, 1), server);
     sandbox.file("end", "");
     manager.wait().expect_code(0);
@@ -121,7 +122,7 @@ fn no_other_signal_ends_or_stops_the_manager_or_reaches_the_server() {
         log.dedup();
         if log == ["READY", "USR1", "USR2", "WINCH"] { Ok(()) } else { Err(log) }
     });
-    stays("as it was", Duration::from_millis(200), || {
+    holds_for("as it was", Duration::from_millis(200), || {
         let stopped = manager.process().stat().map(|stat| stat.state);
         server.exists() && matches!(stopped, Some('S' | 'R')) && starts(&sandbox) == 1
     });
@@ -139,12 +140,12 @@ fn while_a_handler_runs_stray_signals_change_nothing_and_reach_no_later_server()
     let manager = managed(&sandbox, &handler).command(server.only_first(1).exit(3)).spawn();
     handler.wait_for_run(1);
     send_strays(&manager);
-    stays("being handled", Duration::from_millis(200), || {
+    holds_for("being handled", Duration::from_millis(200), || {
         manager.process().exists() && starts(&sandbox) == 1
     });
     sandbox.file("go", "");
     started(&sandbox, 2);
-    noted(&sandbox, &["READY", "READY"]);
+    wait_for_signals(&sandbox, &["READY", "READY"]);
     assert_eq!(handler.runs().len(), 1);
     stop(manager);
 }
@@ -159,7 +160,7 @@ fn send_strays(manager: &Running<'_>) {
 }
 
 #[test]
-fn a_manager_that_was_started_with_signals_ignored_or_blocked_sees_deaths_and_obeys() {
+fn a_manager_started_with_signals_ignored_or_blocked_handles_deaths_and_requests() {
     for stop in STOPS {
         let sandbox = sandbox();
         let manager = managed(&sandbox, CONSENT)
@@ -178,7 +179,7 @@ fn a_manager_that_was_started_with_signals_ignored_or_blocked_sees_deaths_and_ob
 }
 
 #[test]
-fn a_manager_in_the_background_does_the_same() {
+fn a_manager_in_the_background_handles_deaths_and_requests() {
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").create();
     let outcome = managed(&sandbox, &handler).background().command(probe(&sandbox)).run();
@@ -204,7 +205,7 @@ fn a_term_while_restarting_turns_the_restart_into_an_exit() {
         let manager = managed(&sandbox, &handler).command(stubborn_probe(&sandbox)).spawn();
         started(&sandbox, 1);
         manager.signal(SIGHUP);
-        noted(&sandbox, &["READY", "TERM"]);
+        wait_for_signals(&sandbox, &["READY", "TERM"]);
         manager.signal(request);
         sandbox.file("end", "");
         let outcome = manager.wait();
@@ -225,7 +226,7 @@ fn a_hup_while_stopping_to_exit_is_ignored() {
     let manager = managed(&sandbox, &handler).command(stubborn_probe(&sandbox)).spawn();
     started(&sandbox, 1);
     manager.signal(SIGTERM);
-    noted(&sandbox, &["READY", "TERM"]);
+    wait_for_signals(&sandbox, &["READY", "TERM"]);
     for _ in 0..20 {
         manager.signal(SIGHUP);
     }
@@ -243,7 +244,7 @@ fn several_hups_are_one() {
     let manager = managed(&sandbox, REFUSAL).command(stubborn_probe(&sandbox)).spawn();
     started(&sandbox, 1);
     manager.signal(SIGHUP);
-    noted(&sandbox, &["READY", "TERM"]);
+    wait_for_signals(&sandbox, &["READY", "TERM"]);
     for _ in 0..500 {
         manager.signal(SIGHUP);
     }
@@ -252,7 +253,9 @@ fn several_hups_are_one() {
     wait_for("the last signal", || sandbox.lines("signals").last().is_some_and(|it| it == "USR1"));
     sandbox.file("end", "");
     let second = started(&sandbox, 2);
-    stays("one restart", Duration::from_millis(300), || second.exists() && starts(&sandbox) == 2);
+    holds_for("one restart", Duration::from_millis(300), || {
+        second.exists() && starts(&sandbox) == 2
+    });
     assert_eq!(sandbox.lines("signals").last().map(String::as_str), Some("READY"));
     assert_eq!(requests(&manager.stderr()), ["asked to restart the server"]);
 }
@@ -264,29 +267,29 @@ fn each_repeated_request_sends_the_server_sigterm_again() {
         let manager = managed(&sandbox, REFUSAL).command(stubborn_probe(&sandbox)).spawn();
         started(&sandbox, 1);
         manager.signal(first);
-        noted(&sandbox, &["READY", "TERM"]);
+        wait_for_signals(&sandbox, &["READY", "TERM"]);
         manager.signal(again);
-        noted(&sandbox, &["READY", "TERM", "TERM"]);
+        wait_for_signals(&sandbox, &["READY", "TERM", "TERM"]);
     }
 }
 
 #[test]
-fn a_server_that_ignores_sigterm_is_waited_for_and_that_is_said_once_after_10_s() {
+fn a_server_that_ignores_sigterm_is_reported_once_after_10_s() {
     let sandbox = sandbox();
     let manager = managed(&sandbox, REFUSAL).command(stubborn_probe(&sandbox)).spawn();
     started(&sandbox, 1);
     let before = Instant::now();
     manager.signal(SIGTERM);
-    noted(&sandbox, &["READY", "TERM"]);
-    let told = || manager.stderr().matches("SIGTERM").count();
-    let told_already = told();
-    wait_for("the remark", || told() > told_already);
+    wait_for_signals(&sandbox, &["READY", "TERM"]);
+    let remarks = || manager.stderr().matches("SIGTERM").count();
+    let remarks_before = remarks();
+    wait_for("the remark", || remarks() > remarks_before);
     let after = before.elapsed();
     assert!((9_900..15_000).contains(&after.as_millis()), "after {after:?}");
     // It stays responsive.
     manager.signal(SIGUSR1);
-    noted(&sandbox, &["READY", "TERM", "USR1"]);
-    stays("said once", Duration::from_secs(1), || told() == told_already + 1);
+    wait_for_signals(&sandbox, &["READY", "TERM", "USR1"]);
+    holds_for("one remark", Duration::from_secs(1), || remarks() == remarks_before + 1);
     sandbox.file("end", "");
     manager.wait().expect_code(0);
     expect_nothing_left(&sandbox);
@@ -323,21 +326,21 @@ fn a_hup_while_a_handler_runs_terminates_it_and_restarts_the_server() {
     expect_nothing_left(&sandbox);
 }
 
-/// A handler that notes SIGTERM in the file `told`, and goes on until there is a file `go`.
-fn deaf(sandbox: &Sandbox) -> HandlerScript<'_> {
+/// A handler that makes the file `terminated` at SIGTERM, and runs until there is a file `go`.
+fn stubborn_handler(sandbox: &Sandbox) -> HandlerScript<'_> {
     let directory = sandbox.directory().display();
     let wait = format!("until test -e '{directory}/go'; do sleep 0.02; done");
-    sandbox.handler("handler").on_term(format_args!(": >{directory}/told")).line(wait)
+    sandbox.handler("handler").on_term(format_args!(": >{directory}/terminated")).line(wait)
 }
 
 #[test]
 fn a_term_while_a_handler_is_terminated_for_a_restart_turns_that_into_an_exit() {
     let sandbox = sandbox();
-    let handler = deaf(&sandbox).create();
+    let handler = stubborn_handler(&sandbox).create();
     let manager = managed(&sandbox, &handler).command(probe(&sandbox).exit(3)).spawn();
     handler.wait_for_run(1);
     manager.signal(SIGHUP);
-    wait_for("the handler to be told", || sandbox.path("told").exists());
+    wait_for("SIGTERM to the handler", || sandbox.path("terminated").exists());
     manager.signal(SIGTERM);
     sandbox.file("go", "");
     let outcome = manager.wait();
@@ -350,11 +353,11 @@ fn a_term_while_a_handler_is_terminated_for_a_restart_turns_that_into_an_exit() 
 #[test]
 fn a_hup_while_a_handler_is_terminated_for_an_exit_is_ignored() {
     let sandbox = sandbox();
-    let handler = deaf(&sandbox).create();
+    let handler = stubborn_handler(&sandbox).create();
     let manager = managed(&sandbox, &handler).command(probe(&sandbox).exit(3)).spawn();
     handler.wait_for_run(1);
     manager.signal(SIGTERM);
-    wait_for("the handler to be told", || sandbox.path("told").exists());
+    wait_for("SIGTERM to the handler", || sandbox.path("terminated").exists());
     manager.signal(SIGHUP);
     sandbox.file("go", "");
     let outcome = manager.wait();
@@ -365,14 +368,14 @@ fn a_hup_while_a_handler_is_terminated_for_an_exit_is_ignored() {
 }
 
 #[test]
-fn a_restart_that_was_asked_for_while_a_handler_ran_needs_no_consent_of_the_handler() {
+fn a_restart_request_while_a_handler_runs_needs_no_consent() {
     let sandbox = sandbox();
-    let handler = deaf(&sandbox).exits(1).create();
+    let handler = stubborn_handler(&sandbox).exits(1).create();
     let manager =
         managed(&sandbox, &handler).command(probe(&sandbox).exit(3).only_first(1)).spawn();
     handler.wait_for_run(1);
     manager.signal(SIGHUP);
-    wait_for("the handler to be told", || sandbox.path("told").exists());
+    wait_for("SIGTERM to the handler", || sandbox.path("terminated").exists());
     sandbox.file("go", "");
     assert!(started(&sandbox, 2).exists());
     assert_eq!(handler.runs().len(), 1);

@@ -21,7 +21,7 @@ fn a_server_that_is_killed_is_back_at_once() {
         stop(manager);
         back
     });
-    // The best of some, on a machine that does other things too.
+    // The best of several, because the machine does other things too.
     assert!(best.min() < Some(Duration::from_millis(60)));
 }
 
@@ -45,13 +45,13 @@ fn restarts_are_spaced_at_once_then_twice_as_long_each_time() {
 
 #[test]
 fn a_stop_request_in_a_delay_ends_the_manager_at_once() {
-    // All together: this takes its time.
+    // All at once, because each takes seconds.
     let sandboxes = STOPS.map(|_| sandbox());
     let managers = sandboxes
         .each_ref()
         .map(|sandbox| managed(sandbox, CONSENT).command(probe(sandbox).exit(1)).spawn());
     for ((request, sandbox), manager) in STOPS.into_iter().zip(&sandboxes).zip(managers) {
-        said(&manager, "restarting the server in 1.6s");
+        wait_for_message(&manager, "restarting the server in 1.6s");
         let (before, count) = (Instant::now(), starts(sandbox));
         manager.signal(request);
         let outcome = manager.wait();
@@ -68,7 +68,7 @@ fn a_hup_in_a_delay_starts_the_server_at_once_and_resets_the_delay() {
     let sandbox = sandbox();
     let manager = managed(&sandbox, CONSENT).command(probe(&sandbox).exit(1)).spawn();
     let words = "restarting the server in";
-    said(&manager, "restarting the server in 1.6s");
+    wait_for_message(&manager, "restarting the server in 1.6s");
     let (before, count) = (Instant::now(), starts(&sandbox));
     manager.signal(SIGHUP);
     started(&sandbox, count + 1);
@@ -142,8 +142,8 @@ fn replace_by_directory(sandbox: &Sandbox) {
     sandbox.dir("program");
 }
 
-/// How a program is broken, the status that stands for it, and the words for it: what cannot be done
-/// with the command, and why.
+/// How a program is broken, the status that stands for it, and the words for it: what cannot be
+/// done with the command, and why.
 type Breakage = (fn(&Sandbox), &'static str, [&'static str; 2]);
 
 const EXECUTE: &str = "execute";
@@ -167,15 +167,15 @@ fn an_exec_that_fails_at_a_restart_is_an_unexpected_termination_and_the_handler_
         break_it(&sandbox);
         sandbox.signal(first, SIGKILL);
         let run = handler.wait_for_run(2);
-        let told = |name: &str| {
+        let variable = |name: &str| {
             let value = run.env(&format!("VSRUN_SERVER_{name}"));
             value.and_then(OsStr::to_str).map(str::to_owned)
         };
-        assert_eq!(told("EXITED").as_deref(), Some("1"));
-        assert_eq!(told("EXITSTATUS").as_deref(), Some(status));
-        assert_eq!(told("UPTIME").as_deref(), Some("0"));
-        assert_eq!((told("TERMSIG"), told("COREDUMP")), (None, Some("0".into())));
-        let explained = told("EXPLAIN").unwrap_or_default();
+        assert_eq!(variable("EXITED").as_deref(), Some("1"));
+        assert_eq!(variable("EXITSTATUS").as_deref(), Some(status));
+        assert_eq!(variable("UPTIME").as_deref(), Some("0"));
+        assert_eq!((variable("TERMSIG"), variable("COREDUMP")), (None, Some("0".into())));
+        let explained = variable("EXPLAIN").unwrap_or_default();
         let expected = format!("cannot {doing} command: {reason}");
         assert!(explained.ends_with(&expected), "{explained}");
         assert!(!sandbox.path("server.pid").exists());
@@ -198,7 +198,7 @@ fn a_server_that_cannot_be_executed_again_is_tried_less_and_less_often() {
     let first = started(&sandbox, 1);
     remove(&sandbox);
     sandbox.signal(first, SIGKILL);
-    said(&manager, "restarting the server in 800ms");
+    wait_for_message(&manager, "restarting the server in 800ms");
     assert_eq!(handler.runs().len(), 5);
     let before = Instant::now();
     stop(manager);
@@ -226,7 +226,7 @@ fn a_refusal_after_an_exec_that_failed_ends_the_manager_with_the_status_for_that
 }
 
 #[test]
-fn an_exec_that_fails_at_the_first_start_is_an_error_and_asks_no_handler() {
+fn an_exec_that_fails_at_the_first_start_is_an_error_without_a_handler() {
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").create();
     for (break_it, status, [doing, reason]) in BREAKAGES {
@@ -248,7 +248,7 @@ fn an_exec_that_fails_at_the_first_start_is_an_error_and_asks_no_handler() {
 fn there_is_no_pidfile_in_a_delay() {
     let sandbox = sandbox();
     let manager = managed(&sandbox, CONSENT).command(probe(&sandbox).exit(1)).spawn();
-    said(&manager, "restarting the server in 800ms");
+    wait_for_message(&manager, "restarting the server in 800ms");
     assert!(!sandbox.path("server.pid").exists());
     stop(manager);
 }
@@ -281,10 +281,11 @@ fn ten_seconds_of_a_crash_loop_are_eight_tries_and_hardly_any_processor_time() {
     let sandbox = sandbox();
     let manager = managed(&sandbox, CONSENT).command(probe(&sandbox).exit(1)).spawn();
     // The delays before this one are 6.3 s together, so 12.7 s are over at the next start.
-    said(&manager, "restarting the server in 6.4s");
+    wait_for_message(&manager, "restarting the server in 6.4s");
     assert_eq!(starts(&sandbox), 8);
     let ticks = manager.process().stat().expect("a running manager").cpu_ticks;
-    // 0.1 s. A manager that turned in a loop would have used up all the time there was: 630 of them.
+    // 0.1 s. A manager that turned in a loop would have used up all the time there was: 630 of
+    // them.
     assert!(ticks < 10, "{ticks} clock ticks");
     stop(manager);
 }

@@ -1,4 +1,4 @@
-//! What the system lacks for a moment: memory, processes, descriptors.
+//! Memory, processes and descriptors that are not available for a while.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ const FORKS: &str = "clone,clone3,fork,vfork";
 const CHANNELS: &str = "socketpair,pipe,pipe2";
 
 #[test]
-fn what_a_restart_lacks_is_tried_again_and_no_handler_is_asked() {
+fn a_restart_that_lacks_a_resource_is_tried_again_without_a_handler() {
     needs!(root, "strace");
     let refusals = [
         (FORKS, "EAGAIN"),
@@ -29,7 +29,7 @@ fn what_a_restart_lacks_is_tried_again_and_no_handler_is_asked() {
         manager.signal(SIGHUP);
         let server = started(&sandbox, 2);
         assert_eq!(delays(&manager, "trying again in"), ["100ms", "200ms"], "{calls} {error}");
-        released(tracer);
+        detach(tracer);
         assert!(server.exists() && handler.runs().is_empty(), "{calls} {error}");
         assert_eq!(sandbox.wait_for_pidfile(sandbox.path("server.pid")), server);
         stop(manager);
@@ -38,7 +38,7 @@ fn what_a_restart_lacks_is_tried_again_and_no_handler_is_asked() {
 }
 
 #[test]
-fn a_child_that_cannot_be_told_to_go_on_for_want_of_memory_is_replaced_by_another() {
+fn a_child_that_cannot_be_released_for_lack_of_memory_is_replaced() {
     needs!(root, "strace");
     for error in ["ENOMEM", "ENOBUFS"] {
         let sandbox = sandbox();
@@ -51,7 +51,7 @@ fn a_child_that_cannot_be_told_to_go_on_for_want_of_memory_is_replaced_by_anothe
             if text.matches(error).count() >= 3 { Ok(()) } else { Err(text) }
         });
         assert_eq!(starts(&sandbox), 1);
-        released(tracer);
+        detach(tracer);
         let second = started(&sandbox, 2);
         assert_eq!(manager.process().children(), [second]);
         stop(manager);
@@ -60,7 +60,7 @@ fn a_child_that_cannot_be_told_to_go_on_for_want_of_memory_is_replaced_by_anothe
 }
 
 #[test]
-fn a_log_directory_that_cannot_be_listed_costs_no_descriptor() {
+fn a_log_directory_that_cannot_be_listed_leaks_no_descriptor() {
     needs!(root, "strace");
     let sandbox = sandbox();
     let start = managed(&sandbox, REFUSAL).logdir("logs", "1d");
@@ -75,7 +75,7 @@ fn a_log_directory_that_cannot_be_listed_costs_no_descriptor() {
     }
     let trace = sandbox.lines("trace").join("\n");
     assert!(trace.matches("F_GETFL)").count() >= 3, "{trace}");
-    released(tracer);
+    detach(tracer);
     assert_eq!(manager.process().open_files().map(|files| files.len()), before);
     stop(manager);
 }
@@ -97,16 +97,16 @@ fn a_keyring_over_the_quota_is_tried_again() {
     let quota = ["-f", "-e", "trace=keyctl", "-e", "inject=keyctl:error=EDQUOT"];
     let tracer = traced(&sandbox, manager.process(), &quota);
     manager.signal(SIGHUP);
-    said(&manager, "trying again in 200ms");
+    wait_for_message(&manager, "trying again in 200ms");
     assert_eq!(sandbox.lines("out/starts").len(), 1);
-    released(tracer);
+    detach(tracer);
     started(2);
     stop(manager);
     expect_nothing_left(&sandbox);
 }
 
 #[test]
-fn a_server_that_cannot_find_back_starts_at_the_root_and_that_is_said() {
+fn a_server_whose_directory_is_gone_starts_at_the_root_with_a_warning() {
     let sandbox = sandbox();
     let here = sandbox.dir("here");
     let manager = managed(&sandbox, REFUSAL).current_dir(&here).command(probe(&sandbox)).spawn();
@@ -115,7 +115,7 @@ fn a_server_that_cannot_find_back_starts_at_the_root_and_that_is_said() {
     manager.signal(SIGHUP);
     assert_eq!(started(&sandbox, 2).cwd().as_deref(), Some(Path::new("/")));
     let (path, reason) = (here.display(), "No such file or directory");
-    said(
+    wait_for_message(
         &manager,
         &format!("cannot change directory to '{path}': {reason}; the server works in '/'"),
     );
@@ -127,7 +127,7 @@ fn a_server_that_cannot_find_back_starts_at_the_root_and_that_is_said() {
 }
 
 #[test]
-fn a_way_back_that_takes_a_descriptor_too_many_is_tried_again() {
+fn a_directory_that_cannot_be_opened_for_lack_of_descriptors_is_tried_again() {
     needs!(root, "strace");
     let sandbox = sandbox();
     let here = sandbox.dir("here");
@@ -136,15 +136,15 @@ fn a_way_back_that_takes_a_descriptor_too_many_is_tried_again() {
     started(&sandbox, 1);
     let tracer = refusing(&sandbox, manager.process(), "openat2,openat", "EMFILE", "1+");
     manager.signal(SIGHUP);
-    said(&manager, "trying again in 200ms");
-    released(tracer);
+    wait_for_message(&manager, "trying again in 200ms");
+    detach(tracer);
     assert_eq!(started(&sandbox, 2).cwd().as_ref(), Some(&here));
     stop(manager);
     expect_nothing_left(&sandbox);
 }
 
 #[test]
-fn a_pidfile_that_cannot_be_opened_for_want_of_descriptors_is_tried_again() {
+fn a_pidfile_that_cannot_be_opened_for_lack_of_descriptors_is_tried_again() {
     needs!(root, "strace");
     for error in ["EMFILE", "ENFILE", "ENOMEM"] {
         let sandbox = sandbox();
@@ -152,9 +152,9 @@ fn a_pidfile_that_cannot_be_opened_for_want_of_descriptors_is_tried_again() {
         started(&sandbox, 1);
         let tracer = refusing(&sandbox, manager.process(), "open,openat", error, "1+");
         manager.signal(SIGHUP);
-        said(&manager, "trying again in 200ms");
+        wait_for_message(&manager, "trying again in 200ms");
         assert_eq!(starts(&sandbox), 1);
-        released(tracer);
+        detach(tracer);
         let second = started(&sandbox, 2);
         assert_eq!(sandbox.wait_for_pidfile(sandbox.path("server.pid")), second);
         stop(manager);
@@ -171,7 +171,7 @@ fn the_pidfile_of_a_server_that_is_gone_is_removed_though_no_descriptor_is_free(
     let lowest = free_descriptors(manager.process()).next().expect("a free number");
     limit_descriptors(&sandbox, manager.process(), lowest as usize);
     sandbox.signal(first, SIGKILL);
-    said(&manager, "trying again in 100ms");
+    wait_for_message(&manager, "trying again in 100ms");
     assert!(!sandbox.path("server.pid").exists(), "it names a process that is gone");
     limit_descriptors(&sandbox, manager.process(), 1024);
     started(&sandbox, 2);
@@ -179,7 +179,7 @@ fn the_pidfile_of_a_server_that_is_gone_is_removed_though_no_descriptor_is_free(
 }
 
 #[test]
-fn log_files_that_cannot_be_opened_for_want_of_descriptors_cost_no_server() {
+fn log_files_that_cannot_be_opened_for_lack_of_descriptors_do_not_prevent_a_restart() {
     needs!(root, "strace");
     let sandbox = sandbox();
     let manager = managed(&sandbox, REFUSAL)
@@ -190,7 +190,7 @@ fn log_files_that_cannot_be_opened_for_want_of_descriptors_cost_no_server() {
     let tracer = refusing(&sandbox, manager.process(), "open,openat", "EMFILE", "1..3");
     manager.signal(SIGHUP);
     let second = started(&sandbox, 2);
-    released(tracer);
+    detach(tracer);
     assert!(second.exists());
     manager.signal(SIGHUP);
     started(&sandbox, 3);
@@ -200,7 +200,7 @@ fn log_files_that_cannot_be_opened_for_want_of_descriptors_cost_no_server() {
 }
 
 #[test]
-fn what_a_handler_lacks_is_tried_again_and_is_no_refusal() {
+fn a_handler_that_lacks_a_resource_is_tried_again() {
     needs!(root, "strace");
     for (calls, error) in [(FORKS, "EAGAIN"), (FORKS, "ENOMEM"), (CHANNELS, "EMFILE")] {
         let sandbox = sandbox();
@@ -210,7 +210,7 @@ fn what_a_handler_lacks_is_tried_again_and_is_no_refusal() {
         let tracer = refusing(&sandbox, manager.process(), calls, error, "1..2");
         sandbox.signal(first, SIGKILL);
         assert!(started(&sandbox, 2).exists());
-        released(tracer);
+        detach(tracer);
         assert_eq!(delays(&manager, "trying again in"), ["100ms", "200ms"]);
         assert_eq!(handler.runs().len(), 1);
         stop(manager);
@@ -218,7 +218,7 @@ fn what_a_handler_lacks_is_tried_again_and_is_no_refusal() {
 }
 
 #[test]
-fn requests_are_obeyed_while_the_system_refuses_to_fork() {
+fn requests_are_obeyed_while_forks_fail() {
     needs!(root, "strace");
     for (death, request) in
         [(SIGHUP, SIGTERM), (SIGKILL, SIGTERM), (SIGHUP, SIGHUP), (SIGKILL, SIGHUP)]
@@ -233,7 +233,7 @@ fn requests_are_obeyed_while_the_system_refuses_to_fork() {
         } else {
             sandbox.signal(first, death);
         }
-        said(&manager, "trying again in 800ms");
+        wait_for_message(&manager, "trying again in 800ms");
         let before = Instant::now();
         if request == SIGTERM {
             stop(manager);
@@ -241,7 +241,7 @@ fn requests_are_obeyed_while_the_system_refuses_to_fork() {
             assert_eq!(starts(&sandbox), 1);
             expect_no_files(&sandbox);
         } else {
-            released(tracer);
+            detach(tracer);
             manager.signal(SIGHUP);
             started(&sandbox, 2);
             assert!(before.elapsed() < AT_ONCE, "after {:?}", before.elapsed());
@@ -252,7 +252,7 @@ fn requests_are_obeyed_while_the_system_refuses_to_fork() {
 }
 
 #[test]
-fn a_shortage_that_is_over_is_forgotten() {
+fn the_delay_is_reset_when_a_shortage_is_over() {
     needs!(root, "strace");
     let sandbox = sandbox();
     let manager = managed(&sandbox, REFUSAL).command(probe(&sandbox)).spawn();
@@ -261,7 +261,7 @@ fn a_shortage_that_is_over_is_forgotten() {
         let tracer = refusing(&sandbox, manager.process(), FORKS, "EAGAIN", when);
         manager.signal(SIGHUP);
         started(&sandbox, count);
-        released(tracer);
+        detach(tracer);
     }
     let expected = ["100ms", "200ms", "400ms", "800ms", "1.6s", "100ms", "200ms"];
     assert_eq!(delays(&manager, "trying again in"), expected);
@@ -285,7 +285,7 @@ fn free_descriptors(manager: Process) -> impl Iterator<Item = i32> {
 }
 
 #[test]
-fn a_manager_without_free_descriptors_goes_on_trying_until_it_has_some() {
+fn a_manager_without_free_descriptors_tries_until_it_has_some() {
     needs!(root);
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").create();
@@ -294,7 +294,7 @@ fn a_manager_without_free_descriptors_goes_on_trying_until_it_has_some() {
     let lowest = free_descriptors(manager.process()).next().expect("a free number");
     limit_descriptors(&sandbox, manager.process(), lowest as usize);
     sandbox.signal(first, SIGKILL);
-    said(&manager, "trying again in 400ms");
+    wait_for_message(&manager, "trying again in 400ms");
     assert_eq!((starts(&sandbox), handler.runs().len()), (1, 0));
     limit_descriptors(&sandbox, manager.process(), 1024);
     assert!(started(&sandbox, 2).exists());
@@ -320,8 +320,8 @@ fn a_restart_needs_no_descriptor_beyond_the_channel_to_the_child() {
     expect_nothing_left(&sandbox);
 }
 
-/// A user of the test's own, whom nobody else's processes count against, and processes that use up
-/// what he may have.
+/// A user of the test's own, so that no other process counts against the limit, and processes that
+/// reach the limit.
 fn crowd<'a>(sandbox: &'a Sandbox, uid: u32) -> Vec<Running<'a>> {
     let crowd: Vec<_> = (0..2)
         .map(|_| {
@@ -360,7 +360,7 @@ fn a_user_with_too_many_processes_gets_the_server_back_when_they_are_fewer() {
         } else {
             sandbox.signal(first, death);
         }
-        said(&manager, "trying again in 400ms");
+        wait_for_message(&manager, "trying again in 400ms");
         assert_eq!(lives(), 1);
         drop(crowd);
         wait_for("the server to be back", || lives() == 2);
@@ -370,7 +370,7 @@ fn a_user_with_too_many_processes_gets_the_server_back_when_they_are_fewer() {
 }
 
 #[test]
-fn a_change_of_user_that_lacks_something_at_a_restart_is_tried_again() {
+fn a_change_of_user_that_lacks_a_resource_is_tried_again() {
     needs!(root, "strace");
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").create();
@@ -381,8 +381,8 @@ fn a_change_of_user_that_lacks_something_at_a_restart_is_tried_again() {
     fs::remove_file(&report).expect("the first report");
     let tracer = refusing_children(&sandbox, manager.process(), "setresuid:error=EAGAIN");
     manager.signal(SIGHUP);
-    said(&manager, "trying again in 400ms");
-    released(tracer);
+    wait_for_message(&manager, "trying again in 400ms");
+    detach(tracer);
     assert_eq!(Report::wait(&report).uids.real, NOBODY);
     assert!(handler.runs().is_empty());
     stop(manager);
@@ -390,7 +390,7 @@ fn a_change_of_user_that_lacks_something_at_a_restart_is_tried_again() {
 }
 
 #[test]
-fn a_fork_that_is_refused_for_long_is_tried_every_5_s_for_ever_and_a_stop_is_obeyed() {
+fn a_fork_that_fails_for_long_is_tried_every_5_s_until_a_stop() {
     needs!(root, "strace");
     let sandbox = sandbox();
     let manager = managed(&sandbox, REFUSAL).command(probe(&sandbox)).spawn();

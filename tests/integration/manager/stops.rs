@@ -1,4 +1,4 @@
-//! Stops: storms of requests, servers and handlers that cannot react, children that stay.
+//! Stops of servers and handlers that are stopped or traced, or whose children stay.
 
 use std::fs;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::prelude::*;
 
 #[test]
-fn a_server_or_handler_that_a_tracer_keeps_from_being_reaped_holds_a_stop_up_for_5_s() {
+fn a_traced_server_or_handler_delays_a_stop_by_5_s() {
     needs!(root, "strace");
     for keeps_handler in [false, true] {
         let sandbox = sandbox();
@@ -29,7 +29,7 @@ fn a_server_or_handler_that_a_tracer_keeps_from_being_reaped_holds_a_stop_up_for
 }
 
 #[test]
-fn a_stopped_server_that_is_asked_to_end_is_waited_for_and_ends_when_it_goes_on() {
+fn a_stop_waits_for_a_stopped_server() {
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").create();
     for (serial, goes_on) in [SIGCONT, SIGKILL].into_iter().enumerate() {
@@ -38,8 +38,8 @@ fn a_stopped_server_that_is_asked_to_end_is_waited_for_and_ends_when_it_goes_on(
         sandbox.signal(server, SIGSTOP);
         wait_for("a stop", || server.stat().is_some_and(|stat| stat.state == 'T'));
         manager.signal(SIGTERM);
-        said(&manager, "asked to stop");
-        stays("waited for", Duration::from_millis(200), || {
+        wait_for_message(&manager, "asked to stop");
+        holds_for("waited for", Duration::from_millis(200), || {
             server.exists() && manager.process().exists()
         });
         sandbox.signal(server, goes_on);
@@ -51,7 +51,7 @@ fn a_stopped_server_that_is_asked_to_end_is_waited_for_and_ends_when_it_goes_on(
 }
 
 #[test]
-fn a_stop_request_to_a_manager_that_is_stopped_is_obeyed_when_it_goes_on() {
+fn a_stopped_manager_obeys_a_stop_request_when_it_continues() {
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").create();
     let manager = managed(&sandbox, &handler).command(probe(&sandbox)).spawn();
@@ -68,7 +68,7 @@ fn a_stop_request_to_a_manager_that_is_stopped_is_obeyed_when_it_goes_on() {
 }
 
 #[test]
-fn what_the_server_has_started_is_left_alone_by_a_stop_and_holds_nothing_up() {
+fn a_stop_leaves_the_servers_children_and_does_not_wait_for_them() {
     let sandbox = sandbox();
     for (serial, server) in
         [probe(&sandbox).with_child(), probe(&sandbox).with_session_child()].into_iter().enumerate()
@@ -84,7 +84,7 @@ fn what_the_server_has_started_is_left_alone_by_a_stop_and_holds_nothing_up() {
 }
 
 #[test]
-fn a_stop_request_while_the_server_cannot_be_executed_is_obeyed_though_it_could_be_again() {
+fn a_stop_request_while_the_exec_fails_is_obeyed() {
     let sandbox = sandbox();
     let original = sandbox.copy_of(&sandbox.probe().words()[0], "program");
     let server = || Probe::at(&original).append(sandbox.path("starts"));
@@ -92,7 +92,7 @@ fn a_stop_request_while_the_server_cannot_be_executed_is_obeyed_though_it_could_
     let first = started(&sandbox, 1);
     fs::rename(&original, sandbox.path("moved")).expect("the sandbox can be written");
     sandbox.signal(first, SIGKILL);
-    said(&manager, "restarting the server in 1.6s");
+    wait_for_message(&manager, "restarting the server in 1.6s");
     // Stopped, so that the request comes first for sure.
     manager.signal(SIGSTOP);
     manager.signal(SIGTERM);

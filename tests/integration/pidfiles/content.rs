@@ -62,7 +62,7 @@ fn modes_do_not_depend_on_the_umask() {
 }
 
 #[test]
-fn a_pidfile_belongs_to_whoever_runs_vsrun_and_never_to_the_user() {
+fn a_pidfile_belongs_to_the_caller_and_never_to_the_user() {
     needs!(root);
     let sandbox = sandbox();
     let run = run_dir(&sandbox);
@@ -77,7 +77,7 @@ fn a_pidfile_belongs_to_whoever_runs_vsrun_and_never_to_the_user() {
 }
 
 #[test]
-fn a_file_of_somebody_elses_with_no_permissions_is_replaced_by_ones_own() {
+fn a_file_of_another_user_is_replaced_whatever_its_mode() {
     needs!(root);
     let sandbox = sandbox();
     let pidfile = sandbox.file("pid", "1\n");
@@ -138,7 +138,7 @@ fn a_reader_never_sees_half_a_file_during_restarts() {
     let running = start.command(server).spawn();
     for count in 1..=30 {
         wait_for("another start", || {
-            // Panics if the file is there and is not whole.
+            // Panics if the file exists and is incomplete.
             sandbox.read_pidfile(&pidfile);
             sandbox.lines(&starts).len() == count
         });
@@ -196,7 +196,7 @@ fn a_planted_temporary_file_is_neither_followed_nor_overwritten() {
 }
 
 #[test]
-fn without_a_manager_two_servers_may_share_a_pidfile_and_it_names_the_second() {
+fn without_a_manager_the_pidfile_names_the_last_server_started() {
     let sandbox = sandbox();
     let start = || sandbox.vsrun().pidfile("pid").command(probe(&sandbox)).spawn();
     let first = start();

@@ -5,7 +5,7 @@ use std::fs;
 use crate::prelude::*;
 
 #[test]
-fn a_file_system_that_becomes_read_only_keeps_no_server_from_being_restarted() {
+fn a_file_system_that_becomes_read_only_does_not_prevent_a_restart() {
     needs!(root, "nsenter");
     let sandbox = sandbox();
     let run = sandbox.dir("run");
@@ -23,10 +23,10 @@ fn a_file_system_that_becomes_read_only_keeps_no_server_from_being_restarted() {
     manager.signal(SIGHUP);
     let third = started(&sandbox, 3);
     assert!(!second.exists() && third.exists());
-    // It cannot be mended, but it is said.
+    // The pidfile stays as it is, with a warning.
     assert_eq!(fs::read_to_string(inside.join("pid")).expect("a pidfile"), old);
-    let said = manager.stderr();
-    assert!(said.contains("run/pid'") && said.contains("Read-only file system"), "{said}");
+    let output = manager.stderr();
+    assert!(output.contains("run/pid'") && output.contains("Read-only file system"), "{output}");
     stop(manager);
 }
 
@@ -58,7 +58,7 @@ fn a_pidfile_that_is_mounted_holds_no_id_once_the_server_is_gone() {
     let manager = start.manager("manager", CONSENT).command(probe(&sandbox)).spawn();
     started(&sandbox, 1);
     stop(manager);
-    // What is mounted cannot be removed, but a stranger may get that id.
+    // What is mounted cannot be removed, but another process may get that id.
     assert_eq!(sandbox.lines(&real), [""; 0]);
 }
 
@@ -78,7 +78,7 @@ fn a_pidfile_that_is_mounted_has_the_id_of_a_live_process_after_a_start_that_fai
 }
 
 #[test]
-fn a_file_system_that_can_neither_exchange_files_nor_spare_what_stands_there_takes_pidfiles() {
+fn a_file_system_without_rename_flags_holds_pidfiles() {
     needs!(root, "strace");
     let sandbox = sandbox();
     let run = LogDirectory::at(sandbox.dir("run"));
@@ -97,7 +97,7 @@ fn a_file_system_that_can_neither_exchange_files_nor_spare_what_stands_there_tak
 }
 
 #[test]
-fn a_pidfile_that_the_system_refuses_to_write_at_a_restart_is_told_and_ends_nothing() {
+fn a_pidfile_that_cannot_be_written_at_a_restart_is_reported() {
     needs!(root, "strace");
     for (error, words) in [("EIO", "Input/output error"), ("ENOSPC", "No space left on device")] {
         let sandbox = sandbox();
@@ -111,8 +111,12 @@ fn a_pidfile_that_the_system_refuses_to_write_at_a_restart_is_told_and_ends_noth
         manager.signal(SIGHUP);
         assert!(started(&sandbox, 2).exists());
         wait_for("the reason", || {
-            let said = manager.stderr();
-            if said.contains("server.pid") && said.contains(words) { Ok(()) } else { Err(said) }
+            let output = manager.stderr();
+            if output.contains("server.pid") && output.contains(words) {
+                Ok(())
+            } else {
+                Err(output)
+            }
         });
         tracer.signal(SIGINT);
         tracer.wait();

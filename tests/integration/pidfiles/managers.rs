@@ -30,7 +30,7 @@ fn managed<'a>(sandbox: &'a Sandbox) -> Running<'a> {
 fn a_start_that_fails_leaves_no_monitor_pidfile() {
     let sandbox = sandbox();
     let run = run_dir(&sandbox);
-    // The lock says that no manager lives, whatever has this id.
+    // Without a lock no manager is alive, whichever process has this id.
     sandbox.file("run/manager", format!("{}\n", std::process::id()));
     let start = sandbox.vsrun().manager("run/manager", handler(&sandbox));
     start.command(["/nonexistent"]).run().expect_code(127);
@@ -193,7 +193,7 @@ fn a_servers_pidfile_never_takes_the_place_of_a_live_managers_file() {
     }
     assert_eq!(seen(), before);
     assert!(!sandbox.path("ran").exists() && !sandbox.path("other").exists());
-    // The lock is still held, and a lock that no live manager holds keeps nothing away.
+    // This manager still holds the lock; a file without a lock prevents no start.
     let start = sandbox.vsrun().manager("run/manager", handler(&sandbox));
     let start = start.command(forbidden(&sandbox));
     start.run().expect_error(125, &format!("vsrun: already managed by process {pid}"));
@@ -204,7 +204,7 @@ fn a_servers_pidfile_never_takes_the_place_of_a_live_managers_file() {
 }
 
 #[test]
-fn a_lock_that_the_caller_may_not_read_keeps_no_pidfile_away() {
+fn a_lock_that_the_caller_may_not_read_does_not_prevent_a_pidfile() {
     needs!(root);
     let sandbox = sandbox();
     run_dir(&sandbox);
@@ -214,7 +214,7 @@ fn a_lock_that_the_caller_may_not_read_keeps_no_pidfile_away() {
     start.command(["/bin/true"]).run().expect_code(0);
 }
 
-/// Starts a manager while the system gives false answers about its lock file, again and again.
+/// Starts a manager while strace(1) makes calls on its lock file return wrong results.
 fn start_deceived(sandbox: &Sandbox, path: &Path, injection: &str) -> Outcome {
     let strace = sandbox.program("/usr/bin/strace").arg("-o").arg(sandbox.path("trace"));
     let strace = strace.arg("-P").arg(path).args(["-e", injection]);
@@ -265,7 +265,7 @@ fn of_twelve_that_start_at_once_exactly_one_wins() {
         wait_for("the one server", || sandbox.lines(&starts).len() == 1);
         let server = sandbox.wait_for_pidfile(&pidfile);
         let winner = sandbox.wait_for_pidfile(&manager);
-        // The winner runs on until all others have looked.
+        // The one that starts runs until all others have tried.
         let is_winner = |starter: &Running<'_>| starter.pid() == winner.pid();
         let (winners, others): (Vec<_>, Vec<_>) = starters.into_iter().partition(is_winner);
         let outcomes: Vec<Outcome> = others.into_iter().map(Running::wait).collect();
@@ -315,7 +315,7 @@ fn managers_that_come_and_go_never_run_two_servers_at_a_time() {
 }
 
 #[test]
-fn what_a_killed_manager_left_is_taken_over() {
+fn files_of_a_killed_manager_are_taken_over() {
     let sandbox = sandbox();
     let run = run_dir(&sandbox);
     let running = managed(&sandbox);
@@ -334,24 +334,24 @@ fn what_a_killed_manager_left_is_taken_over() {
 }
 
 #[test]
-fn a_stale_pidfile_is_overwritten_and_the_stranger_who_has_its_id_is_left_alone() {
+fn a_stale_pidfile_is_overwritten_and_its_id_is_not_signalled() {
     let sandbox = sandbox();
     run_dir(&sandbox);
     let log = sandbox.path("signals");
     let mut words = sandbox.probe().log_signals(&log).into_iter();
-    let stranger = sandbox.program(words.next().expect("a program")).args(words).spawn();
-    wait_for("the stranger", || sandbox.lines("signals") == ["READY"]);
+    let other = sandbox.program(words.next().expect("a program")).args(words).spawn();
+    wait_for("the other process", || sandbox.lines("signals") == ["READY"]);
     for name in ["run/pid", "run/manager"] {
-        sandbox.file(name, format!("{}\n", stranger.pid()));
+        sandbox.file(name, format!("{}\n", other.pid()));
     }
-    sandbox.file("run/manager.lock", format!("{}\n", stranger.pid()));
+    sandbox.file("run/manager.lock", format!("{}\n", other.pid()));
     let running = managed(&sandbox);
     assert_eq!(sandbox.read_pidfile(sandbox.path("run/manager")), Some(running.pid()));
     assert_eq!(sandbox.lines("run/pid"), sandbox.lines("starts"));
     running.signal(SIGHUP);
     wait_for("the restart", || sandbox.lines("starts").len() == 2);
     stop(running);
-    assert!(stranger.process().exists());
+    assert!(other.process().exists());
     assert_eq!(sandbox.lines("signals"), ["READY"]);
 }
 
@@ -382,7 +382,7 @@ fn keeps_no_manager(sandbox: &Sandbox, name: &str) {
 }
 
 #[test]
-fn a_link_in_the_place_of_a_managers_file_is_refused_and_not_followed() {
+fn a_link_in_place_of_a_managers_file_is_refused() {
     for name in ["manager", "manager.lock"] {
         for target in ["../victim", "nowhere", "."] {
             let sandbox = sandbox();
@@ -503,7 +503,7 @@ fn names_of_any_bytes_work() {
 }
 
 #[test]
-fn managers_of_different_files_do_not_meet() {
+fn managers_of_different_files_are_independent() {
     let sandbox = sandbox();
     run_dir(&sandbox);
     let running: Vec<_> = (0..4)
@@ -514,13 +514,13 @@ fn managers_of_different_files_do_not_meet() {
         })
         .collect();
     wait_for("four servers", || sandbox.lines("starts").len() == 4);
-    stays("four managers", Duration::from_millis(50), || {
+    holds_for("four managers", Duration::from_millis(50), || {
         running.iter().all(|manager| manager.process().exists())
     });
 }
 
 #[test]
-fn a_lock_of_a_strangers_is_told_with_his_id_and_nothing_is_touched() {
+fn a_lock_of_another_process_is_reported_with_its_id() {
     let sandbox = sandbox();
     let run = LogDirectory::at(sandbox.dir("run"));
     let path = sandbox.file("run/manager.lock", "");
@@ -546,10 +546,10 @@ fn a_lock_of_a_strangers_is_told_with_his_id_and_nothing_is_touched() {
     assert_eq!(run.names(), [""; 0]);
 }
 
-/// What whoever may read the files of a manager could do to keep the next one away
+/// What a user who may read the files of a manager could do to prevent the next start
 /// (CVE-2022-1348 of logrotate: a state file that every user could lock).
 #[test]
-fn locks_on_what_everybody_may_read_keep_no_manager_away() {
+fn locks_on_world_readable_files_do_not_prevent_a_start() {
     needs!(root);
     let sandbox = sandbox();
     sandbox.dir("run");
@@ -564,9 +564,9 @@ fn locks_on_what_everybody_may_read_keep_no_manager_away() {
         let outcome = cat.arg(sandbox.path("run").join(name)).run();
         assert_eq!(outcome.code(), Some(if name == "manager.lock" { 1 } else { 0 }), "{name}");
     }
-    // As good as nobody: open for reading only.
+    // Opened for reading only, which is what user nobody may do.
     let files = ["pid", "manager"].map(|name| File::open(sandbox.path("run").join(name)));
-    let files = files.map(|file| file.expect("everybody may read it"));
+    let files = files.map(|file| file.expect("every user may read it"));
     files.iter().for_each(|file| lock(file, libc::F_RDLCK).expect("a lock"));
     manager.signal(SIGHUP);
     let second = started(&sandbox, 2);
@@ -591,9 +591,10 @@ fn holds_lock(process: Process, file: &Path) -> bool {
 }
 
 /// A record lock is lost when any descriptor of its file is closed (see fcntl(2)), so that a second
-/// name of the lock must not be opened. Where `fs.protected_hardlinks` is 0 every user can make one.
+/// name of the lock must not be opened. Where `fs.protected_hardlinks` is 0 every user can make
+/// one.
 #[test]
-fn a_second_name_of_the_lock_in_the_place_of_the_pidfile_does_not_end_the_lock() {
+fn a_hard_link_of_the_lock_as_pidfile_does_not_end_the_lock() {
     needs!(root);
     for _ in 0..60 {
         let sandbox = sandbox();

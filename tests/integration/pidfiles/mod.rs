@@ -3,7 +3,7 @@
 
 mod content;
 mod file_systems;
-mod lives;
+mod lifetime;
 mod managers;
 mod paths;
 mod races;

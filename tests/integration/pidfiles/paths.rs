@@ -1,4 +1,4 @@
-//! Directories on the way to a pidfile.
+//! The directories in a pidfile's path.
 
 use std::os::unix::fs::lchown;
 
@@ -24,7 +24,7 @@ fn links_that_only_root_or_the_caller_can_have_made_are_followed() {
 }
 
 #[test]
-fn a_link_on_the_way_that_somebody_else_can_have_made_is_refused() {
+fn a_link_in_the_path_that_another_user_can_have_made_is_refused() {
     needs!(root);
     let sandbox = sandbox();
     let run = run_dir(&sandbox);
@@ -36,7 +36,7 @@ fn a_link_on_the_way_that_somebody_else_can_have_made_is_refused() {
     chmod(sandbox.path("group"), 0o775);
     for directory in ["sticky", "theirs", "shared", "group"] {
         let link = sandbox.link(format!("{directory}/link"), run.path());
-        // In a directory that others may write even root's own link may have been moved there.
+        // In a directory that others may write, they may have moved a link of root's there.
         if directory == "theirs" {
             give(&link);
         }
@@ -66,7 +66,7 @@ fn a_link_of_another_users_is_refused_by_an_ordinary_user() {
 }
 
 #[test]
-fn a_loop_of_links_on_the_way_is_an_error() {
+fn a_loop_of_links_in_the_path_is_an_error() {
     let sandbox = sandbox();
     sandbox.link("loop", "loop");
     sandbox.link("a", "b");

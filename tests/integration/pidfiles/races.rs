@@ -15,7 +15,7 @@ use crate::prelude::*;
 const RIVALS: usize = 4;
 const ROUNDS: usize = 25;
 
-/// A start with the pidfile `run/pid`, in one of the four ways. `number` tells it from others.
+/// A start with the pidfile `run/pid`, in one of the four ways. `number` is different for each.
 fn start(sandbox: &Sandbox, number: usize) -> Invocation<'_> {
     let start = sandbox.vsrun().pidfile("run/pid");
     let start = if number % 2 == 0 { start.background() } else { start };
@@ -49,7 +49,7 @@ fn of_starts_that_fail_at_once_none_leaves_a_dead_id() {
 }
 
 #[test]
-fn starts_that_fail_leave_the_id_of_the_one_that_succeeds_meanwhile() {
+fn starts_that_fail_leave_the_id_of_one_that_succeeds() {
     for round in 0..ROUNDS {
         let sandbox = sandbox();
         let run = run_dir(&sandbox);
@@ -105,7 +105,7 @@ fn a_start_that_fails_waits_for_the_outcome_of_the_one_whose_pidfile_it_replaced
             let start = failing(&sandbox, way);
             wait_for("its pidfile, or that it is gone", || !has_inode(&pidfile, inode));
             wait_for("the end of its attempt", || run.names().is_empty());
-            stays("it waits", Duration::from_millis(60), || start.process().exists());
+            holds_for("it waits", Duration::from_millis(60), || start.process().exists());
             if !succeeds {
                 file.set_len(0).expect("an empty file");
             }
@@ -128,7 +128,7 @@ fn a_start_that_fails_leaves_the_file_of_one_that_has_begun_since() {
     let (second, inode) = pending(&sandbox);
     // The first is a live server now, but the second may be one soon.
     drop(first);
-    stays("it waits", Duration::from_millis(60), || start.process().exists());
+    holds_for("it waits", Duration::from_millis(60), || start.process().exists());
     drop(second);
     start.wait().expect_code(127);
     assert!(has_inode(&run.path().join("pid"), inode));
@@ -156,7 +156,7 @@ fn a_read_lock_of_a_stranger_holds_up_no_start() {
     let pidfile = sandbox.file("run/pid", format!("{id}\n"));
     let file = File::open(&pidfile).expect("everyone may read it");
     lock(&file, F_RDLCK).expect("a lock");
-    // Long before it would be tired of waiting.
+    // Long before its time limit.
     let start = start(&sandbox, 0).deadline(Duration::from_secs(4)).command(["/nonexistent"]);
     start.run().expect_code(127);
     assert_eq!(sandbox.read_pidfile(pidfile), Some(id as i32));

@@ -85,7 +85,7 @@ fn the_null_device_is_accepted_and_never_replaced() {
     let sandbox = sandbox();
     let start = || {
         let start = sandbox.vsrun().pidfile("/dev/null");
-        // With another mount on it the machine's own device is safe from a vsrun gone wrong.
+        // The mount protects the machine's own device if vsrun has a fault.
         if is_root() { start.bind("/dev/null", "/dev/null") } else { start }
     };
     start().command(sandbox.probe().exit(3)).run().expect_code(3);
@@ -240,7 +240,7 @@ fn a_full_disk_leaves_the_old_file_under_a_manager_too() {
 }
 
 #[test]
-fn a_full_disk_keeps_a_manager_from_starting_and_leaves_no_lock() {
+fn a_full_disk_prevents_a_managers_start_and_leaves_no_lock() {
     needs!(root);
     let sandbox = sandbox();
     let handler = handler(&sandbox);
@@ -249,7 +249,7 @@ fn a_full_disk_keeps_a_manager_from_starting_and_leaves_no_lock() {
 }
 
 #[test]
-fn a_disk_that_becomes_full_keeps_no_server_from_being_restarted() {
+fn a_disk_that_becomes_full_does_not_prevent_a_restart() {
     needs!(root);
     let sandbox = sandbox();
     let full = sandbox.dir("full");
@@ -274,7 +274,7 @@ fn a_limit_on_file_sizes_is_an_error_and_leaves_the_old_file() {
     let pidfile = sandbox.file("run/pid", "1\n");
     for background in [false, true] {
         let errors = UnixStream::pair().expect("a socket");
-        // Files can take no line any more, but this can.
+        // No line can be written to a file any more, but to this it can.
         let start = sandbox.vsrun().limit(Resource::RLIMIT_FSIZE, 0, 0).pidfile(&pidfile);
         let start = if background { start.background() } else { start };
         let start = start.stderr(OwnedFd::from(errors.0)).command(forbidden(&sandbox));

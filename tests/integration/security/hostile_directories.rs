@@ -1,5 +1,5 @@
 //! Directories of a hostile user, who changes them as fast as possible while a manager restarts its
-//! server: nothing of root's is touched.
+//! server: no file of root's changes.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -20,15 +20,15 @@ const SWAPS: usize = 40_000;
 /// How often the server has been started by then.
 const STARTS: usize = 150;
 
-/// A file of root's that nobody else may read.
+/// A file that only root may read.
 fn victim(sandbox: &Sandbox) -> PathBuf {
     let victim = sandbox.file("victim", "precious\n");
     chmod(&victim, 0o600);
     victim
 }
 
-/// Expects what there was of a file but for its names: the attacker links it, an old log is deleted,
-/// a pidfile is replaced.
+/// Expects a file to be unchanged except for the number of its names: the attacker links it, an old
+/// log is deleted, a pidfile is replaced.
 #[track_caller]
 fn expect_unharmed(victim: &Path, before: &Facts) {
     let after = Facts { links: before.links, ..facts(victim) };
@@ -39,7 +39,8 @@ fn expect_unharmed(victim: &Path, before: &Facts) {
 const KINDS: usize = 8;
 
 /// Puts a thing of a kind under a name, if nothing stands there: a link to the victim, to where
-/// nothing is or to a directory; a FIFO; a directory; a file, empty or not; the victim's second name.
+/// nothing is or to a directory; a FIFO; a directory; a file, empty or not; the victim's second
+/// name.
 fn lay(kind: usize, path: &Path, victim: &Path) -> bool {
     let laid = match kind {
         0 => symlink(victim, path),
@@ -134,7 +135,7 @@ fn is_restarted_under(attack: &Attack<'_>, sandbox: &Sandbox, manager: Running<'
 }
 
 #[test]
-fn a_user_who_swaps_anything_for_logs_during_rotations_reaches_nothing_of_roots() {
+fn a_user_who_swaps_logs_during_rotations_reaches_no_file_of_root() {
     needs!(root);
     let sandbox = sandbox();
     let victim = victim(&sandbox);
@@ -155,7 +156,7 @@ fn a_user_who_swaps_anything_for_logs_during_rotations_reaches_nothing_of_roots(
 }
 
 #[test]
-fn a_user_who_swaps_anything_for_the_pidfile_during_restarts_reaches_nothing_of_roots() {
+fn a_user_who_swaps_the_pidfile_during_restarts_reaches_no_file_of_root() {
     needs!(root);
     let sandbox = sandbox();
     let victim = victim(&sandbox);
@@ -174,7 +175,7 @@ fn a_user_who_swaps_anything_for_the_pidfile_during_restarts_reaches_nothing_of_
 /// Anything under a manager's two names, by turns: each start is refused, or the name was taken
 /// away in time.
 #[test]
-fn a_user_who_swaps_anything_for_a_managers_files_reaches_nothing_of_roots() {
+fn a_user_who_swaps_a_managers_files_reaches_no_file_of_root() {
     needs!(root);
     let sandbox = sandbox();
     let victim = victim(&sandbox);
@@ -214,7 +215,7 @@ fn victims(sandbox: &Sandbox) -> Vec<PathBuf> {
 /// A link in the middle of a path, put there between look and use: CVE-2018-21269 and issue 195 of
 /// OpenRC, CVE-2018-6954 of systemd, CVE-2016-1247 of nginx, CVE-2016-9566 of Nagios.
 #[test]
-fn a_directory_on_the_way_that_is_swapped_10_000_times_leads_root_nowhere() {
+fn a_directory_in_the_path_that_is_swapped_10_000_times_does_not_mislead_root() {
     needs!(root);
     let sandbox = sandbox();
     let victims = victims(&sandbox);
@@ -268,7 +269,7 @@ fn a_directory_on_the_way_that_is_swapped_10_000_times_leads_root_nowhere() {
 /// A second name for root's file in the user's directory: CVE-2017-18925 and issues 3 and 4 of
 /// opentmpfiles, issue 7736 of systemd, tests 24 and 90 of logrotate.
 #[test]
-fn a_hard_link_to_a_file_of_roots_gives_nobody_its_content_or_its_owner() {
+fn a_hard_link_to_a_file_of_root_changes_neither_content_nor_owner() {
     needs!(root);
     let sandbox = sandbox();
     let victims = victims(&sandbox);
@@ -285,7 +286,7 @@ fn a_hard_link_to_a_file_of_roots_gives_nobody_its_content_or_its_owner() {
     victims.iter().zip(&before).for_each(|(path, before)| expect_unharmed(path, before));
 }
 
-/// Files that everybody may write because nobody set their mode: pyinotify 1, uwsgi 2752,
+/// Files that every user may write because their mode was not set: pyinotify 1, uwsgi 2752,
 /// proftpd 1015, and supervisord as measured.
 #[test]
 fn under_umask_0_nothing_that_vsrun_makes_can_be_written_by_others() {

@@ -54,7 +54,7 @@ for request in (PTRACE_SEIZE, PTRACE_ATTACH):
 ";
 
 #[test]
-fn the_servers_user_can_neither_signal_nor_trace_nor_look_into_a_manager() {
+fn the_servers_user_can_neither_signal_trace_nor_read_a_manager() {
     needs!(root, "python3");
     let sandbox = sandbox();
     let starts = sandbox.open_dir("out").join("starts");
@@ -73,7 +73,7 @@ fn the_servers_user_can_neither_signal_nor_trace_nor_look_into_a_manager() {
 }
 
 #[test]
-fn a_server_between_its_change_of_user_and_its_exec_shows_its_user_nothing() {
+fn between_the_change_of_user_and_the_exec_the_user_can_read_nothing() {
     needs!(root, "strace", "python3");
     let sandbox = sandbox();
     sandbox.open_dir("out");
@@ -85,7 +85,7 @@ fn a_server_between_its_change_of_user_and_its_exec_shows_its_user_nothing() {
         let vsrun = strace.arg(VSRUN).user("nobody").args(options);
         let report = sandbox.path(format!("out/report{way}"));
         let tracer = vsrun.command(sandbox.probe().report(&report).exit(0)).spawn();
-        let thread = wait_for("what is the user's", || nobodys_thread(&sandbox));
+        let thread = wait_for("a thread of the user", || nobodys_thread(&sandbox));
         let seen = told_to_nobody(&sandbox, LOOK, &thread);
         assert!(!report.exists(), "it has been executed meanwhile");
         assert_eq!(seen, [] as [&str; 0], "{options:?}");
@@ -94,7 +94,7 @@ fn a_server_between_its_change_of_user_and_its_exec_shows_its_user_nothing() {
     }
 }
 
-/// A thread of the sandbox's that is nobody's, as `PID/task/TID`.
+/// A thread of the sandbox that runs as the user nobody, as `PID/task/TID`.
 fn nobodys_thread(sandbox: &Sandbox) -> Option<String> {
     let is_nobodys = |thread: &String| {
         let status = fs::read_to_string(format!("/proc/{thread}/status")).unwrap_or_default();
@@ -143,9 +143,9 @@ fn is_traced(running: &Running<'_>) -> bool {
     status.lines().any(|line| line.starts_with("TracerPid:") && !line.ends_with("\t0"))
 }
 
-/// A way in for whoever can reach it: CVE-2017-11610 and CVE-2019-12105 of supervisord.
+/// A socket that every process can connect to: CVE-2017-11610 and CVE-2019-12105 of supervisord.
 #[test]
-fn vsrun_opens_nothing_that_anybody_could_connect_to() {
+fn vsrun_opens_no_socket_that_accepts_connections() {
     needs!("strace");
     let sandbox = sandbox();
     sandbox.dir("bin");

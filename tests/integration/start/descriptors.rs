@@ -14,7 +14,7 @@ fn open(path: impl AsRef<Path>) -> OwnedFd {
 }
 
 #[test]
-fn standard_input_is_the_null_device_whatever_the_caller_had() {
+fn standard_input_is_the_null_device() {
     for report in in_every_way(|start| start.stdin(File::open("/etc/passwd").expect("a file"))) {
         assert_eq!(report.fds[&0], Path::new("/dev/null"));
     }
@@ -84,7 +84,7 @@ fn closed_standard_descriptors_are_the_null_device_in_the_server() {
 }
 
 #[test]
-fn no_message_is_written_into_a_file_of_vsruns_where_standard_error_was_closed() {
+fn with_closed_standard_error_no_message_goes_into_a_file_of_vsrun() {
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").exits(1).create();
     let start = sandbox.vsrun().closed([0, 1, 2]).manager(sandbox.path("manager"), &handler);
@@ -100,7 +100,7 @@ fn no_message_is_written_into_a_file_of_vsruns_where_standard_error_was_closed()
 }
 
 #[test]
-fn where_the_standard_descriptors_are_closed_output_still_goes_where_it_was_told() {
+fn with_closed_standard_descriptors_output_goes_to_the_logs() {
     let sandbox = sandbox();
     let (report, lines) = (sandbox.path("report"), sandbox.path("lines"));
     sandbox.dir("bin");
@@ -139,9 +139,9 @@ fn standard_output_and_error_are_not_redirected() {
     assert_eq!((&*outcome.stdout_text(), &*outcome.stderr_text()), ("out\n", "err\n"));
 }
 
-/// Something of the parent's that stays open: CVE-2024-21626 and CVE-2019-5736 of runc.
+/// A descriptor of the parent that stays open: CVE-2024-21626 and CVE-2019-5736 of runc.
 #[test]
-fn whatever_the_options_open_is_closed_in_the_server_and_in_the_handler() {
+fn files_that_the_options_open_are_closed_in_server_and_handler() {
     needs!(root);
     let sandbox = sandbox();
     sandbox.root("jail");

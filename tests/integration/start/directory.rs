@@ -95,7 +95,7 @@ fn a_work_dir_that_only_the_user_may_enter_is_entered_as_the_user() {
 }
 
 #[test]
-fn where_the_log_directory_is_closed_to_the_user_server_and_handler_work_in_the_root_directory() {
+fn with_a_log_directory_closed_to_the_user_the_server_starts_at_the_root() {
     needs!(root);
     let sandbox = sandbox();
     let out = sandbox.open_dir("out");
@@ -158,7 +158,7 @@ fn a_root_that_cannot_be_changed_to_is_named_with_its_stage() {
     stage_fails(line, |start| start.root("/etc/passwd"));
 }
 
-/// A directory that only root may enter, with one in it that everybody could.
+/// A directory that only root may enter, and in it one with a mode for every user.
 fn closed(sandbox: &Sandbox) -> std::path::PathBuf {
     let closed = sandbox.dir("closed");
     sandbox.dir("closed/open");
@@ -168,7 +168,7 @@ fn closed(sandbox: &Sandbox) -> std::path::PathBuf {
 }
 
 #[test]
-fn through_the_callers_directory_a_server_reaches_what_its_path_would_not_let_it() {
+fn a_server_can_use_the_callers_directory_where_its_path_is_closed() {
     needs!(root);
     let sandbox = sandbox();
     let open = closed(&sandbox);
@@ -182,7 +182,7 @@ fn through_the_callers_directory_a_server_reaches_what_its_path_would_not_let_it
 }
 
 #[test]
-fn a_link_in_the_place_of_a_work_dir_or_root_is_followed_with_roots_permissions() {
+fn a_link_as_work_dir_or_root_is_followed_with_the_permissions_of_root() {
     needs!(root);
     let sandbox = sandbox();
     let open = closed(&sandbox);
@@ -201,7 +201,7 @@ fn a_link_in_the_place_of_a_work_dir_or_root_is_followed_with_roots_permissions(
 }
 
 #[test]
-fn a_link_in_the_place_of_the_callers_directory_is_not_followed() {
+fn a_link_in_place_of_the_callers_directory_is_not_followed() {
     needs!(root);
     let sandbox = sandbox();
     let open = closed(&sandbox);

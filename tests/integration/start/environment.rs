@@ -1,4 +1,4 @@
-//! What else a server has of its caller: words, variables, umask, limits.
+//! Words, variables, umask and limits of a server.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -128,7 +128,7 @@ fn an_absurd_stack_size_in_the_environment_fails_no_start() {
 }
 
 #[test]
-fn what_the_caller_has_loaded_into_programs_is_loaded_into_vsrun_and_the_server() {
+fn the_callers_preloaded_libraries_are_loaded_into_vsrun_and_server() {
     let sandbox = sandbox();
     let report = sandbox.path("report");
     let start = sandbox.vsrun().env("LD_PRELOAD", "/no/such.so").env("PATH", "relative:/bin");

@@ -1,4 +1,4 @@
-//! Starts that the system refuses something: they fail in one line, or succeed all the same.
+//! Starts during which calls fail or processes are stopped.
 
 use std::fs;
 use std::time::Duration;
@@ -13,7 +13,7 @@ fn expect_no_files(sandbox: &Sandbox) {
 }
 
 #[test]
-fn words_that_are_too_long_for_the_kernel_are_an_error_that_says_so() {
+fn words_that_are_too_long_for_the_kernel_are_an_error() {
     needs!(root);
     // One string may hold 128 KiB (execve(2)), and this one is not the caller's.
     let home = format!("/{}", "x".repeat(128 * 1024));
@@ -29,7 +29,7 @@ fn words_that_are_too_long_for_the_kernel_are_an_error_that_says_so() {
 }
 
 #[test]
-fn where_only_the_c_librarys_fork_is_allowed_a_server_is_managed_all_the_same() {
+fn a_server_is_managed_where_only_the_c_librarys_fork_works() {
     needs!(root, "strace");
     let sandbox = sandbox();
     // Each fork of vsrun's own is refused, as by qemu-user, and followed by one of the C library's.
@@ -53,7 +53,7 @@ fn stopping_all<'a>(sandbox: &'a Sandbox, uid: u32) -> Running<'a> {
 }
 
 #[test]
-fn a_user_who_stops_all_its_processes_holds_a_start_up_for_10_s_at_most() {
+fn a_user_who_stops_all_its_processes_delays_a_start_by_10_s_at_most() {
     needs!(root);
     // No other test has processes of this user.
     const UID: u32 = 54_401;
@@ -76,7 +76,7 @@ fn a_user_who_stops_all_its_processes_holds_a_start_up_for_10_s_at_most() {
 }
 
 #[test]
-fn a_manager_whose_logger_or_server_is_stopped_at_the_start_obeys_a_stop() {
+fn a_manager_whose_logger_or_child_is_stopped_obeys_a_stop() {
     needs!(root);
     const UID: u32 = 54_402;
     let sandbox = sandbox();
@@ -101,14 +101,14 @@ fn a_manager_whose_logger_or_server_is_stopped_at_the_start_obeys_a_stop() {
     sandbox.signal(stopper.process(), SIGKILL);
 }
 
-/// strace(1) around vsrun, which makes one call fail in every process of it.
+/// vsrun under strace(1), which makes one call fail in every process.
 fn with_failing<'a>(sandbox: &'a Sandbox, inject: &str) -> Invocation<'a> {
     let start = sandbox.program("/usr/bin/strace").args(["-f", "-qq", "-o", "/dev/null"]);
     start.args(["-e", &format!("inject={inject}"), "--", VSRUN])
 }
 
 #[test]
-fn each_step_of_the_child_that_is_refused_is_named_and_no_server_runs() {
+fn each_failing_step_of_the_child_is_named() {
     needs!(root, "strace");
     let sandbox = sandbox();
     sandbox.root("jail");
@@ -147,7 +147,7 @@ fn each_step_of_the_child_that_is_refused_is_named_and_no_server_runs() {
 }
 
 #[test]
-fn a_change_of_user_that_is_refused_at_a_restart_never_makes_a_server_of_roots() {
+fn a_change_of_user_that_fails_at_a_restart_never_starts_a_server_as_root() {
     needs!(root, "strace");
     for call in ["setgroups", "setresgid", "setresuid", "capset"] {
         let sandbox = sandbox();
@@ -158,7 +158,7 @@ fn a_change_of_user_that_is_refused_at_a_restart_never_makes_a_server_of_roots()
         let inject = format!("{call}:error=EPERM");
         let tracer = refusing_children(&sandbox, manager.process(), &inject);
         manager.signal(SIGHUP);
-        // The handler cannot be what it has to be either: nobody allows a restart.
+        // The handler cannot become that user either, so no handler allows a restart.
         let outcome = manager.wait();
         tracer.wait();
         outcome.expect_code(125);

@@ -10,7 +10,7 @@ mod signals;
 
 use crate::prelude::*;
 
-/// Starts a server in each of the four ways, `with` whatever, and returns what each one saw.
+/// Starts a server in each of the four ways, as changed by `with`, and returns the reports.
 pub fn in_every_way(with: impl Fn(Invocation<'_>) -> Invocation<'_>) -> [Report; 4] {
     WAYS.map(|(background, managed)| {
         let sandbox = sandbox();

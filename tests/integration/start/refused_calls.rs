@@ -1,12 +1,12 @@
-//! Each system call of a start refused in turn: whichever it is, the start succeeds all the same, or
-//! is an error of one line of which nothing is left.
+//! Each system call of a start fails in turn: the start either succeeds, or is an error of one line
+//! that leaves no file.
 
 use std::fs;
 
 use crate::prelude::*;
 
 /// Makes the first of these calls fail in each process of vsrun, then the second of each, until
-/// there is none left to fail; how many starts failed of it.
+/// no further call is made. Returns how many starts failed.
 fn refuse_in_turn(calls: &str, error: &str) -> usize {
     let sandbox = Sandbox::new(VSRUN);
     let handler = sandbox.handler("handler").exits(1).create();
@@ -53,7 +53,7 @@ fn refuse_each_in_turn(faults: &[(&str, &str)]) {
 }
 
 #[test]
-fn what_changes_files_may_be_refused_at_any_time() {
+fn calls_that_change_files_may_fail_at_any_time() {
     refuse_each_in_turn(&[
         ("rename,renameat,renameat2", "EIO"),
         ("mkdir,mkdirat", "EDQUOT"),
@@ -63,7 +63,7 @@ fn what_changes_files_may_be_refused_at_any_time() {
 }
 
 #[test]
-fn what_makes_processes_may_be_refused_at_any_time() {
+fn calls_that_make_processes_may_fail_at_any_time() {
     refuse_each_in_turn(&[
         ("clone,clone3,fork,vfork", "EAGAIN"),
         ("socketpair,pipe,pipe2,signalfd4", "EMFILE"),
@@ -74,6 +74,6 @@ fn what_makes_processes_may_be_refused_at_any_time() {
 }
 
 #[test]
-fn what_opens_reads_and_locks_files_may_be_refused_at_any_time() {
+fn calls_that_open_read_and_lock_files_may_fail_at_any_time() {
     refuse_each_in_turn(&[("open,openat", "EMFILE"), ("getdents64", "EIO"), ("fcntl", "ENOLCK")]);
 }

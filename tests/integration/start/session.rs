@@ -44,7 +44,7 @@ fn the_interrupt_key_stops_a_manager_in_the_foreground() {
     wait_for("the server", || sandbox.lines("signals") == ["READY"]);
     running.type_keys(b"\x03");
     running.wait().expect_code(0);
-    // The key is not the server's.
+    // The key does not reach the server.
     assert_eq!(sandbox.lines("signals"), ["READY", "TERM"]);
     assert!(handler.runs().is_empty());
 }
@@ -116,26 +116,26 @@ fn a_server_that_its_manager_starts_is_the_managers_child() {
     wait_for("the manager to be at rest", || running.process().children().len() == 1);
 }
 
-/// A server that tries to type into its caller's terminal, by whatever of it is open, and says for
-/// each way whether that worked.
+/// A server that tries to type into its caller's terminal by each descriptor and by `/dev/tty`, and
+/// reports each result.
 fn typist(out: &Path) -> [OsString; 4] {
     let script = format!(
         "import fcntl, os, sys
-said = []
+results = []
 def attempt(fd):
     try:
         fcntl.ioctl(fd, {}, b'x')
-        said.append('typed')
+        results.append('typed')
     except OSError as error:
-        said.append(error.strerror)
+        results.append(error.strerror)
 for fd in (0, 1, 2):
     attempt(fd)
 try:
     attempt(os.open('/dev/tty', os.O_RDWR))
 except OSError as error:
-    said.append(error.strerror)
+    results.append(error.strerror)
 with open(sys.argv[1] + '.new', 'w') as out:
-    out.write('\\n'.join(said) + '\\n')
+    out.write('\\n'.join(results) + '\\n')
 os.rename(sys.argv[1] + '.new', sys.argv[1])
 ",
         libc::TIOCSTI
@@ -151,23 +151,23 @@ fn a_server_in_the_background_or_managed_cannot_type_into_the_callers_terminal()
     let sandbox = sandbox();
     let out = sandbox.open_dir("out");
     let attempt = |name: &str, options: &[&str]| {
-        let told = out.join(name);
+        let results = out.join(name);
         // script(1) hangs up when its program ends, and the attempt must not come after that.
-        let wait = "\"$@\"; until test -e \"$told\"; do sleep 0.02; done";
+        let wait = "\"$@\"; until test -e \"$results\"; do sleep 0.02; done";
         let words = ["-u", "nobody"].iter().chain(options).map(OsString::from);
-        let words = words.chain(["--".into()]).chain(typist(&told));
+        let words = words.chain(["--".into()]).chain(typist(&results));
         let quoted =
             words.map(|word| format!("'{}'", word.to_string_lossy().replace('\'', "'\\''")));
         let vsrun = VSRUN;
         let line = format!(
-            "told='{}' exec sh -c '{}' sh '{vsrun}' {}",
-            told.display(),
+            "results='{}' exec sh -c '{}' sh '{vsrun}' {}",
+            results.display(),
             wait.replace('\'', "'\\''"),
             quoted.collect::<Vec<_>>().join(" ")
         );
         let script = sandbox.program("/usr/bin/script").env("SHELL", "/bin/sh");
         script.args(["-qec", &line, "/dev/null"]).run().expect_code(0);
-        sandbox.lines(&told)
+        sandbox.lines(&results)
     };
     let monitor = sandbox.path("manager");
     let manager = ["-m", monitor.to_str().expect("a plain path"), CONSENT];
@@ -175,12 +175,12 @@ fn a_server_in_the_background_or_managed_cannot_type_into_the_callers_terminal()
     for (name, options) in
         [("b", &["-b"][..]), ("m", &manager), ("bm", &[&["-b"], &manager[..]].concat())]
     {
-        let said = attempt(name, options);
-        assert_eq!(said[1..3], [refused; 2], "{options:?}: {said:?}");
-        assert_eq!(said[3], "No such device or address", "{options:?}: {said:?}");
-        assert!(!said.iter().any(|line| line == "typed"), "{options:?}: {said:?}");
+        let results = attempt(name, options);
+        assert_eq!(results[1..3], [refused; 2], "{options:?}: {results:?}");
+        assert_eq!(results[3], "No such device or address", "{options:?}: {results:?}");
+        assert!(!results.iter().any(|line| line == "typed"), "{options:?}: {results:?}");
     }
-    // That it is the session which keeps it from typing is seen where it may.
+    // In the foreground, where the kernel permits it, the same server can type.
     let allowed = fs::read_to_string("/proc/sys/dev/tty/legacy_tiocsti");
     if allowed.is_ok_and(|it| it.trim() == "1") {
         assert_eq!(attempt("foreground", &[])[3], "typed");
@@ -188,7 +188,7 @@ fn a_server_in_the_background_or_managed_cannot_type_into_the_callers_terminal()
 }
 
 #[test]
-fn as_process_1_without_a_manager_the_server_has_no_child_that_it_did_not_start() {
+fn as_process_1_without_a_manager_the_server_has_no_unexpected_child() {
     needs!(root);
     let sandbox = sandbox();
     let logs = sandbox.dir("logs");

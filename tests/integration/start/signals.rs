@@ -1,4 +1,4 @@
-//! Signals: their dispositions in what is started, and where they go.
+//! Signal dispositions of a server, and signals to one in the foreground.
 
 use std::fs;
 
@@ -16,7 +16,7 @@ fn every_signal_has_its_default_action_and_none_is_blocked() {
 }
 
 #[test]
-fn an_ignored_sigchld_hides_no_outcome_from_the_background() {
+fn with_sigchld_ignored_the_background_reports_the_outcome() {
     let sandbox = sandbox();
     let start = || sandbox.vsrun().ignoring([SIGCHLD]).background();
     start().command(["/no/such/server"]).run().expect_code(127);

@@ -1,9 +1,9 @@
 //! Which processes belong to a sandbox, and their end.
 //!
 //! The test process is made a child subreaper: whatever a test starts stays among its descendants,
-//! even if it daemonizes, and nothing outside them is ever looked at. Whose a descendant is, tells
-//! the sandbox's marker in its environment; for a process that overwrote its environment, its
-//! program, directories or files in the sandbox; or a parent that belongs to it.
+//! even if it daemonizes, and nothing outside them is ever looked at. A descendant belongs to
+//! the sandbox whose marker is in its environment; a process that overwrote its environment, to the
+//! one that its program, directories or files are in; else to the one of its parent.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -51,19 +51,19 @@ pub(crate) fn members(directory: &Path, known: &[Process]) -> Vec<Process> {
 /// Looks again after each round, because a process may have forked meanwhile.
 pub(crate) fn end_all(directory: &Path, known: &[Process]) -> Result<(), String> {
     let mut killed = BTreeSet::new();
-    let nobody_left = || {
+    let is_empty = || {
         let members = members(directory, known);
         members.iter().for_each(|member| kill(*member));
         let ids: Vec<i32> = members.iter().map(|member| member.pid()).collect();
         killed.extend(&ids);
         if ids.is_empty() { Ok(()) } else { Err(ids) }
     };
-    let ended = look_until(PATIENCE, nobody_left);
+    let ended = look_until(PATIENCE, is_empty);
     reap(&killed);
     ended
 }
 
-/// Starts a child that nobody but its [`Child`] will wait for.
+/// Starts a child that only its [`Child`] will wait for.
 pub(crate) fn spawn(command: &mut Command) -> io::Result<Child> {
     let mut waited_for = waited_for();
     let child = command.spawn()?;
@@ -81,11 +81,11 @@ fn waited_for() -> MutexGuard<'static, BTreeSet<i32>> {
     WAITED_FOR.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Reaps the dead that nobody else waits for: zombies would otherwise count against the limits of
+/// Reaps the dead that no other code waits for: zombies would otherwise count against the limits of
 /// their users until the test process ends, and for ever where process 1 reaps nothing.
 ///
-/// Children that a test has started by other means share this process's session. So they are told
-/// apart from orphans of servers, which have sessions of their own.
+/// Children that a test has started by other means share this process's session. So they are
+/// distinguished from orphans of servers, which have sessions of their own.
 fn reap(killed: &BTreeSet<i32>) {
     let waited_for = waited_for();
     let me = Process::of(process::id() as i32).stat();
@@ -161,7 +161,7 @@ fn kill(process: Process) {
     };
     // The handle may already be that of a later process with this id.
     if process.exists() {
-        // It may have died by itself, or belong to someone whom this user may not signal.
+        // It may have died by itself, or this user may not signal it.
         let _ = handle.signal(SIGKILL);
     }
 }

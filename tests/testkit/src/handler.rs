@@ -71,7 +71,8 @@ impl<'a> HandlerScript<'a> {
         self
     }
 
-    /// Adds a line of sh, run after the run is recorded: `kill -9 $$`, `sleep 1000`, `sleep 1000 &`.
+    /// Adds a line of sh, run after the run is recorded: `kill -9 $$`, `sleep 1000`, `sleep 1000
+    /// &`.
     pub fn line(mut self, line: impl Into<String>) -> Self {
         self.lines.push(line.into());
         self
@@ -154,8 +155,8 @@ impl HandlerRun {
     }
 }
 
-/// A POSIX sh script. What /proc tells of the shell is what the handler was started with, as long as
-/// the shell opens nothing: so there is no command substitution and no loop that reads.
+/// A POSIX sh script. What /proc shows of the shell is what the handler was started with, as long
+/// as the shell opens nothing: so there is no command substitution and no loop that reads.
 fn script(runs: &Path, status: &Path, trap: &str, lines: &[String]) -> String {
     let (runs, status, lines) = (quoted(runs), quoted(status), lines.join("\n"));
     format!(

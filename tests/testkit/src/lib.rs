@@ -52,12 +52,12 @@ pub use requirement::{require_program, require_root};
 pub use running::{Outcome, Running};
 pub use sandbox::Sandbox;
 pub use scene::{
-    expect_no_files, expect_nothing_left, managed, noted, probe, refusing, released, said, started,
-    starts, stop, traced,
+    detach, expect_no_files, expect_nothing_left, managed, probe, refusing, started, starts, stop,
+    traced, wait_for_message, wait_for_signals,
 };
 pub use shell_tests::run_shell_tests;
 pub use signals::{SignalSet, signal_name, signal_number};
-pub use wait::{Sight, stays, wait_for, wait_for_within};
+pub use wait::{Look, holds_for, wait_for, wait_for_within};
 
 /// The signal numbers of signal(7), as the methods that take a signal expect them.
 pub mod signal {

@@ -1,7 +1,7 @@
 //! How the probe looks at itself.
 //!
-//! It must work in a bare chroot too, so it asks the kernel, and takes from `/proc` only what nothing
-//! else tells.
+//! It must work in a bare chroot too, so it asks the kernel, and takes from `/proc` only what no
+//! call returns.
 #![allow(unsafe_code)]
 
 use std::collections::BTreeMap;

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use nix::libc::c_int;
 
-/// What the probe does when SIGTERM reaches it. Unless told, it dies of it.
+/// What the probe does when SIGTERM reaches it. By default it dies of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnTerm {
     /// It exits with this status.
     Exit(u8),
-    /// It goes on.
+    /// It ignores it.
     Ignore,
     /// It takes this long, then exits with status 0.
     Slow(Duration),
@@ -22,8 +22,8 @@ pub enum OnTerm {
 
 /// The words of a probe server's command line.
 ///
-/// The probe writes its report, then the line of [`Probe::append`], then its output; forks if told
-/// to; stays if told to; and then comes to its end. Without an end it stays until it is killed.
+/// The probe writes its report, then the line of [`Probe::append`], then its output; forks or
+/// stays where that is asked for; and then ends. Without an end it stays until it is killed.
 #[derive(Clone, Debug)]
 pub struct Probe(Vec<OsString>);
 
@@ -38,7 +38,7 @@ impl Probe {
         self.word("report=", path)
     }
 
-    /// Its report tells what the file `path` holds.
+    /// Its report has what the file `path` holds.
     pub fn pidfile(self, path: impl AsRef<OsStr>) -> Probe {
         self.word("pidfile=", path)
     }
@@ -69,8 +69,8 @@ impl Probe {
         self.word("ticks=", every.as_millis().to_string())
     }
 
-    /// It appends the name of each HUP, INT, QUIT, USR1, USR2, WINCH and TERM to `path` and, but for
-    /// TERM, goes on. A line `READY` stands for each start.
+    /// It appends the name of each HUP, INT, QUIT, USR1, USR2, WINCH and TERM to `path` and, but
+    /// for TERM, continues. A line `READY` stands for each start.
     pub fn log_signals(self, path: impl AsRef<OsStr>) -> Probe {
         self.word("log-signals=", path)
     }
@@ -95,7 +95,7 @@ impl Probe {
         self.word("fork=", "session")
     }
 
-    /// It daemonizes: a child in its own session goes on, the parent exits with status 0.
+    /// It daemonizes: a child in its own session continues, the parent exits with status 0.
     pub fn daemonizing(self) -> Probe {
         self.word("fork=", "away")
     }
@@ -159,8 +159,8 @@ impl IntoIterator for Probe {
 ///
 /// Cargo builds a package's programs for that package's own tests only, and `probe` must be linked
 /// statically to run in a bare chroot. So cargo is asked for it once per test process, in a target
-/// directory of its own: a moment's check if it is fresh, and cargo's lock keeps test processes that
-/// ask at once apart. A static glibc comes with Debian's libc6-dev.
+/// directory of its own: a moment's check if it is fresh, and cargo's lock keeps test processes
+/// that ask at once apart. A static glibc comes with Debian's libc6-dev.
 pub(crate) fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(build)
@@ -179,8 +179,8 @@ fn build() -> PathBuf {
         .env_remove("CARGO_BUILD_TARGET")
         .output()
         .unwrap_or_else(|error| panic!("cannot run cargo for the probe server: {error}"));
-    let said = String::from_utf8_lossy(&built.stderr);
-    assert!(built.status.success(), "cannot build the probe server: {said}");
+    let output = String::from_utf8_lossy(&built.stderr);
+    assert!(built.status.success(), "cannot build the probe server: {output}");
     target.join("debug/probe")
 }
 

@@ -138,7 +138,7 @@ pub struct Capabilities {
 }
 
 impl Status {
-    /// Parses the file's content; a field that this kernel does not tell is zero.
+    /// Parses the file's content; a field that this kernel does not have is zero.
     pub fn parse(content: &str) -> Status {
         let fields: BTreeMap<&str, &str> =
             content.lines().filter_map(|line| line.split_once(':')).collect();

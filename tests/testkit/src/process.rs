@@ -1,4 +1,4 @@
-//! What `/proc` tells about a process, told apart from a later one with the same id.
+//! What `/proc` tells about a process, distinguished from a later one with the same id.
 //!
 //! Every answer is an `Option`: the process may be gone at any time. A zombie counts as gone.
 
@@ -145,8 +145,8 @@ mod tests {
 
     #[test]
     fn an_id_that_nobody_has_is_a_process_that_is_gone() {
-        let nobody = Process::of(i32::MAX);
-        assert!(!nobody.exists());
-        assert_eq!(nobody.status(), None);
+        let gone = Process::of(i32::MAX);
+        assert!(!gone.exists());
+        assert_eq!(gone.status(), None);
     }
 }

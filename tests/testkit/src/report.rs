@@ -49,7 +49,7 @@ pub struct Report {
     pub ignored: SignalSet,
     /// Whether `/dev/tty` could be opened: there is a controlling terminal.
     pub terminal: bool,
-    /// What the pidfile held that the probe was told to look at; none if it could not be read.
+    /// What the pidfile of [`crate::Probe::pidfile`] held; none if it could not be read.
     pub pidfile: Option<OsString>,
     /// Soft and hard limits by prlimit(1)'s names; `u64::MAX` means unlimited.
     pub limits: BTreeMap<String, (u64, u64)>,

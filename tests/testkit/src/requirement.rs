@@ -26,8 +26,8 @@ pub fn require_program(program: &str) -> bool {
     directories.any(|directory| directory.join(program).is_file()) || skip(program)
 }
 
-/// Returns from a test, as [`require_root`] and [`require_program`] say, where the machine lacks one
-/// of these: `needs!(root)`, `needs!("python3")`, `needs!(root, "strace")`.
+/// Returns from a test, as [`require_root`] and [`require_program`] say, where the machine lacks
+/// one of these: `needs!(root)`, `needs!("python3")`, `needs!(root, "strace")`.
 #[macro_export]
 macro_rules! needs {
     (root $(, $program:expr)*) => {

@@ -36,7 +36,7 @@ pub(crate) struct Captured {
     pub(crate) stderr: PathBuf,
 }
 
-/// How a process ended and what it wrote. What is in the background may go on writing.
+/// How a process ended and what it wrote. What is in the background may still write.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// Its wait status.

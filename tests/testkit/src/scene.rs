@@ -36,7 +36,7 @@ pub fn started(sandbox: &Sandbox, count: usize) -> Process {
 
 /// Waits until exactly these signals are in the file `signals` of a probe that logs them there.
 #[track_caller]
-pub fn noted(sandbox: &Sandbox, signals: &[&str]) {
+pub fn wait_for_signals(sandbox: &Sandbox, signals: &[&str]) {
     wait_for(&format!("the signals {signals:?}"), || {
         let log = sandbox.lines("signals");
         if log == signals { Ok(()) } else { Err(log) }
@@ -45,10 +45,10 @@ pub fn noted(sandbox: &Sandbox, signals: &[&str]) {
 
 /// Waits until standard error has these words.
 #[track_caller]
-pub fn said(process: &Running<'_>, text: &str) {
+pub fn wait_for_message(process: &Running<'_>, text: &str) {
     wait_for(&format!("the words '{text}'"), || {
-        let said = process.stderr();
-        if said.contains(text) { Ok(()) } else { Err(said) }
+        let output = process.stderr();
+        if output.contains(text) { Ok(()) } else { Err(output) }
     });
 }
 
@@ -71,7 +71,7 @@ pub fn expect_no_files(sandbox: &Sandbox) {
 #[track_caller]
 pub fn expect_nothing_left(sandbox: &Sandbox) {
     expect_no_files(sandbox);
-    // What was told to end with a handler may not have had the processor yet.
+    // A process that was signalled may not have had the processor yet.
     wait_for_within(Duration::from_secs(5), "the end of every process", || {
         let left: Vec<_> = sandbox.processes().iter().map(|it| it.cmdline()).collect();
         if left.is_empty() { Ok(()) } else { Err(left) }
@@ -84,7 +84,7 @@ pub fn expect_nothing_left(sandbox: &Sandbox) {
 pub fn traced<'a>(sandbox: &'a Sandbox, process: Process, options: &[&str]) -> Running<'a> {
     let strace = sandbox.program("/usr/bin/strace").arg("-o").arg(sandbox.path("trace"));
     let tracer = strace.args(["-p", &process.pid().to_string()]).args(options).spawn();
-    said(&tracer, "attached");
+    wait_for_message(&tracer, "attached");
     tracer
 }
 
@@ -102,9 +102,9 @@ pub fn refusing<'a>(
     traced(sandbox, process, &["-e", &trace, "-e", &inject])
 }
 
-/// Lets go of a traced process.
-pub fn released(tracer: Running<'_>) {
+/// Detaches strace(1) from a process.
+pub fn detach(tracer: Running<'_>) {
     tracer.signal(SIGINT);
-    // It dies of the signal that it was told to end by.
+    // It dies of that signal.
     tracer.wait();
 }

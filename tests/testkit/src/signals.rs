@@ -1,5 +1,5 @@
-//! Signals as the kernel has them: nix's `Signal` lacks the real-time ones, and the C library hides
-//! two that it uses itself and that posix_spawn(3) leaves ignored.
+//! Signals as the kernel has them: nix's `Signal` does not have the real-time ones, and the C
+//! library hides two that it uses itself and that posix_spawn(3) leaves ignored.
 #![allow(unsafe_code)]
 
 use std::fmt;

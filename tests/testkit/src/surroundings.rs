@@ -93,7 +93,7 @@ impl Surroundings {
         let become_someone = self.identity.map(Step::Become);
         let (early, late) =
             if self.user_namespace { (become_someone, None) } else { (None, become_someone) };
-        // Ids inside a user namespace stand for those of whoever enters it.
+        // Ids inside a user namespace stand for those of the process that enters it.
         let (uid, gid) = match &early {
             Some(Step::Become(identity)) => (identity.uid, identity.gid),
             _ => (geteuid().as_raw(), getegid().as_raw()),
@@ -129,8 +129,8 @@ impl Step {
     fn perform(&self) -> io::Result<()> {
         match self {
             Step::InheritNoDescriptors => {
-                // Whoever started the tests may have left descriptors open. They stay open until
-                // exec: through one of them std learns of an error.
+                // The process that started the tests may have left descriptors open. They stay open
+                // until exec: through one of them std learns of an error.
                 let (first, last, flags) = (3, c_int::MAX, libc::CLOSE_RANGE_CLOEXEC);
                 // SAFETY: close_range takes three integers, and only sets a flag here.
                 check(unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) } as c_int)

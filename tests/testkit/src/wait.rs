@@ -1,4 +1,4 @@
-//! Waiting for a condition with a deadline, instead of sleeping and hoping.
+//! Waiting for a condition with a deadline.
 
 use std::fmt::Debug;
 use std::thread;
@@ -9,51 +9,51 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
-/// What a look at the world yields: the thing waited for, or what was there instead.
-pub trait Sight {
+/// The result of one look at what is waited for.
+pub trait Look {
     /// The thing waited for.
     type Found;
 
     /// Returns the thing waited for, or a description of what was seen instead.
-    fn judge(self) -> Result<Self::Found, String>;
+    fn result(self) -> Result<Self::Found, String>;
 }
 
-impl Sight for bool {
+impl Look for bool {
     type Found = ();
 
-    fn judge(self) -> Result<(), String> {
+    fn result(self) -> Result<(), String> {
         if self { Ok(()) } else { Err("false".to_owned()) }
     }
 }
 
-impl<T> Sight for Option<T> {
+impl<T> Look for Option<T> {
     type Found = T;
 
-    fn judge(self) -> Result<T, String> {
+    fn result(self) -> Result<T, String> {
         self.ok_or_else(|| "nothing".to_owned())
     }
 }
 
-impl<T, E: Debug> Sight for Result<T, E> {
+impl<T, E: Debug> Look for Result<T, E> {
     type Found = T;
 
-    fn judge(self) -> Result<T, String> {
+    fn result(self) -> Result<T, String> {
         self.map_err(|seen| format!("{seen:?}"))
     }
 }
 
-/// Looks until `look` finds what it is after and returns that.
+/// Looks until `look` finds something and returns that.
 ///
-/// `look` returns a `bool`, an `Option<T>`, or a `Result<T, E>` whose error tells what was seen
+/// `look` returns a `bool`, an `Option<T>`, or a `Result<T, E>` whose error is what was seen
 /// instead. After 20 s it panics with `description` and the last thing seen.
 #[track_caller]
-pub fn wait_for<S: Sight>(description: &str, look: impl FnMut() -> S) -> S::Found {
+pub fn wait_for<S: Look>(description: &str, look: impl FnMut() -> S) -> S::Found {
     wait_for_within(PATIENCE, description, look)
 }
 
-/// Is [`wait_for`] with a deadline of one's own.
+/// Is [`wait_for`] with another deadline.
 #[track_caller]
-pub fn wait_for_within<S: Sight>(
+pub fn wait_for_within<S: Look>(
     patience: Duration,
     description: &str,
     look: impl FnMut() -> S,
@@ -68,7 +68,7 @@ pub fn wait_for_within<S: Sight>(
 ///
 /// For what must not happen, where there is no later event to wait for.
 #[track_caller]
-pub fn stays(description: &str, duration: Duration, mut holds: impl FnMut() -> bool) {
+pub fn holds_for(description: &str, duration: Duration, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while start.elapsed() < duration {
         assert!(holds(), "after {:?} it was no longer so: {description}", start.elapsed());
@@ -77,16 +77,17 @@ pub fn stays(description: &str, duration: Duration, mut holds: impl FnMut() -> b
 }
 
 /// Looks until something is found or `patience` is over; then returns what was seen last.
-pub(crate) fn look_until<S: Sight>(
+pub(crate) fn look_until<S: Look>(
     patience: Duration,
     mut look: impl FnMut() -> S,
 ) -> Result<S::Found, String> {
     let deadline = Instant::now() + patience;
     let mut pause = FIRST_PAUSE;
     loop {
-        // The clock is read before the look, so that a slow machine gets one look past the deadline.
+        // The clock is read before the look, so that a slow machine gets one look past the
+        // deadline.
         let last = Instant::now() >= deadline;
-        match look().judge() {
+        match look().result() {
             Ok(found) => return Ok(found),
             Err(seen) if last => return Err(seen),
             Err(_) => thread::sleep(pause),
@@ -120,7 +121,7 @@ mod tests {
     #[should_panic(expected = "no longer so: three looks")]
     fn a_condition_that_ends_too_early_is_noticed() {
         let mut looks = 0;
-        stays("three looks", Duration::from_secs(20), || {
+        holds_for("three looks", Duration::from_secs(20), || {
             looks += 1;
             looks < 3
         });

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use testkit::signal::{SIGCHLD, SIGKILL, SIGPIPE, SIGRTMIN, SIGSEGV, SIGTERM, SIGUSR1};
 use testkit::{
-    Ids, LogDirectory, OnTerm, Probe, Process, Report, Resource, Sandbox, needs, stays, wait_for,
+    Ids, LogDirectory, OnTerm, Probe, Process, Report, Resource, Sandbox, holds_for, needs,
+    wait_for,
 };
 
 const NOBODY: u32 = 65534;
@@ -80,7 +81,7 @@ fn the_probe_stays_until_a_file_exists_though_it_is_asked_to_stop() {
     let running = direct(&sandbox, probe).spawn();
     wait_for("the start", || sandbox.lines("starts").len() == 1);
     running.signal(SIGTERM);
-    stays("alive", Duration::from_millis(100), || running.process().exists());
+    holds_for("alive", Duration::from_millis(100), || running.process().exists());
     sandbox.file("end", "");
     running.wait().expect_code(5);
 }
@@ -266,14 +267,14 @@ fn everything_that_was_started_ends_with_the_sandbox() {
 
 #[test]
 fn a_panic_ends_everything_too() {
-    let (tell, told) = std::sync::mpsc::channel();
+    let (sender, receiver) = std::sync::mpsc::channel();
     let test = std::thread::spawn(move || {
         let sandbox = sandbox();
         let running = direct(&sandbox, sandbox.probe()).spawn();
-        tell.send((running.process(), sandbox.directory().to_owned())).expect("a listener");
+        sender.send((running.process(), sandbox.directory().to_owned())).expect("a listener");
         panic!("as a failing test does");
     });
-    let (process, directory) = told.recv().expect("a process");
+    let (process, directory) = receiver.recv().expect("a process");
     assert!(test.join().is_err());
     assert!(!process.exists() && !directory.exists());
 }

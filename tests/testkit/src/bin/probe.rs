@@ -167,7 +167,7 @@ impl Behaviour {
             SIGNAL_LOG.store(file.as_raw_fd(), Ordering::Relaxed);
             LOGGED.into_iter().for_each(|signal| set_action(signal, note as *const () as usize));
             file.write_all(b"READY\n")?;
-            // The signal handler goes on using the descriptor.
+            // The signal handler still uses the descriptor.
             std::mem::forget(file);
         }
         if self.on_term.is_some() {
@@ -224,7 +224,7 @@ impl Saying {
 impl Fork {
     /// Forks; the process that has nothing more to do gets its exit status.
     fn perform(&self) -> io::Result<Option<c_int>> {
-        // SAFETY: this process has one thread, so the child may go on like any other process.
+        // SAFETY: this process has one thread, so the child may continue like any other process.
         let side = unsafe { fork() }?;
         match (self, side) {
             (Fork::Child | Fork::Session, ForkResult::Parent { .. }) => Ok(None),

@@ -24,7 +24,7 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 /// A program, its arguments and its surroundings; see [`Sandbox::vsrun`] and [`Sandbox::program`].
 ///
-/// Unless told otherwise it starts in the sandbox's directory with `/dev/null` as input, umask 022,
+/// By default it starts in the sandbox's directory with `/dev/null` as input, umask 022,
 /// captured output, and no environment but `PATH` and the sandbox's marker. Paths are passed on as
 /// they are given.
 #[derive(Debug)]

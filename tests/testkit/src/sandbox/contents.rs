@@ -54,7 +54,7 @@ impl Sandbox {
         self.dir_with_mode(name, 0o1777)
     }
 
-    /// Makes a directory with mode 0755 that belongs to someone else. Needs root.
+    /// Makes a directory with mode 0755 that belongs to another user. Needs root.
     pub fn dir_of(&self, name: impl AsRef<Path>, uid: u32, gid: u32) -> PathBuf {
         let path = self.dir(name);
         chown(&path, Some(uid), Some(gid)).expect("root may give a directory away");

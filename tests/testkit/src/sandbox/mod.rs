@@ -100,7 +100,7 @@ impl Sandbox {
     /// Sends a signal to a process that the test has started.
     ///
     /// # Panics
-    /// If it is gone, or was not started by this test: strangers are never signalled.
+    /// If it is gone, or was not started by this test: no other process is ever signalled.
     #[track_caller]
     pub fn signal(&self, process: Process, signal: c_int) {
         let pid = process.pid();
@@ -157,7 +157,7 @@ impl Sandbox {
         self.serial.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Prints what the processes wrote, for whoever has to find out why a test failed.
+    /// Prints what the processes wrote, to show why a test failed.
     fn show_captures(&self) {
         for serial in 0..self.serial.load(Ordering::Relaxed) {
             for stream in ["stdout", "stderr"] {

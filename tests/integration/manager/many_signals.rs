@@ -1,4 +1,4 @@
-//! Storms of signals, and signals at random moments.
+//! Many signals, and signals at random moments.
 
 use std::time::{Duration, Instant};
 use std::{fs, thread};
@@ -9,11 +9,11 @@ use nix::unistd::Pid;
 use super::*;
 use crate::prelude::*;
 
-/// Signals a manager 500 times a second as long as `goes_on`, and tells how often.
+/// Signals a manager 500 times a second as long as `goes_on`, and returns how often.
 fn storm(manager: &Running<'_>, signal: i32, goes_on: impl Fn(Duration) -> bool) -> u32 {
     let (begin, mut count) = (Instant::now(), 0);
     while goes_on(begin.elapsed()) {
-        // An end that was not waited for is no stranger's beginning.
+        // Its id is not used again before it has been waited for.
         strike(manager.pid(), signal);
         count += 1;
         thread::sleep(Duration::from_millis(2));
@@ -22,7 +22,7 @@ fn storm(manager: &Running<'_>, signal: i32, goes_on: impl Fn(Duration) -> bool)
 }
 
 #[test]
-fn a_storm_of_terms_is_one_stop_and_the_server_may_finish() {
+fn many_terms_are_one_stop() {
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").create();
     let slow = OnTerm::Slow(Duration::from_millis(500));
@@ -39,7 +39,7 @@ fn a_storm_of_terms_is_one_stop_and_the_server_may_finish() {
 }
 
 #[test]
-fn a_storm_of_hups_leaves_one_server_and_runs_no_handler() {
+fn many_hups_leave_one_server_and_run_no_handler() {
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").create();
     let manager = managed(&sandbox, &handler).command(probe(&sandbox)).spawn();
@@ -64,7 +64,7 @@ fn a_storm_of_hups_leaves_one_server_and_runs_no_handler() {
 }
 
 #[test]
-fn a_storm_of_hups_in_a_crash_loop_does_no_harm() {
+fn many_hups_in_a_crash_loop_leave_the_manager_responsive() {
     let sandbox = sandbox();
     let manager = managed(&sandbox, CONSENT).command(probe(&sandbox).exit(1)).spawn();
     started(&sandbox, 2);
@@ -77,7 +77,7 @@ fn a_storm_of_hups_in_a_crash_loop_does_no_harm() {
     expect_nothing_left(&sandbox);
 }
 
-// Moments.
+// Random moments.
 
 /// Numbers that are different enough (see rand(3)).
 struct Dice(u32);
@@ -93,8 +93,8 @@ impl Dice {
     }
 }
 
-/// Repeats a cycle, in threads beside each other. Each has a sandbox of its own, in which nothing may
-/// be left.
+/// Repeats a cycle, in threads beside each other. Each has a sandbox of its own, in which nothing
+/// may be left.
 fn repeat(times: u32, cycle: impl Fn(&Sandbox, &mut Dice) + Sync) {
     const THREADS: u32 = 6;
     let cycle = &cycle;
@@ -183,7 +183,7 @@ fn children(of: i32) -> Vec<Process> {
 }
 
 #[test]
-fn a_restart_request_at_any_moment_of_a_start_ends_what_there_was_and_is_never_lost() {
+fn a_restart_request_at_any_moment_of_a_start_is_never_lost() {
     thread::scope(|scope| {
         for seed in 1..=4_u32 {
             scope.spawn(move || {
@@ -209,7 +209,7 @@ fn a_restart_request_at_any_moment_of_a_start_ends_what_there_was_and_is_never_l
 }
 
 #[test]
-fn signals_that_fill_the_queue_hide_no_death_and_no_request() {
+fn a_full_signal_queue_loses_no_death_and_no_request() {
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").create();
     let manager = managed(&sandbox, &handler)

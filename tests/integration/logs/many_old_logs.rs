@@ -1,4 +1,4 @@
-//! Old logs in great number.
+//! Very many old logs.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -10,14 +10,14 @@ use nix::unistd::{geteuid, mkfifo};
 use super::*;
 use crate::prelude::*;
 
-/// A server in a directory that held so many old logs and a log that is put aside.
+/// A server in a directory with so many old logs, and a log to be rotated.
 fn among_old_logs<'a>(sandbox: &'a Sandbox, logs: &Path, count: u32, keep: &str) -> Managed<'a> {
     let fill = format!(
         "cd logs && seq -f logfile.%.0f {count} | xargs touch -d '2 hours ago' && echo old >logfile &&
         : >../filled && exec \"$@\""
     );
     let sh = sandbox.program("/bin/sh");
-    // In memory, where that can be had, the files are no burden for the tests beside this one.
+    // A tmpfs, where possible, so that the files do not slow down other tests.
     let sh = if geteuid().is_root() { sh.tmpfs(logs, "mode=777") } else { sh };
     let vsrun = sh.args(["-c", &fill, "sh"]).arg(VSRUN);
     Managed::new(sandbox, as_user(vsrun).logdir(logs, keep), sandbox.probe())
@@ -114,7 +114,7 @@ fn deletion_does_not_hold_up_a_server_that_vsrun_becomes() {
 }
 
 #[test]
-fn what_deletes_old_logs_is_no_child_of_a_server_that_vsrun_becomes() {
+fn the_deleting_process_is_no_child_of_the_server() {
     needs!("strace");
     let sandbox = sandbox();
     let (logs, report) = (users_dir(&sandbox, "logs"), sandbox.open_dir("out").join("report"));
@@ -129,7 +129,7 @@ fn what_deletes_old_logs_is_no_child_of_a_server_that_vsrun_becomes() {
 }
 
 #[test]
-fn what_deletes_old_logs_keeps_nobody_waiting_for_the_end_of_the_output() {
+fn the_deleting_process_does_not_hold_the_output_open() {
     needs!("strace");
     let sandbox = sandbox();
     let (logs, pipe) = (users_dir(&sandbox, "logs"), sandbox.path("pipe"));
@@ -196,18 +196,18 @@ fn the_directory_is_read_once_at_a_start_and_once_at_a_restart() {
 }
 
 #[test]
-fn many_old_logs_and_a_shortage_of_memory_cost_no_server_and_no_manager() {
+fn a_restart_among_many_old_logs_survives_a_lack_of_memory() {
     needs!(root, "strace");
     let sandbox = sandbox();
     let logs = sandbox.dir("logs");
     let start = managed(&sandbox, CONSENT).logdir(&logs, "1");
     let manager = start.command(probe(&sandbox)).spawn();
     let first = started(&sandbox, 1);
-    // As the directory's owner can make them at any time.
+    // The directory's owner can make them at any time.
     (1..5000).for_each(|number| {
         fs::write(logs.join(format!("logfile.{number}")), "x").expect("the sandbox can be written");
     });
-    // brk(2) as the kernel has it says nothing of an error: the break stays below what was asked for.
+    // The system call brk(2) returns no error: the break stays below the one requested.
     let refusals = ["-e", "inject=mmap,mremap:error=ENOMEM", "-e", "inject=brk:retval=0"];
     let tracer = traced(&sandbox, manager.process(), &refusals);
     sandbox.signal(first, SIGKILL);
@@ -215,7 +215,7 @@ fn many_old_logs_and_a_shortage_of_memory_cost_no_server_and_no_manager() {
     manager.signal(SIGHUP);
     started(&sandbox, 3);
     assert!(!second.exists());
-    released(tracer);
+    detach(tracer);
     stop(manager);
     expect_no_files(&sandbox);
 }

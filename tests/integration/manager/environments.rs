@@ -1,4 +1,4 @@
-//! Managers that live where something is missing: /proc, privilege, standard streams, the id 1.
+//! Managers without /proc, privilege or standard streams, in namespaces, and as process 1.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use nix::unistd::geteuid;
 use super::*;
 use crate::prelude::*;
 
-/// A whole life of a manager with all that it does: a death, a signal passed on, a restart, an end.
+/// Takes a manager through a death, a signal that is passed on, a restart and a stop.
 fn live(sandbox: &Sandbox, vsrun: Invocation<'_>) {
     let open = sandbox.open_dir("open");
     let (handled, logs) = (open.join("handled"), LogDirectory::at(open.join("logs")));
@@ -27,7 +27,7 @@ fn live(sandbox: &Sandbox, vsrun: Invocation<'_>) {
             let lives = sandbox.lines(&starts).len();
             if lives == count { Ok(()) } else { Err((lives, manager.stderr(), logs.vsrun())) }
         });
-        // Else there would be nothing to put aside.
+        // An empty log would not be rotated.
         wait_for("its line", || logs.server() == "hello\n");
     };
     lives(1);
@@ -54,7 +54,7 @@ fn live(sandbox: &Sandbox, vsrun: Invocation<'_>) {
 }
 
 #[test]
-fn without_a_proc_file_system_a_manager_does_all_its_work() {
+fn a_manager_works_without_a_proc_file_system() {
     needs!(root);
     for user in [None, Some(NOBODY)] {
         let sandbox = sandbox();
@@ -68,7 +68,7 @@ fn without_a_proc_file_system_a_manager_does_all_its_work() {
 }
 
 #[test]
-fn without_a_proc_file_system_messages_that_nobody_reads_hold_nothing_up() {
+fn without_a_proc_file_system_messages_into_a_full_pipe_do_not_block() {
     needs!(root);
     let sandbox = sandbox();
     let (_reader, writer) = nix::unistd::pipe().expect("a pipe");
@@ -86,14 +86,14 @@ fn without_a_proc_file_system_messages_that_nobody_reads_hold_nothing_up() {
 }
 
 #[test]
-fn without_privilege_a_manager_does_all_its_work() {
+fn a_manager_works_without_privilege() {
     let sandbox = sandbox();
     let vsrun = sandbox.vsrun();
     live(&sandbox, if geteuid().is_root() { vsrun.run_as(NOBODY, NOBODY, &[]) } else { vsrun });
 }
 
 #[test]
-fn in_a_user_namespace_a_manager_does_all_its_work() {
+fn a_manager_works_in_a_user_namespace() {
     needs!(root);
     let sandboxes = [sandbox(), sandbox()];
     let [first, second] = sandboxes.each_ref();
@@ -102,14 +102,14 @@ fn in_a_user_namespace_a_manager_does_all_its_work() {
 }
 
 #[test]
-fn as_process_1_a_manager_does_all_its_work() {
+fn a_manager_works_as_process_1() {
     needs!(root);
     let sandbox = sandbox();
     live(&sandbox, sandbox.vsrun().pid_namespace());
 }
 
 #[test]
-fn without_standard_streams_a_manager_does_all_its_work() {
+fn a_manager_works_without_standard_streams() {
     let sandbox = sandbox();
     live(&sandbox, sandbox.vsrun().closed([0, 1, 2]));
 }

@@ -1,5 +1,4 @@
-//! What is in a manager's way: calls that are interrupted or refused, an exec that takes its
-//! time, messages that nobody reads.
+//! Calls of a manager that are interrupted or fail, a slow exec, messages without a reader.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -32,32 +31,32 @@ fn calls_that_a_signal_interrupts_are_made_again() {
 }
 
 #[test]
-fn a_signal_that_the_system_refuses_to_send_is_told_and_the_manager_goes_on() {
+fn a_signal_that_cannot_be_sent_is_reported() {
     needs!(root, "strace");
     let sandbox = sandbox();
     let manager = managed(&sandbox, REFUSAL).command(probe(&sandbox)).spawn();
     let first = started(&sandbox, 1);
     let tracer = refusing(&sandbox, manager.process(), "kill", "EPERM", "1");
     manager.signal(SIGHUP);
-    said(&manager, "Operation not permitted");
+    wait_for_message(&manager, "Operation not permitted");
     assert!(first.exists());
     // The request still holds when the server ends by itself.
     sandbox.signal(first, SIGKILL);
     started(&sandbox, 2);
-    released(tracer);
+    detach(tracer);
     stop(manager);
     expect_nothing_left(&sandbox);
 }
 
 #[test]
-fn what_the_server_could_not_be_told_is_told_once_more() {
+fn a_signal_that_could_not_be_sent_is_sent_again() {
     needs!(root, "strace");
     let sandbox = sandbox();
     let manager = managed(&sandbox, REFUSAL).command(probe(&sandbox)).spawn();
     let server = started(&sandbox, 1);
     let tracer = refusing(&sandbox, manager.process(), "kill", "EPERM", "1");
     manager.signal(SIGTERM);
-    said(&manager, "Operation not permitted");
+    wait_for_message(&manager, "Operation not permitted");
     manager.wait().expect_code(0);
     assert!(!server.exists());
     tracer.wait();
@@ -65,21 +64,21 @@ fn what_the_server_could_not_be_told_is_told_once_more() {
 }
 
 #[test]
-fn a_pidfile_that_could_not_be_removed_is_told_and_removed_later() {
+fn a_pidfile_that_could_not_be_removed_is_removed_later() {
     needs!(root, "strace");
     let sandbox = sandbox();
     let manager = managed(&sandbox, REFUSAL).command(probe(&sandbox)).spawn();
     started(&sandbox, 1);
     let tracer = refusing(&sandbox, manager.process(), "unlinkat", "EROFS", "1");
     manager.signal(SIGTERM);
-    said(&manager, "cannot remove pidfile");
+    wait_for_message(&manager, "cannot remove pidfile");
     manager.wait().expect_code(0);
     tracer.wait();
     expect_nothing_left(&sandbox);
 }
 
 #[test]
-fn a_manager_that_may_open_hardly_anything_sleeps_all_the_same() {
+fn a_manager_with_few_descriptors_sleeps_at_rest() {
     needs!(root);
     let sandbox = sandbox();
     let manager = managed(&sandbox, REFUSAL).command(probe(&sandbox)).spawn();
@@ -90,13 +89,13 @@ fn a_manager_that_may_open_hardly_anything_sleeps_all_the_same() {
     // It wakes up once, and waits under its new limit.
     manager.signal(SIGUSR1);
     let before = ticks();
-    stays("at rest", Duration::from_millis(500), || starts(&sandbox) == 1);
+    holds_for("at rest", Duration::from_millis(500), || starts(&sandbox) == 1);
     assert!(ticks() - before < 10, "the manager turns in a loop");
     stop(manager);
 }
 
 #[test]
-fn a_stop_request_while_an_exec_takes_its_time_is_not_lost() {
+fn a_stop_request_during_a_slow_exec_is_not_lost() {
     needs!(root, "strace");
     let sandbox = sandbox();
     let manager = managed(&sandbox, REFUSAL).command(probe(&sandbox)).spawn();
@@ -114,11 +113,10 @@ fn a_stop_request_while_an_exec_takes_its_time_is_not_lost() {
     expect_nothing_left(&sandbox);
 }
 
-/// Has the server of a manager started again, slowly: the process that is on its way to become it,
-/// and who makes it slow.
+/// Restarts the server of a manager slowly. Returns the held child and the tracer that delays it.
 #[track_caller]
 fn held_up<'a>(sandbox: &'a Sandbox, manager: &Running<'_>) -> (Process, Running<'a>) {
-    // The new server is let go once its pidfile has been renamed.
+    // The child is released once its pidfile has been renamed.
     let renames = "rename,renameat,renameat2";
     let options = [format!("trace={renames}"), format!("inject={renames}:delay_enter=1000000")];
     let tracer = traced(sandbox, manager.process(), &["-e", &options[0], "-e", &options[1]]);
@@ -132,7 +130,7 @@ fn held_up<'a>(sandbox: &'a Sandbox, manager: &Running<'_>) -> (Process, Running
 }
 
 #[test]
-fn a_stop_request_is_obeyed_while_the_process_that_is_to_be_the_server_is_stopped() {
+fn a_stop_request_is_obeyed_while_the_held_child_is_stopped() {
     needs!(root, "strace");
     let sandbox = sandbox();
     let manager = managed(&sandbox, REFUSAL).command(probe(&sandbox)).spawn();
@@ -150,7 +148,7 @@ fn a_stop_request_is_obeyed_while_the_process_that_is_to_be_the_server_is_stoppe
 }
 
 #[test]
-fn a_signal_for_the_server_does_not_reach_what_is_not_the_server_yet() {
+fn a_signal_for_the_server_does_not_reach_it_before_its_exec() {
     needs!(root, "strace");
     let sandbox = sandbox();
     let manager = managed(&sandbox, REFUSAL).command(probe(&sandbox)).spawn();
@@ -162,18 +160,18 @@ fn a_signal_for_the_server_does_not_reach_what_is_not_the_server_yet() {
         stat.is_some_and(|stat| stat.state == 'S') && sandbox.path("server.pid").exists()
     });
     manager.signal(SIGUSR1);
-    wait_for("the signal to be heard", || {
+    wait_for("the signal to arrive", || {
         manager.process().status().is_some_and(|status| status.pending == SignalSet::default())
     });
     sandbox.signal(child, SIGCONT);
     assert_eq!(started(&sandbox, 2).pid(), child.pid());
-    released(tracer);
+    detach(tracer);
     stop(manager);
     expect_nothing_left(&sandbox);
 }
 
 #[test]
-fn a_pidfile_that_cannot_be_written_any_more_keeps_no_server_from_coming_back() {
+fn a_pidfile_that_cannot_be_written_does_not_prevent_a_restart() {
     let sandbox = sandbox();
     let directory = sandbox.dir("run");
     let manager = sandbox
@@ -207,7 +205,7 @@ fn manage_with(stderr: impl Into<Stdio>) {
 }
 
 #[test]
-fn messages_into_a_pipe_that_nobody_empties_hold_nothing_up() {
+fn messages_into_a_full_pipe_do_not_block_the_manager() {
     let (reader, writer) = pipe().expect("a pipe");
     let mut writer = File::from(writer);
     let mut flags = OFlag::from_bits_retain(fcntl(&writer, FcntlArg::F_GETFL).expect("flags"));
@@ -221,19 +219,19 @@ fn messages_into_a_pipe_that_nobody_empties_hold_nothing_up() {
 }
 
 #[test]
-fn messages_into_a_pipe_without_a_reader_end_nothing() {
+fn messages_into_a_closed_pipe_do_not_end_the_manager() {
     let (reader, writer) = pipe().expect("a pipe");
     drop(reader);
     manage_with(writer);
 }
 
 #[test]
-fn messages_onto_a_full_disk_end_nothing() {
+fn messages_onto_a_full_disk_do_not_end_the_manager() {
     manage_with(File::options().write(true).open("/dev/full").expect("a device"));
 }
 
 #[test]
-fn a_signal_to_a_server_that_the_system_says_is_gone_is_no_end_of_anything() {
+fn a_signal_that_fails_with_esrch_does_not_end_the_manager() {
     needs!(root, "strace");
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").create();
@@ -242,7 +240,7 @@ fn a_signal_to_a_server_that_the_system_says_is_gone_is_no_end_of_anything() {
     let options = ["-e", "trace=kill", "-e", "inject=kill:error=ESRCH:when=1"];
     let tracer = traced(&sandbox, manager.process(), &options);
     manager.signal(SIGHUP);
-    said(&manager, "No such process");
+    wait_for_message(&manager, "No such process");
     assert!(first.exists());
     sandbox.signal(first, SIGKILL);
     started(&sandbox, 2);

@@ -8,12 +8,12 @@ use nix::unistd::Pid;
 use super::*;
 use crate::prelude::*;
 
-/// Takes a request and a death in the same instant: the manager sees both when it goes on.
+/// Makes a request and a death while the manager is stopped: it sees both when it continues.
 #[track_caller]
 fn strike_both(manager: &Running<'_>, request: i32, server: Process, signal: i32) {
     strike(manager.pid(), SIGSTOP);
     wait_for("the manager to be stopped", || {
-        // Lower case where strace looks on.
+        // Lower case under strace(1).
         manager.process().stat().is_some_and(|it| matches!(it.state, 'T' | 't'))
     });
     strike(server.pid(), signal);
@@ -153,7 +153,7 @@ fn a_restart_request_within_100_ms_after_a_death_by_a_stop_signal_runs_no_handle
 }
 
 #[test]
-fn a_death_by_a_stop_signal_that_nobody_asked_for_is_handled_after_100_ms() {
+fn a_death_by_a_stop_signal_without_a_request_is_handled_after_100_ms() {
     for signal in [SIGTERM, SIGINT, SIGHUP, SIGQUIT] {
         let sandbox = sandbox();
         let handler = sandbox.handler("handler").create();

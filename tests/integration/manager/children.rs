@@ -6,7 +6,7 @@ use super::*;
 use crate::prelude::*;
 
 #[test]
-fn the_death_of_a_child_that_came_with_the_program_is_not_the_servers() {
+fn the_death_of_a_child_from_before_the_exec_is_not_the_servers() {
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").create();
     let child = sandbox.probe().until(sandbox.path("end")).exit(3);
@@ -26,14 +26,14 @@ fn the_death_of_a_child_that_came_with_the_program_is_not_the_servers() {
     wait_for("the child to be gone", || {
         manager.process().children() == [server] && zombies(manager.process()) == 0
     });
-    stays("managed", Duration::from_millis(200), || server.exists());
+    holds_for("managed", Duration::from_millis(200), || server.exists());
     assert!(handler.runs().is_empty() && starts(&sandbox) == 1);
     stop(manager);
     expect_nothing_left(&sandbox);
 }
 
 #[test]
-fn fifty_children_that_die_together_with_the_server_hide_neither_its_death_nor_themselves() {
+fn fifty_children_that_die_with_the_server_are_all_reaped() {
     let sandbox = sandbox();
     let script = "for n in $(seq 50); do sleep 1000 & done; exec \"$@\"";
     let manager = sandbox
@@ -57,7 +57,7 @@ fn fifty_children_that_die_together_with_the_server_hide_neither_its_death_nor_t
 }
 
 #[test]
-fn as_process_1_it_reaps_strangers_and_passes_the_status_through() {
+fn as_process_1_a_manager_reaps_orphans_and_returns_the_status() {
     needs!(root);
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").exits(1).create();
@@ -69,7 +69,7 @@ fn as_process_1_it_reaps_strangers_and_passes_the_status_through() {
         .args(server)
         .spawn();
     wait_for("the start", || starts(&sandbox) == 1);
-    wait_for("the strangers to be reaped", || {
+    wait_for("the orphans to be reaped", || {
         manager.process().children().len() == 1 && zombies(manager.process()) == 0
     });
     sandbox.file("end", "");
@@ -79,7 +79,7 @@ fn as_process_1_it_reaps_strangers_and_passes_the_status_through() {
 }
 
 #[test]
-fn as_process_1_it_obeys_requests() {
+fn as_process_1_a_manager_obeys_requests() {
     needs!(root);
     let sandbox = sandbox();
     let manager = managed(&sandbox, REFUSAL).pid_namespace().command(probe(&sandbox)).spawn();
@@ -91,7 +91,7 @@ fn as_process_1_it_obeys_requests() {
 }
 
 #[test]
-fn an_id_that_was_the_dead_servers_is_no_trouble_to_the_next_server_or_the_handler() {
+fn the_dead_servers_id_can_be_used_again() {
     needs!(root);
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").line("sleep 1000").create();
@@ -121,12 +121,12 @@ fn an_id_that_was_the_dead_servers_is_no_trouble_to_the_next_server_or_the_handl
 }
 
 #[test]
-fn where_ids_are_used_again_all_the_time_no_signal_reaches_a_stranger() {
+fn where_ids_are_used_again_no_signal_reaches_another_process() {
     needs!(root);
     let sandbox = sandbox();
     let (hits, starts_file) = (sandbox.path("hits"), sandbox.path("starts"));
-    // Of thirty ids or so, as with a kernel.pid_max of 330, which not every kernel has for a namespace
-    // alone. Each start leaves strangers, who take what the dead have left.
+    // Of thirty ids or so, as with a kernel.pid_max of 330, which not every kernel has for a
+    // namespace alone. Each start leaves other processes, which take the ids of the dead.
     let script = "[ $$ -ge 300 -a $$ -lt 330 ] || echo 300 >/proc/sys/kernel/ns_last_pid
         (trap 'echo hit >>\"$0\"' TERM HUP USR1; sleep 0.03 || echo hit >>\"$0\") & exec \"$@\"";
     let manager = managed(&sandbox, CONSENT)
@@ -150,7 +150,7 @@ fn where_ids_are_used_again_all_the_time_no_signal_reaches_a_stranger() {
     different.sort();
     different.dedup();
     assert!(different.len() < ids.len() / 2, "ids were hardly used again: {ids:?}");
-    wait_for("the strangers to be gone", || manager.process().descendants().len() == 1);
+    wait_for("the end of the other processes", || manager.process().descendants().len() == 1);
     assert_eq!(sandbox.lines(&hits), [] as [&str; 0]);
     stop(manager);
 }

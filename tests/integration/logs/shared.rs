@@ -1,4 +1,4 @@
-//! Several vsruns in one directory, failed starts, kills.
+//! Several vsruns in one directory, and starts that fail in it.
 
 use std::os::unix::ffi::OsStrExt;
 use std::thread;
@@ -23,16 +23,16 @@ fn two_vsruns_in_one_directory_lose_no_line() {
             });
         }
     });
-    let mut said: Vec<String> = Vec::new();
+    let mut output: Vec<String> = Vec::new();
     for name in LogDirectory::at(&logs).names() {
         if name.as_bytes().starts_with(b"logfile") {
-            said.extend(text(logs.join(name)).lines().map(str::to_owned));
+            output.extend(text(logs.join(name)).lines().map(str::to_owned));
         }
     }
-    said.sort();
+    output.sort();
     let expected: Vec<String> =
         (0..6).flat_map(|thread| (0..8).map(move |round| format!("{thread}/{round}"))).collect();
-    assert_eq!(said, expected);
+    assert_eq!(output, expected);
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn two_vsruns_in_one_directory_lose_no_line_of_their_own() {
 }
 
 #[test]
-fn a_start_that_fails_takes_no_log_away_that_another_vsrun_uses() {
+fn a_start_that_fails_leaves_the_log_of_another_vsrun() {
     needs!("strace");
     let sandbox = sandbox();
     let logs = users_dir(&sandbox, "logs");
@@ -108,7 +108,7 @@ fn a_start_that_fails_leaves_the_logs_of_earlier_ones_as_they_were() {
 }
 
 #[test]
-fn a_start_that_another_manager_forbids_leaves_the_logs_alone() {
+fn a_start_that_another_manager_prevents_leaves_the_logs() {
     let sandbox = sandbox();
     let logs = users_dir(&sandbox, "logs");
     let managed = managed_with_logs(&sandbox, &logs, sandbox.probe().out("hello"));
@@ -118,12 +118,12 @@ fn a_start_that_another_manager_forbids_leaves_the_logs_alone() {
     let second = as_user(sandbox.vsrun()).logdir(&logs, "1h");
     let second = second.manager(sandbox.path("manager"), &managed.handler);
     second.command(["/bin/true"]).run().expect_code(125);
-    stays("the logs as they were", Duration::from_millis(100), || snapshot(&logs) == before);
+    holds_for("the logs as they were", Duration::from_millis(100), || snapshot(&logs) == before);
     managed.stop().expect_code(0);
 }
 
 #[test]
-fn a_manager_whose_log_another_vsrun_put_aside_goes_on_writing_to_it() {
+fn a_manager_writes_on_to_a_log_that_another_vsrun_rotated() {
     let sandbox = sandbox();
     let logs = LogDirectory::at(users_dir(&sandbox, "logs"));
     let managed = managed_with_logs(&sandbox, logs.path(), sandbox.probe());
@@ -139,7 +139,7 @@ fn a_manager_whose_log_another_vsrun_put_aside_goes_on_writing_to_it() {
 }
 
 #[test]
-fn a_manager_says_that_another_one_uses_its_directory() {
+fn a_manager_reports_that_another_one_uses_its_directory() {
     let sandbox = sandbox();
     let logs = LogDirectory::at(users_dir(&sandbox, "logs"));
     let line = format!(
@@ -158,17 +158,17 @@ fn a_manager_says_that_another_one_uses_its_directory() {
     let stop = |manager: Running<'_>| {
         stop(manager);
     };
-    let (first, said) = manager("first");
-    assert_eq!(said, 0);
-    let (second, said) = manager("second");
-    assert_eq!(said, 1);
+    let (first, warnings) = manager("first");
+    assert_eq!(warnings, 0);
+    let (second, warnings) = manager("second");
+    assert_eq!(warnings, 1);
     stop(first);
     // The second is there still.
-    let (third, said) = manager("third");
-    assert_eq!(said, 1);
+    let (third, warnings) = manager("third");
+    assert_eq!(warnings, 1);
     [second, third].into_iter().for_each(stop);
-    let (last, said) = manager("last");
-    assert_eq!(said, 0);
+    let (last, warnings) = manager("last");
+    assert_eq!(warnings, 0);
     stop(last);
 }
 
@@ -215,7 +215,7 @@ fn a_hundred_restarts_leave_no_descriptor_open() {
 }
 
 #[test]
-fn a_server_whose_manager_is_killed_goes_on_writing_to_its_log() {
+fn a_server_whose_manager_is_killed_writes_on_to_its_log() {
     let sandbox = sandbox();
     let logs = LogDirectory::at(sandbox.path("logs"));
     let server = sandbox.probe().ticks(Duration::from_millis(5));
@@ -230,7 +230,7 @@ fn a_server_whose_manager_is_killed_goes_on_writing_to_its_log() {
 }
 
 #[test]
-fn managers_that_share_a_directory_lose_no_line_however_often_they_restart() {
+fn managers_that_share_a_directory_lose_no_line() {
     let sandbox = sandbox();
     let logs = LogDirectory::at(sandbox.dir("logs"));
     let names = ["a", "b", "c"];
@@ -260,7 +260,7 @@ fn managers_that_share_a_directory_lose_no_line_however_often_they_restart() {
     managers.into_iter().for_each(stop);
 }
 
-/// strace(1), which holds vsrun up at a call.
+/// vsrun under strace(1), which delays a call.
 fn held_up<'a>(sandbox: &'a Sandbox, logs: &LogDirectory, inject: &str) -> Running<'a> {
     let strace = sandbox.program("/usr/bin/strace").args(["-f", "-qq", "-o", "/dev/null"]);
     let strace = strace.args(["-e", "trace=mkdirat", "-e", &format!("inject=mkdirat:{inject}")]);
@@ -268,7 +268,7 @@ fn held_up<'a>(sandbox: &'a Sandbox, logs: &LogDirectory, inject: &str) -> Runni
     vsrun.command(sandbox.probe().out("first").exit(0)).spawn()
 }
 
-/// Starts another vsrun, which finds or makes the directory, while the first is held up.
+/// Starts another vsrun, which finds or makes the directory, while the first is delayed.
 fn expect_both(sandbox: &Sandbox, logs: &LogDirectory, first: Running<'_>) {
     let second = sandbox.vsrun().logdir(logs, "1d");
     second.command(sandbox.probe().out("second").exit(0)).run().expect_code(0);
@@ -304,9 +304,9 @@ fn a_directory_that_another_vsrun_makes_first_is_used_by_both() {
     expect_both(&sandbox, &logs, first);
 }
 
-/// In a container every vsrun has the same id, and one may have been killed at any moment.
+/// In a container every vsrun has the same id, so a killed one may have left the temporary name.
 #[test]
-fn what_a_killed_vsrun_of_the_same_id_has_left_beside_keeps_no_log_directory_from_being_made() {
+fn a_temporary_directory_of_the_same_id_does_not_prevent_a_start() {
     needs!(root);
     let sandbox = sandbox();
     sandbox.dir("var");

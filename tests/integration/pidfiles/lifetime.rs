@@ -29,7 +29,7 @@ fn the_pidfile_is_complete_before_the_first_instruction_of_each_life() {
 }
 
 #[test]
-fn it_is_away_as_soon_as_the_server_is_gone() {
+fn it_is_removed_as_soon_as_the_server_is_gone() {
     let sandbox = sandbox();
     let handler =
         sandbox.handler("handler").line("read -r line <\"${0%/*}/gate\"").exits(1).create();
@@ -61,7 +61,7 @@ fn a_link_put_in_its_place_is_replaced_at_the_restart() {
 }
 
 #[test]
-fn a_fifo_put_in_its_place_keeps_no_manager_from_going_on() {
+fn a_fifo_in_its_place_does_not_block_the_manager() {
     let sandbox = sandbox();
     let pidfile = sandbox.path("pid");
     let server = sandbox.probe().append(sandbox.path("starts"));
@@ -76,7 +76,7 @@ fn a_fifo_put_in_its_place_keeps_no_manager_from_going_on() {
 }
 
 #[test]
-fn a_directory_that_is_removed_keeps_no_server_from_being_restarted() {
+fn a_removed_directory_does_not_prevent_a_restart() {
     let sandbox = sandbox();
     let run = run_dir(&sandbox);
     let server = sandbox.probe().append(sandbox.path("starts"));
@@ -140,7 +140,7 @@ fn without_a_manager_the_pidfile_stays() {
 }
 
 #[test]
-fn files_that_have_become_somebody_elses_are_left_alone() {
+fn files_that_name_another_process_are_left() {
     let sandbox = sandbox();
     let run = run_dir(&sandbox);
     let server = sandbox.probe().append(sandbox.path("starts"));
@@ -159,7 +159,7 @@ fn files_that_have_become_somebody_elses_are_left_alone() {
 }
 
 #[test]
-fn links_put_in_the_files_places_are_not_followed_at_the_end() {
+fn links_in_place_of_the_files_are_not_followed_at_the_end() {
     let sandbox = sandbox();
     let run = run_dir(&sandbox);
     let server = sandbox.probe().append(sandbox.path("starts"));
@@ -167,7 +167,7 @@ fn links_put_in_the_files_places_are_not_followed_at_the_end() {
     let running = start.command(server).spawn();
     started(&sandbox, 1);
     for name in ["pid", "manager", "manager.lock"] {
-        // The content is the very one, in a file elsewhere.
+        // The target has the content that vsrun would look for.
         fs::rename(run.path().join(name), sandbox.path(name)).expect("a file");
         sandbox.link(format!("run/{name}"), sandbox.path(name));
     }
@@ -179,7 +179,7 @@ fn links_put_in_the_files_places_are_not_followed_at_the_end() {
 }
 
 #[test]
-fn files_that_are_gone_already_are_no_trouble() {
+fn files_that_were_removed_do_not_change_the_exit() {
     let sandbox = sandbox();
     let run = run_dir(&sandbox);
     let server = sandbox.probe().append(sandbox.path("starts"));
@@ -200,7 +200,7 @@ fn the_first_managers_end_leaves_the_second_managers_files() {
     };
     let first = start("first");
     wait_for("the first server", || sandbox.lines("first").len() == 1);
-    // Somebody tidies up, so nothing keeps a second manager away.
+    // With its files removed, nothing prevents a second manager.
     for name in ["pid", "manager", "manager.lock"] {
         fs::remove_file(run.path().join(name)).expect("a file");
     }
@@ -253,7 +253,7 @@ fn failing_starts(sandbox: &Sandbox) -> Vec<(String, Outcome)> {
 }
 
 #[test]
-fn a_start_that_fails_leaves_nothing_behind() {
+fn a_start_that_fails_leaves_no_file() {
     let sandbox = sandbox();
     let run = run_dir(&sandbox);
     for (way, outcome) in failing_starts(&sandbox) {
@@ -352,7 +352,7 @@ fn a_pidfile_may_stand_in_the_log_directory_that_is_made_for_it() {
 }
 
 #[test]
-fn a_bad_pidfile_leaves_no_trace_of_the_manager() {
+fn a_bad_pidfile_leaves_no_file_of_the_manager() {
     let sandbox = sandbox();
     let run = run_dir(&sandbox);
     sandbox.dir("run/pid");
@@ -362,21 +362,21 @@ fn a_bad_pidfile_leaves_no_trace_of_the_manager() {
     assert_eq!(run.names(), ["pid"]);
 }
 
-/// A number in a file that the server's user may write, and whom root kills by it: CVE-2018-16888
+/// Root killed the process whose id the user had written into a file: CVE-2018-16888
 /// of systemd, CVE-2017-11747 of tinyproxy, issues 404 of nagioscore and 303 of unbound.
 #[test]
-fn a_forged_pidfile_leads_no_signal_astray() {
+fn a_forged_pidfile_redirects_no_signal() {
     needs!(root);
     let sandbox = sandbox();
     sandbox.dir_of("run", NOBODY, NOBODY);
     let log = sandbox.path("signals");
     let mut words = sandbox.probe().log_signals(&log).into_iter();
-    let stranger = sandbox.program(words.next().expect("a program")).args(words).spawn();
-    wait_for("the stranger", || sandbox.lines("signals") == ["READY"]);
+    let other = sandbox.program(words.next().expect("a program")).args(words).spawn();
+    wait_for("the other process", || sandbox.lines("signals") == ["READY"]);
     let forge = || {
         for name in ["pid", "manager"] {
-            // As the directory's owner can.
-            let beside = sandbox.file("run/forged", format!("{}\n", stranger.pid()));
+            // The directory's owner can do this.
+            let beside = sandbox.file("run/forged", format!("{}\n", other.pid()));
             give(&beside);
             fs::rename(beside, sandbox.path("run").join(name)).expect("a file");
         }
@@ -393,6 +393,6 @@ fn a_forged_pidfile_leads_no_signal_astray() {
     let third = started(&sandbox, 3);
     forge();
     stop(manager);
-    assert!(!third.exists() && stranger.process().exists());
+    assert!(!third.exists() && other.process().exists());
     assert_eq!(sandbox.lines("signals"), ["READY"]);
 }
