@@ -43,7 +43,7 @@ const AFTER_HELP: &str = "Every word behind '--' belongs to the server. vsrun(8)
 /// What the command line asks for.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "there is one, and it is taken apart at once")]
-pub enum Asked {
+pub enum Parsed {
     /// A server.
     Server(Cli),
     /// A text on standard output: help or version.
@@ -61,7 +61,7 @@ pub fn definition() -> Command {
 }
 
 /// Parses a command line, the program's own name first. An error says in one line what is wrong.
-pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Asked, Error> {
+pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, Error> {
     let mut words: Vec<OsString> = words.into_iter().skip(1).collect();
     // What stands behind the mark is not for clap.
     let mark = words.iter().position(|word| word == "--");
@@ -82,7 +82,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Asked, Error> 
             let text = error.apply::<KindFormatter>().to_string();
             // clap indents empty lines.
             let lines = text.lines().map(|line| line.trim_end().to_owned() + "\n");
-            return Ok(Asked::Text(lines.collect()));
+            return Ok(Parsed::Text(lines.collect()));
         }
         Err(error) => return Err(usage::refused(&error, &words)),
     };
@@ -90,7 +90,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Asked, Error> 
     if cli.command.is_empty() {
         return Err(usage::missing_command());
     }
-    Ok(Asked::Server(cli))
+    Ok(Parsed::Server(cli))
 }
 
 /// The name of the long option that was typed behind one hyphen. A value that is spelled like this
@@ -109,8 +109,8 @@ mod tests {
     fn parsed(line: &[&str]) -> Result<Cli, String> {
         let words = ["vsrun"].iter().chain(line).map(OsString::from);
         match parse(words) {
-            Ok(Asked::Server(cli)) => Ok(cli),
-            Ok(Asked::Text(text)) => panic!("printed {text}"),
+            Ok(Parsed::Server(cli)) => Ok(cli),
+            Ok(Parsed::Text(text)) => panic!("printed {text}"),
             Err(error) => Err(error.to_string()),
         }
     }
@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn help_has_lines_that_fit_and_every_option_a_summary() {
         for word in ["-h", "--help"] {
-            let Ok(Asked::Text(text)) = parse(["vsrun", word].map(OsString::from)) else {
+            let Ok(Parsed::Text(text)) = parse(["vsrun", word].map(OsString::from)) else {
                 panic!("{word} prints no text");
             };
             let is_fit = |line: &str| line.len() <= 100 && line.trim_end() == line;

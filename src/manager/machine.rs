@@ -11,7 +11,7 @@ use super::notes::Note;
 use crate::backoff::Backoff;
 use crate::death::Death;
 use crate::limits;
-use crate::snapshot::{Next, Outcome, Snapshot, State, Then};
+use crate::snapshot::{Next, Outcome, Request, Snapshot, State};
 use crate::sys::clock::Moment;
 use crate::sys::failure::End;
 use crate::sys::wait::Exit;
@@ -36,7 +36,7 @@ pub enum Event {
     /// The handler is gone.
     HandlerEnded(Verdict),
     /// A request arrived.
-    Requested(Then),
+    Requested(Request),
     /// A signal for the server arrived.
     SignalArrived(i32),
     /// The signal that asks the server to end could not be sent.
@@ -184,7 +184,7 @@ impl Machine {
             }
             (Starting, StartFailed(death)) => {
                 actions.push(Action::SayFailure);
-                self.handle(death, now, actions);
+                self.server_down(death, now, actions);
             }
             (Starting, ResourcesLacked) => {
                 actions.push(Action::SayFailure);
@@ -205,26 +205,26 @@ impl Machine {
 
             (Stopping(then), ServerEnded(death)) => {
                 actions.push(Action::Say(Note::ServerEnded(death)));
-                self.follow(then, actions);
+                self.fulfil(then, actions);
             }
             (Stopping(then), StartFailed(death)) => {
                 // One that was asked to end before it was the server has ended as it should.
                 if matches!(death.end, End::Refused(_)) {
                     actions.push(Action::SayFailure);
                 }
-                self.follow(then, actions);
+                self.fulfil(then, actions);
             }
             (Stopping(then), ResourcesLacked) => {
                 actions.push(Action::SayFailure);
-                self.follow(then, actions);
+                self.fulfil(then, actions);
             }
             (Stopping(_), Started) => self.started_late(actions),
             // Nothing turns an exit into a restart. A server may have refused the first signal.
-            (Stopping(Then::Restart), Requested(then)) => {
+            (Stopping(Request::Restart), Requested(then)) => {
                 self.turn(Stopping(then), then, actions);
                 actions.push(Action::StopServer);
             }
-            (Stopping(Then::Exit), Requested(_)) => actions.push(Action::StopServer),
+            (Stopping(Request::Exit), Requested(_)) => actions.push(Action::StopServer),
             (Stopping(_), StopNotSent) => {
                 self.stop.is_unsent = true;
                 self.deadline = Some(now + limits::STOP_AGAIN);
@@ -251,12 +251,12 @@ impl Machine {
                 actions.push(Action::Say(Note::HandlerRuns));
             }
 
-            (Interrupting(then), HandlerEnded(_)) => self.follow(then, actions),
+            (Interrupting(then), HandlerEnded(_)) => self.fulfil(then, actions),
             (Interrupting(then), HandlerFailed | ResourcesLacked) => {
                 actions.push(Action::SayFailure);
-                self.follow(then, actions);
+                self.fulfil(then, actions);
             }
-            (Interrupting(Then::Restart), Requested(then)) => {
+            (Interrupting(Request::Restart), Requested(then)) => {
                 self.turn(Interrupting(then), then, actions);
             }
             (Interrupting(_), TimePassed) => {
@@ -266,10 +266,10 @@ impl Machine {
 
             (Waiting(Next::Start), Ready) if !self.has_run => self.start(actions),
             // The first start fulfils a request to restart.
-            (Waiting(Next::Start), Requested(Then::Restart)) if !self.has_run => {}
+            (Waiting(Next::Start), Requested(Request::Restart)) if !self.has_run => {}
             (Waiting(_), Requested(then)) => {
                 actions.push(Action::Say(Note::Requested(then)));
-                self.follow(then, actions);
+                self.fulfil(then, actions);
             }
             (Waiting(Next::Start), TimePassed) => self.start(actions),
             (Waiting(Next::RunHandler(death)), TimePassed) => self.run_handler(death, now, actions),
@@ -290,7 +290,7 @@ impl Machine {
                 Handling(_),
                 Ready | Started | StartFailed(_) | ServerEnded(_) | SignalArrived(_) | StopNotSent,
             )
-            | (Interrupting(Then::Exit), Requested(_))
+            | (Interrupting(Request::Exit), Requested(_))
             | (
                 Interrupting(_),
                 Ready | Started | StartFailed(_) | ServerEnded(_) | SignalArrived(_) | StopNotSent,
@@ -319,7 +319,7 @@ impl Machine {
     }
 
     /// Enters another state with the deadline that holds already.
-    fn turn(&mut self, state: State, then: Then, actions: &mut Vec<Action>) {
+    fn turn(&mut self, state: State, then: Request, actions: &mut Vec<Action>) {
         if self.state != state {
             actions.push(Action::Say(Note::Requested(then)));
         }
@@ -350,7 +350,7 @@ impl Machine {
         actions.push(Action::SayStarted);
     }
 
-    fn stop(&mut self, then: Then, now: Moment, actions: &mut Vec<Action>) {
+    fn stop(&mut self, then: Request, now: Moment, actions: &mut Vec<Action>) {
         self.stop = Stop { since: now, is_said: false, is_unsent: false };
         self.enter_for(State::Stopping(then), limits::STOP_CHECK, now);
         actions.push(Action::StopServer);
@@ -368,12 +368,12 @@ impl Machine {
     }
 
     /// Fulfils a request, which clears the record of deaths and attempts.
-    fn follow(&mut self, then: Then, actions: &mut Vec<Action>) {
+    fn fulfil(&mut self, then: Request, actions: &mut Vec<Action>) {
         self.restarts.reset();
         self.attempts.reset();
         match then {
-            Then::Exit => self.finish(Outcome::Status(0)),
-            Then::Restart => self.start(actions),
+            Request::Exit => self.finish(Outcome::Status(0)),
+            Request::Restart => self.start(actions),
         }
     }
 
@@ -382,11 +382,11 @@ impl Machine {
             actions.push(Action::SayLeftovers);
             return self.finish(Outcome::Status(0));
         }
-        self.handle(death, now, actions);
+        self.server_down(death, now, actions);
     }
 
     /// The server is down and has not meant to be.
-    fn handle(&mut self, death: Death, now: Moment, actions: &mut Vec<Action>) {
+    fn server_down(&mut self, death: Death, now: Moment, actions: &mut Vec<Action>) {
         if death.uptime >= limits::STABLE_LIFE {
             self.restarts.reset();
         }

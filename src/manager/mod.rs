@@ -81,7 +81,7 @@ pub fn run(start: Start<'_>) -> Result<u8, Error> {
     let mut manager = Manager::new(start)?;
     manager.say_notices();
     if manager.logger.is_none() {
-        manager.feed(Event::Ready);
+        manager.handle_event(Event::Ready);
     }
     let outcome = manager.run_to_end();
     match (outcome, manager.failure.take()) {

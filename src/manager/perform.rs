@@ -17,7 +17,7 @@ use crate::sys::{fds, memory};
 
 impl Manager<'_> {
     /// Tells the machine what happened, and does what it wants.
-    pub(super) fn feed(&mut self, event: Event) {
+    pub(super) fn handle_event(&mut self, event: Event) {
         let mut next = Some(event);
         while let Some(event) = next.take() {
             let mut actions = std::mem::take(&mut self.actions);
@@ -129,7 +129,7 @@ impl Manager<'_> {
     pub(super) fn logger_not_started(&mut self, end: End) {
         if let Some(logger) = &self.logger {
             self.failure = Some(self.plan.error(&logger.task.spec, end));
-            self.feed(Event::LoggerFailed);
+            self.handle_event(Event::LoggerFailed);
         }
     }
 

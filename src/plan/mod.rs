@@ -17,8 +17,8 @@ use crate::cli::output::{LogDir, OutputOptions};
 use crate::cli::server::ServerOptions;
 use crate::error::Error;
 use crate::sys::entry::Owner;
+use crate::sys::exec_strings;
 use crate::sys::fds::errno;
-use crate::sys::words;
 use crate::values::keep::Keep;
 use command::{printable, quoted};
 use identity::User;
@@ -173,7 +173,7 @@ fn inherited(user: Option<&User>) -> Vec<&'static CStr> {
             && !LISTEN.contains(&name)
             && own.iter().flatten().all(|(own, _)| name != own.as_bytes())
     };
-    words::inherited().filter(is_kept).collect()
+    exec_strings::inherited().filter(is_kept).collect()
 }
 
 /// A path as seen from the directory that vsrun was started in.
@@ -189,13 +189,13 @@ fn absolute(path: PathBuf) -> Result<PathBuf, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::{Asked, definition, parse};
+    use crate::cli::{Parsed, definition, parse};
     use clap::ArgAction;
     use nix::unistd::geteuid;
 
     fn plan(line: &[&str]) -> Result<Plan, Error> {
         let words = ["vsrun"].iter().chain(line).map(OsString::from);
-        let Asked::Server(cli) = parse(words)? else { panic!("asked for a text") };
+        let Parsed::Server(cli) = parse(words)? else { panic!("asked for a text") };
         Plan::new(cli, Mode::empty())
     }
 
