@@ -10,6 +10,7 @@ use crate::error::Error;
 
 /// What stays behind when the server runs.
 #[derive(Debug, Args)]
+#[group(skip)]
 #[command(next_help_heading = "Manager")]
 pub struct ManagerOptions {
     /// Stay resident, and restart the server when it dies

@@ -20,6 +20,7 @@ use server::ServerOptions;
 
 /// Start a server process properly and keep it running
 #[derive(Debug, Parser)]
+#[group(skip)]
 #[command(name = "vsrun", version, no_binary_name = true)]
 #[command(override_usage = usage::SYNOPSIS, after_help = AFTER_HELP)]
 #[command(disable_help_flag = true, disable_version_flag = true)]
