@@ -8,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 use nix::sys::stat::Mode;
 use vsrun::cli::{Parsed, Cli, parse};
 use vsrun::error::{Error, FAILED};
-use vsrun::plan::{Output, Plan};
+use vsrun::plan::Plan;
 use vsrun_fuzz::{assert_visible, look_up_in_files_only, words};
 
 fuzz_target!(|data: &[u8]| {
@@ -64,8 +64,8 @@ fn plan(cli: Cli) {
     assert_eq!(server.program.name, command[0]);
     assert_eq!(server.program.arguments.count(), command.len());
     assert!(server.program.candidates.iter().all(|path| path.as_bytes().starts_with(b"/")));
-    if let Output::Syslog(prefix) = &plan.output {
-        assert_eq!(plan.logger(prefix).program.arguments.count(), 3);
+    if let Some(logger) = plan.logger() {
+        assert_eq!(logger.program.arguments.count(), 3);
     }
 }
 

@@ -6,9 +6,9 @@ pub mod output;
 mod parsers;
 pub mod server;
 mod usage;
+mod words;
 
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStrExt;
 
 use clap::error::{ErrorKind, KindFormatter};
 use clap::{Arg, ArgAction, Command, CommandFactory, FromArgMatches, Parser};
@@ -68,9 +68,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, Error>
     let mark = words.iter().position(|word| word == "--");
     let command = mark.map(|mark| words.split_off(mark).split_off(1));
     let mut definition = definition();
-    if let Some(long) = words.iter().find_map(|word| with_one_hyphen(word, &definition)) {
-        return Err(usage::one_hyphen(long));
-    }
+    let words = words::for_clap(words, &definition)?;
     let matched = definition
         .try_get_matches_from_mut(&words)
         .and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
@@ -92,14 +90,6 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, Error>
         return Err(usage::missing_command());
     }
     Ok(Parsed::Server(cli))
-}
-
-/// The name of the long option that was typed behind one hyphen. A value that is spelled like this
-/// can be attached to its option, as in `--syslog=-user`.
-fn with_one_hyphen<'a>(word: &OsString, definition: &'a Command) -> Option<&'a str> {
-    let name = word.as_bytes().strip_prefix(b"-")?;
-    let mut longs = definition.get_arguments().filter_map(Arg::get_long);
-    longs.find(|long| long.as_bytes() == name)
 }
 
 #[cfg(test)]
@@ -201,10 +191,10 @@ mod tests {
     }
 
     #[test]
-    fn a_two_valued_option_needs_two_words() {
-        for line in [&["--logdir=logs", "7d"][..], &["-dlogs", "7d"], &["-m", "a"]] {
+    fn an_option_with_two_values_needs_both() {
+        for line in [&["--logdir=logs"][..], &["-dlogs"], &["-m", "a"]] {
             let error = parsed(&[line, &["--", "server"]].concat()).expect_err("a usage error");
-            assert!(error.contains("needs its values, each"), "{error}");
+            assert!(error.contains("needs its two values"), "{error}");
         }
     }
 }
