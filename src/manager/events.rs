@@ -8,8 +8,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 
 use super::Manager;
+use super::event::Event;
 use super::handler::verdict;
-use super::machine::Event;
 use crate::limits;
 use crate::snapshot::{Outcome, Request};
 use crate::sys::clock::Moment;

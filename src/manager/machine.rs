@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use nix::libc;
 
+use super::action::Action;
+use super::event::{Event, Verdict};
 use super::notes::Note;
 use crate::backoff::Backoff;
 use crate::death::Death;
@@ -15,75 +17,6 @@ use crate::snapshot::{Next, Outcome, Request, Snapshot, State};
 use crate::sys::clock::Moment;
 use crate::sys::failure::End;
 use crate::sys::wait::Exit;
-
-/// What happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
-    /// What the first start waits for is there.
-    Ready,
-    /// Logger could not be started.
-    LoggerFailed,
-    /// The server has been executed.
-    Started,
-    /// The server could not be started. Its process is gone, if there was one.
-    StartFailed(Death),
-    /// The handler could not be run.
-    HandlerFailed,
-    /// The system had no memory, process or descriptor for the start or the handler.
-    ResourcesLacked,
-    /// The server is gone.
-    ServerEnded(Death),
-    /// The handler is gone.
-    HandlerEnded(Verdict),
-    /// A request arrived.
-    Requested(Request),
-    /// A signal for the server arrived.
-    SignalArrived(i32),
-    /// The signal that asks the server to end could not be sent.
-    StopNotSent,
-    /// The deadline has passed.
-    TimePassed,
-}
-
-/// A handler's answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// Start the server again.
-    Restart,
-    /// Do not.
-    Refuse,
-}
-
-/// What is to be done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    /// Start the server.
-    StartServer,
-    /// The first start has succeeded: keep what it made, and report it.
-    ConfirmStart,
-    /// Say that the server was started.
-    SayStarted,
-    /// Say why the start or the handler has failed.
-    SayFailure,
-    /// Say so if the server left processes behind.
-    SayLeftovers,
-    /// Ask the server to end, by SIGTERM.
-    StopServer,
-    /// Look whether the server has ended and cannot be reaped.
-    CheckServer,
-    /// Say that the server does not end.
-    SayServerStays,
-    /// Send the server a signal.
-    SignalServer(i32),
-    /// Run the handler for a death.
-    RunHandler(Death),
-    /// Ask the handler and what it started to end, by SIGTERM.
-    StopHandler,
-    /// Kill the handler and what it started, or find that it has ended and cannot be reaped.
-    KillHandler,
-    /// Say something.
-    Say(Note),
-}
 
 /// A manager's state and its memory of recent deaths.
 #[derive(Debug)]

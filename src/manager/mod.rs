@@ -2,6 +2,8 @@
 //! machine decides; events tells it what happened; perform carries out what it
 //! answers.
 
+pub mod action;
+pub mod event;
 mod events;
 mod handler;
 mod logger;
@@ -29,9 +31,11 @@ use crate::sys::fds;
 use crate::sys::fork::adopt_orphans;
 use crate::sys::signals::Requests;
 use crate::sys::spawn::works_there;
+use action::Action;
+use event::Event;
 use handler::Handler;
 use logger::Logger;
-use machine::{Action, Event, Machine};
+use machine::Machine;
 use server::Server;
 
 /// What a manager starts with.

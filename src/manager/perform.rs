@@ -5,7 +5,8 @@ use nix::libc;
 use nix::unistd::chdir;
 
 use super::Manager;
-use super::machine::{Action, Event, Verdict};
+use super::action::Action;
+use super::event::{Event, Verdict};
 use super::server::StartError;
 use crate::death::Death;
 use crate::error::Error;

@@ -20,6 +20,7 @@ use crate::sys::entry::Owner;
 use crate::sys::exec_strings;
 use crate::sys::fds::errno;
 use crate::values::keep::Keep;
+use crate::variables;
 use command::{printable, quoted};
 use identity::User;
 
@@ -169,7 +170,7 @@ fn inherited(user: Option<&User>) -> Vec<&'static CStr> {
     let own = user.map(User::environment);
     let is_kept = |string: &&CStr| {
         let name = string.to_bytes().split(|byte| *byte == b'=').next().unwrap_or_default();
-        !name.starts_with(b"VSRUN_")
+        !name.starts_with(variables::PREFIX.as_bytes())
             && !LISTEN.contains(&name)
             && own.iter().flatten().all(|(own, _)| name != own.as_bytes())
     };
