@@ -10,6 +10,7 @@ use nix::libc;
 use super::action::Action;
 use super::event::{Event, Verdict};
 use super::notes::Note;
+use super::stopping::Stop;
 use crate::backoff::Backoff;
 use crate::death::Death;
 use crate::limits;
@@ -30,14 +31,6 @@ pub struct Machine {
     attempts: Backoff,
 }
 
-/// The progress of a stop.
-#[derive(Debug, Clone, Copy)]
-struct Stop {
-    since: Moment,
-    is_said: bool,
-    is_unsent: bool,
-}
-
 impl Machine {
     /// The manager of a server that is to be started at [`Event::Ready`].
     pub fn new(now: Moment) -> Machine {
@@ -45,7 +38,7 @@ impl Machine {
             state: State::Waiting(Next::Start),
             deadline: None,
             has_run: false,
-            stop: Stop { since: now, is_said: false, is_unsent: false },
+            stop: Stop::new(now),
             restarts: Backoff::of_restarts(),
             attempts: Backoff::of_attempts(),
         }
@@ -159,10 +152,9 @@ impl Machine {
             }
             (Stopping(Request::Exit), Requested(_)) => actions.push(Action::StopServer),
             (Stopping(_), StopNotSent) => {
-                self.stop.is_unsent = true;
-                self.deadline = Some(now + limits::STOP_AGAIN);
+                self.deadline = Some(self.stop.not_sent(now));
             }
-            (Stopping(_), TimePassed) => self.press_stop(now, actions),
+            (Stopping(_), TimePassed) => self.deadline = Some(self.stop.press(now, actions)),
 
             (Handling(_), HandlerEnded(Verdict::Restart)) => self.restart(now, actions),
             (Handling(death), HandlerEnded(Verdict::Refuse)) => self.refuse(death, actions),
@@ -284,20 +276,9 @@ impl Machine {
     }
 
     fn stop(&mut self, then: Request, now: Moment, actions: &mut Vec<Action>) {
-        self.stop = Stop { since: now, is_said: false, is_unsent: false };
+        self.stop = Stop::new(now);
         self.enter_for(State::Stopping(then), limits::STOP_CHECK, now);
         actions.push(Action::StopServer);
-    }
-
-    /// The server takes its time.
-    fn press_stop(&mut self, now: Moment, actions: &mut Vec<Action>) {
-        self.deadline = Some(now + limits::STOP_CHECK);
-        if !self.stop.is_said && now.since(self.stop.since) >= limits::STOP_NOTICE {
-            self.stop.is_said = true;
-            actions.push(Action::SayServerStays);
-        }
-        let is_unsent = std::mem::take(&mut self.stop.is_unsent);
-        actions.push(if is_unsent { Action::StopServer } else { Action::CheckServer });
     }
 
     /// Fulfils a request, which clears the record of deaths and attempts.

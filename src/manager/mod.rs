@@ -11,6 +11,7 @@ pub mod machine;
 pub mod notes;
 mod perform;
 mod server;
+mod stopping;
 mod task;
 
 use std::path::Path;
