@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::getrlimit;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use testkit::signal::{SIGHUP, SIGKILL, SIGTERM};
 use testkit::{
     Handler, Invocation, Probe, Process, Report, Resource, Running, Sandbox, probe, released,
@@ -223,7 +225,10 @@ fn a_manager_whose_logger_or_server_is_stopped_at_the_start_obeys_a_stop() {
         // What was stopped may be the server already, which has to be killed.
         let is_server = |child: &Process| child.exe().is_some_and(|exe| exe.ends_with("sleep"));
         let end = || {
-            children().into_iter().filter(is_server).for_each(|it| sandbox.signal(it, SIGKILL));
+            for server in children().into_iter().filter(is_server) {
+                // It may have ended by now.
+                let _ = kill(Pid::from_raw(server.pid()), Signal::SIGKILL);
+            }
             !manager.process().exists()
         };
         wait_for("the end of the manager", end);
