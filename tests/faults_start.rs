@@ -197,7 +197,7 @@ fn a_user_who_stops_all_its_processes_holds_a_start_up_for_10_s_at_most() {
             Some(0) => {}
             _ => {
                 outcome.expect_code(125);
-                assert!(outcome.stderr_text().contains("holds it up"), "{outcome:?}");
+                assert!(outcome.stderr_text().contains("no exec within"), "{outcome:?}");
                 assert!(!sandbox.path("pid").exists());
             }
         }
