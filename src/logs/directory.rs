@@ -197,7 +197,7 @@ impl LogDirectory {
         }
     }
 
-    /// Opens the old log to append to it, since a new one cannot be had for this reason, which is
+    /// Opens the old log to append to it, since a new one cannot be made for this reason, which is
     /// the error if there is no old one either.
     fn append(&mut self, log: Log, doing: &str, reason: Errno) -> Result<OwnedFd, Errno> {
         let Ok(Some((file, _))) = self.open_own(OsStr::new(log.name())) else { return Err(reason) };

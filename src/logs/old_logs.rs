@@ -97,7 +97,7 @@ impl OldLogs {
     }
 
     /// Deletes some of the old logs that were modified before `cutoff`. True while there are more to
-    /// look at. An error tells at the end which of them could not be deleted; they are tried again
+    /// look at. An error says at the end which of them could not be deleted; they are tried again
     /// after the next [`OldLogs::list`].
     pub fn expire_some(
         &mut self,

@@ -1,4 +1,4 @@
-//! Where a manager waits: turns what the kernel tells into events. Decides
+//! Where a manager waits: turns what the kernel reports into events. Decides
 //! nothing.
 
 use std::os::fd::AsFd;

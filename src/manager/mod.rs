@@ -1,6 +1,6 @@
 //! Staying resident: a server is watched, and restarted when it dies. The
-//! machine decides; events tells it what happened; perform carries out what it
-//! answers.
+//! machine decides, events reports to it what happened, and perform carries out
+//! its actions.
 
 pub mod action;
 pub mod event;

@@ -118,7 +118,7 @@ fn steps_of(path: &Path) -> VecDeque<OsString> {
     steps.map(|step| step.as_os_str().to_owned()).collect()
 }
 
-/// The path of an open directory, as far as `/proc` tells it.
+/// The path of an open directory; empty without `/proc`.
 fn path_of(directory: &OwnedFd) -> PathBuf {
     let link = format!("/proc/self/fd/{}", directory.as_raw_fd());
     readlink(link.as_str()).map(PathBuf::from).unwrap_or_default()
