@@ -9,6 +9,7 @@ use nix::unistd::Pid;
 use crate::error::{FAILED, exec_status, strerror};
 use crate::sys::failure::{End, Refusal, Stage};
 use crate::sys::wait::Exit;
+use crate::variables;
 
 /// The end of one life of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,23 +42,23 @@ impl Death {
 
     /// Calls `set` with each variable that describes this death to a handler.
     pub fn for_each_variable(&self, mut set: impl FnMut(&str, &dyn fmt::Display)) {
-        set("VSRUN_SERVER_UPTIME", &self.uptime.as_secs());
+        set(variables::UPTIME, &self.uptime.as_secs());
         if self.pid.as_raw() > 0 {
-            set("VSRUN_SERVER_PID", &self.pid);
+            set(variables::PID, &self.pid);
         }
-        set("VSRUN_SERVER_EXPLAIN", &self.end);
+        set(variables::EXPLAIN, &self.end);
         let (exited, core) = match self.end {
             End::Exited(Exit::Signal { number, core }) => {
-                set("VSRUN_SERVER_TERMSIG", &number);
+                set(variables::TERMSIG, &number);
                 (0, core)
             }
             End::Exited(Exit::Status(_)) | End::Refused(_) => {
-                set("VSRUN_SERVER_EXITSTATUS", &self.status());
+                set(variables::EXITSTATUS, &self.status());
                 (1, false)
             }
         };
-        set("VSRUN_SERVER_EXITED", &exited);
-        set("VSRUN_SERVER_COREDUMP", &u8::from(core));
+        set(variables::EXITED, &exited);
+        set(variables::COREDUMP, &u8::from(core));
     }
 }
 

@@ -173,11 +173,8 @@ impl fmt::Display for Error {
             }
             Error::HeldUp { what, object } => {
                 let (object, limit) = (escaped(object), limits::START.as_secs());
-                write!(
-                    f,
-                    "cannot execute {what} '{object}': its process has not got there in {limit} s; "
-                )?;
-                f.write_str("a signal or a file system holds it up")
+                write!(f, "cannot execute {what} '{object}': no exec within {limit} s; ")?;
+                f.write_str("its process is stopped, or waits for a file system")
             }
             Error::Died { what, object, exit } => {
                 let (object, exit) = (escaped(object), exit.named());

@@ -17,3 +17,4 @@ pub mod escape;
 pub mod limits;
 pub mod message;
 pub mod snapshot;
+pub mod variables;

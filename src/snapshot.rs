@@ -40,7 +40,7 @@ pub struct Snapshot {
 
 /// What a request asks for, and what a stop is followed by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Then {
+pub enum Request {
     /// The server is started again.
     Restart,
     /// The manager exits.
@@ -64,11 +64,11 @@ pub enum State {
     /// The server runs.
     Running,
     /// The server was asked to end.
-    Stopping(Then),
+    Stopping(Request),
     /// The handler runs for this death.
     Handling(Death),
     /// The handler was asked to end.
-    Interrupting(Then),
+    Interrupting(Request),
     /// Nothing runs until some time has passed, or until the first start may begin.
     Waiting(Next),
     /// It is over.
@@ -188,11 +188,11 @@ fn state_name(state: State) -> &'static str {
     match state {
         State::Starting => "starting",
         State::Running => "running",
-        State::Stopping(Then::Restart) => "stopping-to-restart",
-        State::Stopping(Then::Exit) => "stopping-to-exit",
+        State::Stopping(Request::Restart) => "stopping-to-restart",
+        State::Stopping(Request::Exit) => "stopping-to-exit",
         State::Handling(_) => "handling",
-        State::Interrupting(Then::Restart) => "interrupting-to-restart",
-        State::Interrupting(Then::Exit) => "interrupting-to-exit",
+        State::Interrupting(Request::Restart) => "interrupting-to-restart",
+        State::Interrupting(Request::Exit) => "interrupting-to-exit",
         State::Waiting(Next::Start) => "waiting-to-start",
         State::Waiting(Next::RunHandler(_)) => "waiting-to-handle",
         State::Done(Outcome::Status(_)) => "done",
@@ -204,11 +204,11 @@ fn state_of(name: &str, death: Option<Death>, status: Option<u8>) -> Option<Stat
     Some(match name {
         "starting" => State::Starting,
         "running" => State::Running,
-        "stopping-to-restart" => State::Stopping(Then::Restart),
-        "stopping-to-exit" => State::Stopping(Then::Exit),
+        "stopping-to-restart" => State::Stopping(Request::Restart),
+        "stopping-to-exit" => State::Stopping(Request::Exit),
         "handling" => State::Handling(death?),
-        "interrupting-to-restart" => State::Interrupting(Then::Restart),
-        "interrupting-to-exit" => State::Interrupting(Then::Exit),
+        "interrupting-to-restart" => State::Interrupting(Request::Restart),
+        "interrupting-to-exit" => State::Interrupting(Request::Exit),
         "waiting-to-start" => State::Waiting(Next::Start),
         "waiting-to-handle" => State::Waiting(Next::RunHandler(death?)),
         "done" => State::Done(Outcome::Status(status?)),
@@ -288,7 +288,7 @@ mod tests {
     }
 
     fn states() -> impl Strategy<Value = State> {
-        let then = prop::sample::select(vec![Then::Restart, Then::Exit]);
+        let then = prop::sample::select(vec![Request::Restart, Request::Exit]);
         prop_oneof![
             Just(State::Starting),
             Just(State::Running),

@@ -6,17 +6,17 @@ use std::os::unix::ffi::OsStrExt;
 
 use libfuzzer_sys::fuzz_target;
 use nix::sys::stat::Mode;
-use vsrun::cli::{Asked, Cli, parse};
+use vsrun::cli::{Parsed, Cli, parse};
 use vsrun::error::{Error, FAILED};
-use vsrun::plan::{Output, Plan};
+use vsrun::plan::Plan;
 use vsrun_fuzz::{assert_visible, look_up_in_files_only, words};
 
 fuzz_target!(|data: &[u8]| {
     look_up_in_files_only();
     let typed = words(data, 0);
     match parse(std::iter::once("vsrun".into()).chain(typed.iter().cloned())) {
-        Ok(Asked::Text(text)) => assert!(!text.is_empty()),
-        Ok(Asked::Server(cli)) => {
+        Ok(Parsed::Text(text)) => assert!(!text.is_empty()),
+        Ok(Parsed::Server(cli)) => {
             let mark = typed.iter().position(|word| word == "--").expect("a mark");
             assert_eq!(cli.command, typed[mark + 1..]);
             assert!(!cli.command.is_empty());
@@ -64,8 +64,8 @@ fn plan(cli: Cli) {
     assert_eq!(server.program.name, command[0]);
     assert_eq!(server.program.arguments.count(), command.len());
     assert!(server.program.candidates.iter().all(|path| path.as_bytes().starts_with(b"/")));
-    if let Output::Syslog(prefix) = &plan.output {
-        assert_eq!(plan.logger(prefix).program.arguments.count(), 3);
+    if let Some(logger) = plan.logger() {
+        assert_eq!(logger.program.arguments.count(), 3);
     }
 }
 

@@ -1,4 +1,4 @@
-//! The options that say what stays behind when the server runs.
+//! The options of the manager and of the background.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -8,18 +8,19 @@ use clap::{ArgAction, Args};
 use super::parsers::{non_empty, pair};
 use crate::error::Error;
 
-/// What stays behind when the server runs.
+/// The manager and the background.
 #[derive(Debug, Args)]
+#[group(skip)]
 #[command(next_help_heading = "Manager")]
 pub struct ManagerOptions {
     /// Stay resident, and restart the server when it dies
     ///
     /// The manager's process id is written to MONITOR-PIDFILE, and one
     /// manager at a time may hold that file. When the server dies
-    /// unexpectedly, the executable HANDLER is run and told about the death
-    /// in its environment: its exit status 0 restarts the server, anything
-    /// else ends the manager. SIGHUP to the manager restarts the server,
-    /// SIGTERM stops it.
+    /// unexpectedly, the executable HANDLER is run, with variables in its
+    /// environment that describe the death: its exit status 0 restarts the
+    /// server, anything else ends the manager. SIGHUP to the manager
+    /// restarts the server, SIGTERM stops it.
     #[arg(short, long, num_args = 2, value_names = ["MONITOR-PIDFILE", "HANDLER"])]
     #[arg(action = ArgAction::Set, verbatim_doc_comment)]
     pub manager: Option<Vec<OsString>>,

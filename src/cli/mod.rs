@@ -6,9 +6,9 @@ pub mod output;
 mod parsers;
 pub mod server;
 mod usage;
+mod words;
 
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStrExt;
 
 use clap::error::{ErrorKind, KindFormatter};
 use clap::{Arg, ArgAction, Command, CommandFactory, FromArgMatches, Parser};
@@ -20,6 +20,7 @@ use server::ServerOptions;
 
 /// Start a server process properly and keep it running
 #[derive(Debug, Parser)]
+#[group(skip)]
 #[command(name = "vsrun", version, no_binary_name = true)]
 #[command(override_usage = usage::SYNOPSIS, after_help = AFTER_HELP)]
 #[command(disable_help_flag = true, disable_version_flag = true)]
@@ -27,7 +28,7 @@ pub struct Cli {
     /// How the server is started.
     #[command(flatten)]
     pub server: ServerOptions,
-    /// What stays behind when the server runs.
+    /// The manager and the background.
     #[command(flatten)]
     pub manager: ManagerOptions,
     /// Where output goes.
@@ -43,7 +44,7 @@ const AFTER_HELP: &str = "Every word behind '--' belongs to the server. vsrun(8)
 /// What the command line asks for.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "there is one, and it is taken apart at once")]
-pub enum Asked {
+pub enum Parsed {
     /// A server.
     Server(Cli),
     /// A text on standard output: help or version.
@@ -61,15 +62,13 @@ pub fn definition() -> Command {
 }
 
 /// Parses a command line, the program's own name first. An error says in one line what is wrong.
-pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Asked, Error> {
+pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, Error> {
     let mut words: Vec<OsString> = words.into_iter().skip(1).collect();
     // What stands behind the mark is not for clap.
     let mark = words.iter().position(|word| word == "--");
     let command = mark.map(|mark| words.split_off(mark).split_off(1));
     let mut definition = definition();
-    if let Some(long) = words.iter().find_map(|word| with_one_hyphen(word, &definition)) {
-        return Err(usage::one_hyphen(long));
-    }
+    let words = words::for_clap(words, &definition)?;
     let matched = definition
         .try_get_matches_from_mut(&words)
         .and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
@@ -82,7 +81,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Asked, Error> 
             let text = error.apply::<KindFormatter>().to_string();
             // clap indents empty lines.
             let lines = text.lines().map(|line| line.trim_end().to_owned() + "\n");
-            return Ok(Asked::Text(lines.collect()));
+            return Ok(Parsed::Text(lines.collect()));
         }
         Err(error) => return Err(usage::refused(&error, &words)),
     };
@@ -90,15 +89,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Asked, Error> 
     if cli.command.is_empty() {
         return Err(usage::missing_command());
     }
-    Ok(Asked::Server(cli))
-}
-
-/// The name of the long option that was typed behind one hyphen. A value that is spelled like this
-/// can be attached to its option, as in `--syslog=-user`.
-fn with_one_hyphen<'a>(word: &OsString, definition: &'a Command) -> Option<&'a str> {
-    let name = word.as_bytes().strip_prefix(b"-")?;
-    let mut longs = definition.get_arguments().filter_map(Arg::get_long);
-    longs.find(|long| long.as_bytes() == name)
+    Ok(Parsed::Server(cli))
 }
 
 #[cfg(test)]
@@ -109,8 +100,8 @@ mod tests {
     fn parsed(line: &[&str]) -> Result<Cli, String> {
         let words = ["vsrun"].iter().chain(line).map(OsString::from);
         match parse(words) {
-            Ok(Asked::Server(cli)) => Ok(cli),
-            Ok(Asked::Text(text)) => panic!("printed {text}"),
+            Ok(Parsed::Server(cli)) => Ok(cli),
+            Ok(Parsed::Text(text)) => panic!("printed {text}"),
             Err(error) => Err(error.to_string()),
         }
     }
@@ -168,7 +159,7 @@ mod tests {
     #[test]
     fn help_has_lines_that_fit_and_every_option_a_summary() {
         for word in ["-h", "--help"] {
-            let Ok(Asked::Text(text)) = parse(["vsrun", word].map(OsString::from)) else {
+            let Ok(Parsed::Text(text)) = parse(["vsrun", word].map(OsString::from)) else {
                 panic!("{word} prints no text");
             };
             let is_fit = |line: &str| line.len() <= 100 && line.trim_end() == line;
@@ -192,7 +183,7 @@ mod tests {
         for line in [&["-p", "-b"][..], &["-m", "pid", "-b"], &["-d", "logs"], &["-w"]] {
             let line = [line, &["--", "server"]].concat();
             let error = parsed(&line).expect_err("a usage error");
-            assert!(error.contains("needs its value"), "{error}");
+            assert!(error.contains("needs its "), "{error}");
         }
         for line in [&["-u", "-b"][..], &["-s", "-b"], &["-d", "-b", "1"], &["-p", "-"]] {
             assert!(parsed(&[line, &["--", "server"]].concat()).is_ok(), "{line:?}");
@@ -200,10 +191,10 @@ mod tests {
     }
 
     #[test]
-    fn a_two_valued_option_needs_two_words() {
-        for line in [&["--logdir=logs", "7d"][..], &["-dlogs", "7d"], &["-m", "a"]] {
+    fn an_option_with_two_values_needs_both() {
+        for line in [&["--logdir=logs"][..], &["-dlogs"], &["-m", "a"]] {
             let error = parsed(&[line, &["--", "server"]].concat()).expect_err("a usage error");
-            assert!(error.contains("needs its values, each"), "{error}");
+            assert!(error.contains("needs its two values"), "{error}");
         }
     }
 }

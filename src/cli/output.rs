@@ -11,6 +11,7 @@ use crate::values::keep::Keep;
 
 /// Where output goes.
 #[derive(Debug, Args)]
+#[group(skip)]
 #[command(next_help_heading = "Output")]
 pub struct OutputOptions {
     /// Send all output to syslog under this prefix

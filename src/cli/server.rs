@@ -9,6 +9,7 @@ use crate::values::user_spec::UserSpec;
 
 /// How the server is started.
 #[derive(Debug, Args)]
+#[group(skip)]
 #[command(next_help_heading = "Server")]
 pub struct ServerOptions {
     /// Run the server as this user

@@ -40,7 +40,7 @@ pub fn refused(error: &clap::Error, words: &[OsString]) -> Error {
         },
         ErrorKind::InvalidValue => format!("the option '{option}' needs its value"),
         ErrorKind::WrongNumberOfValues => {
-            format!("the option '{option}' needs its values, each a word of its own")
+            format!("the option '{option}' needs its two values")
         }
         ErrorKind::TooManyValues => format!("the option '{option}' takes no value"),
         other => format!("{}: '{option}'", other.as_str().unwrap_or("wrong arguments")),

@@ -10,7 +10,7 @@ use nix::libc;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::getpid;
 
-use crate::cli::{self, Asked};
+use crate::cli::{self, Parsed};
 use crate::error::{Error, FAILED};
 use crate::logs::Output;
 use crate::manager::{self, Start};
@@ -29,12 +29,12 @@ pub fn main(arguments: Vec<OsString>) -> u8 {
     // What vsrun creates has the modes it asks for; what it executes gets the caller's umask.
     let umask = umask(Mode::empty());
     report(match cli::parse(arguments) {
-        Ok(Asked::Server(cli)) => {
+        Ok(Parsed::Server(cli)) => {
             fds::close_inherited();
             null.map_err(|reason| Error::cannot("open", "/dev/null", reason))
                 .and_then(|()| run(&Plan::new(cli, umask)?))
         }
-        Ok(Asked::Text(text)) => print(&text),
+        Ok(Parsed::Text(text)) => print(&text),
         Err(error) => Err(error),
     })
 }

@@ -12,13 +12,13 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::{FileStat, Mode, fchmod, fstat};
 use nix::unistd::geteuid;
 
-use super::old_logs::{OldLogs, Undeleted};
+use super::old_logs::{ExpiryFailure, OldLogs};
 use super::rotation::Log;
 use crate::error::strerror;
 use crate::escape::escaped;
 use crate::sys::directory::Directory;
 use crate::sys::entry::{Owner, is_regular, is_same};
-use crate::sys::walk::{Made, remove_made};
+use crate::sys::walk::{CreatedDir, remove_created};
 use crate::values::keep::Keep;
 
 /// Log files are for their owner to write and its group to read.
@@ -36,7 +36,7 @@ pub struct LogDirectory {
     is_locked: bool,
     keep: Keep,
     old_logs: OldLogs,
-    made: Vec<Made>,
+    made: Vec<CreatedDir>,
     created: Vec<(Log, FileStat)>,
     put_aside: Vec<(Log, u64)>,
     notices: Vec<String>,
@@ -125,7 +125,7 @@ impl LogDirectory {
     }
 
     /// Deletes some of the old logs that have outlived their time (see [`OldLogs::expire_some`]).
-    pub fn expire_some(&mut self) -> Result<bool, Undeleted> {
+    pub fn expire_some(&mut self) -> Result<bool, ExpiryFailure> {
         self.old_logs.expire_some(&self.directory, self.keep)
     }
 
@@ -197,7 +197,7 @@ impl LogDirectory {
         }
     }
 
-    /// Opens the old log to append to it, since a new one cannot be had for this reason, which is
+    /// Opens the old log to append to it, since a new one cannot be made for this reason, which is
     /// the error if there is no old one either.
     fn append(&mut self, log: Log, doing: &str, reason: Errno) -> Result<OwnedFd, Errno> {
         let Ok(Some((file, _))) = self.open_own(OsStr::new(log.name())) else { return Err(reason) };
@@ -261,6 +261,6 @@ impl Drop for LogDirectory {
             let (old, name) = (log.old_name(*number), log.name());
             let _ = self.directory.rename_new(OsStr::new(&old), OsStr::new(name));
         }
-        remove_made(&self.made);
+        remove_created(&self.made);
     }
 }

@@ -32,12 +32,12 @@ pub struct OldLogs {
     /// How many of the known ones have not been looked at for their age.
     unchecked: usize,
     /// Which of the others should have been deleted.
-    undeleted: Option<Undeleted>,
+    undeleted: Option<ExpiryFailure>,
 }
 
 /// Old logs that could not be deleted.
 #[derive(Debug, Clone, Copy)]
-pub struct Undeleted {
+pub struct ExpiryFailure {
     /// The first of them.
     log: Log,
     number: u64,
@@ -47,7 +47,7 @@ pub struct Undeleted {
     reason: Errno,
 }
 
-impl fmt::Display for Undeleted {
+impl fmt::Display for ExpiryFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cannot delete old log '{}'", self.log.old_name(self.number))?;
         if self.more > 0 {
@@ -97,9 +97,13 @@ impl OldLogs {
     }
 
     /// Deletes some of the old logs that were modified before `cutoff`. True while there are more to
-    /// look at. An error tells at the end which of them could not be deleted; they are tried again
+    /// look at. An error says at the end which of them could not be deleted; they are tried again
     /// after the next [`OldLogs::list`].
-    pub fn expire_some(&mut self, directory: &Directory, keep: Keep) -> Result<bool, Undeleted> {
+    pub fn expire_some(
+        &mut self,
+        directory: &Directory,
+        keep: Keep,
+    ) -> Result<bool, ExpiryFailure> {
         if self.unchecked == 0 {
             return Ok(false);
         }
@@ -109,8 +113,8 @@ impl OldLogs {
             let deleted = expire(directory, &log.old_name(*number), cutoff);
             if let Err(reason) = deleted {
                 let more = self.undeleted.map_or(0, |known| known.more + 1);
-                let first = Undeleted { log: *log, number: *number, more: 0, reason };
-                self.undeleted = Some(Undeleted { more, ..self.undeleted.unwrap_or(first) });
+                let first = ExpiryFailure { log: *log, number: *number, more: 0, reason };
+                self.undeleted = Some(ExpiryFailure { more, ..self.undeleted.unwrap_or(first) });
             }
         }
         self.unchecked = rest;

@@ -1,4 +1,4 @@
-//! Where a manager waits: turns what the kernel tells into events. Decides
+//! Where a manager waits: turns what the kernel reports into events. Decides
 //! nothing.
 
 use std::os::fd::AsFd;
@@ -8,10 +8,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 
 use super::Manager;
+use super::event::Event;
 use super::handler::verdict;
-use super::machine::Event;
 use crate::limits;
-use crate::snapshot::{Outcome, Then};
+use crate::snapshot::{Outcome, Request};
 use crate::sys::clock::Moment;
 use crate::sys::wait::{next_dead, reap};
 
@@ -31,8 +31,8 @@ impl Manager<'_> {
             }
             let more = self.expire_logs();
             self.wait(if more { Some(Moment::now()) } else { self.deadline() });
-            self.collect();
-            self.keep_time();
+            self.process_pending();
+            self.process_deadlines();
         }
     }
 
@@ -64,7 +64,7 @@ impl Manager<'_> {
 
     /// Reaps the dead before it reads requests, so that no signal goes to an id that is not the
     /// server's any more; and takes requests before deaths, so that a request wins.
-    fn collect(&mut self) {
+    fn process_pending(&mut self) {
         loop {
             let mut ended = Ended::default();
             self.take_outcomes(&mut ended);
@@ -77,7 +77,7 @@ impl Manager<'_> {
                 self.take_signal(signal);
             }
             for event in [ended.server, ended.handler].into_iter().flatten() {
-                self.feed(event);
+                self.handle_event(event);
             }
             // A child that died after the last look has its signal read by now.
             if !more_dead {
@@ -89,7 +89,7 @@ impl Manager<'_> {
     /// Asks what has come of the children that were on their way to their exec.
     fn take_outcomes(&mut self, ended: &mut Ended) {
         match self.server.outcome() {
-            Some(Ok(_)) => self.feed(Event::Started),
+            Some(Ok(_)) => self.handle_event(Event::Started),
             Some(Err(death)) => ended.server = Some(self.server_not_started(death)),
             None => {}
         }
@@ -98,7 +98,7 @@ impl Manager<'_> {
         }
         let now = Moment::now();
         match self.logger.as_mut().and_then(|logger| logger.outcome(now)) {
-            Some(Ok(())) => self.feed(Event::Ready),
+            Some(Ok(())) => self.handle_event(Event::Ready),
             Some(Err(end)) => self.logger_not_started(end),
             None => {}
         }
@@ -132,20 +132,20 @@ impl Manager<'_> {
     fn take_signal(&mut self, signal: i32) {
         match signal {
             libc::SIGTERM | libc::SIGINT | libc::SIGQUIT => {
-                self.feed(Event::Requested(Then::Exit));
+                self.handle_event(Event::Requested(Request::Exit));
             }
-            libc::SIGHUP => self.feed(Event::Requested(Then::Restart)),
+            libc::SIGHUP => self.handle_event(Event::Requested(Request::Restart)),
             libc::SIGUSR1 | libc::SIGUSR2 | libc::SIGWINCH => {
-                self.feed(Event::SignalArrived(signal));
+                self.handle_event(Event::SignalArrived(signal));
             }
             _ => {}
         }
     }
 
-    fn keep_time(&mut self) {
+    fn process_deadlines(&mut self) {
         let now = Moment::now();
         if self.machine.deadline().is_some_and(|deadline| deadline <= now) {
-            self.feed(Event::TimePassed);
+            self.handle_event(Event::TimePassed);
         }
         self.start_logger(now);
         if self.next_expiry.is_some_and(|due| due <= now) {

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use super::machine::Verdict;
+use super::event::Verdict;
 use super::task::Task;
 use crate::death::Death;
 use crate::error::Error;
@@ -11,6 +11,7 @@ use crate::plan::Plan;
 use crate::sys::child::Descriptors;
 use crate::sys::failure::End;
 use crate::sys::wait::Exit;
+use crate::variables;
 
 /// The handler.
 #[derive(Debug)]
@@ -44,12 +45,12 @@ impl Handler {
         let manager = std::process::id().to_string();
         let command = plan.command_line();
         let constants = [
-            ("VSRUN_SERVER_USER", user),
-            ("VSRUN_SERVER_WORKDIR", work_dir.as_deref().map(Path::as_os_str)),
-            ("VSRUN_SERVER_PIDFILE", plan.pidfile.as_deref().map(Path::as_os_str)),
-            ("VSRUN_MANAGER_PID", Some(OsStr::new(&manager))),
-            ("VSRUN_LOGDIR", log_dir.map(Path::as_os_str)),
-            ("VSRUN_SERVER_COMMAND", Some(command.as_os_str())),
+            (variables::USER, user),
+            (variables::WORKDIR, work_dir.as_deref().map(Path::as_os_str)),
+            (variables::PIDFILE, plan.pidfile.as_deref().map(Path::as_os_str)),
+            (variables::MANAGER_PID, Some(OsStr::new(&manager))),
+            (variables::LOGDIR, log_dir.map(Path::as_os_str)),
+            (variables::COMMAND, Some(command.as_os_str())),
         ];
         let constants = constants.iter().filter_map(|(name, value)| Some((*name, (*value)?)));
         let spec = plan.handler(path, constants);
@@ -66,7 +67,7 @@ impl Handler {
     ) -> Result<(), End> {
         self.task.spec.program.environment.replace_tail(self.constant, |tail| {
             death.for_each_variable(|name, value| tail.set(name, value));
-            tail.set("VSRUN_SERVER_RESTARTS", restarts);
+            tail.set(variables::RESTARTS, restarts);
         });
         let held = self.task.fork(descriptors)?;
         self.task.release(held)

@@ -7,83 +7,17 @@ use std::time::Duration;
 
 use nix::libc;
 
+use super::action::Action;
+use super::event::{Event, Verdict};
 use super::notes::Note;
+use super::stopping::Stop;
 use crate::backoff::Backoff;
 use crate::death::Death;
 use crate::limits;
-use crate::snapshot::{Next, Outcome, Snapshot, State, Then};
+use crate::snapshot::{Next, Outcome, Request, Snapshot, State};
 use crate::sys::clock::Moment;
 use crate::sys::failure::End;
 use crate::sys::wait::Exit;
-
-/// What happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
-    /// What the first start waits for is there.
-    Ready,
-    /// Logger could not be started.
-    LoggerFailed,
-    /// The server has been executed.
-    Started,
-    /// The server could not be started. Its process is gone, if there was one.
-    StartFailed(Death),
-    /// The handler could not be run.
-    HandlerFailed,
-    /// The system had no memory, process or descriptor for the start or the handler.
-    ResourcesLacked,
-    /// The server is gone.
-    ServerEnded(Death),
-    /// The handler is gone.
-    HandlerEnded(Verdict),
-    /// A request arrived.
-    Requested(Then),
-    /// A signal for the server arrived.
-    SignalArrived(i32),
-    /// The signal that asks the server to end could not be sent.
-    StopNotSent,
-    /// The deadline has passed.
-    TimePassed,
-}
-
-/// A handler's answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// Start the server again.
-    Restart,
-    /// Do not.
-    Refuse,
-}
-
-/// What is to be done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    /// Start the server.
-    StartServer,
-    /// The first start has succeeded: keep what it made, and report it.
-    ConfirmStart,
-    /// Say that the server was started.
-    SayStarted,
-    /// Say why the start or the handler has failed.
-    SayFailure,
-    /// Say so if the server left processes behind.
-    SayLeftovers,
-    /// Ask the server to end, by SIGTERM.
-    StopServer,
-    /// Look whether the server has ended and cannot be reaped.
-    CheckServer,
-    /// Say that the server does not end.
-    SayServerStays,
-    /// Send the server a signal.
-    SignalServer(i32),
-    /// Run the handler for a death.
-    RunHandler(Death),
-    /// Ask the handler and what it started to end, by SIGTERM.
-    StopHandler,
-    /// Kill the handler and what it started, or find that it has ended and cannot be reaped.
-    KillHandler,
-    /// Say something.
-    Say(Note),
-}
 
 /// A manager's state and its memory of recent deaths.
 #[derive(Debug)]
@@ -97,14 +31,6 @@ pub struct Machine {
     attempts: Backoff,
 }
 
-/// The progress of a stop.
-#[derive(Debug, Clone, Copy)]
-struct Stop {
-    since: Moment,
-    is_said: bool,
-    is_unsent: bool,
-}
-
 impl Machine {
     /// The manager of a server that is to be started at [`Event::Ready`].
     pub fn new(now: Moment) -> Machine {
@@ -112,7 +38,7 @@ impl Machine {
             state: State::Waiting(Next::Start),
             deadline: None,
             has_run: false,
-            stop: Stop { since: now, is_said: false, is_unsent: false },
+            stop: Stop::new(now),
             restarts: Backoff::of_restarts(),
             attempts: Backoff::of_attempts(),
         }
@@ -184,7 +110,7 @@ impl Machine {
             }
             (Starting, StartFailed(death)) => {
                 actions.push(Action::SayFailure);
-                self.handle(death, now, actions);
+                self.server_down(death, now, actions);
             }
             (Starting, ResourcesLacked) => {
                 actions.push(Action::SayFailure);
@@ -205,31 +131,30 @@ impl Machine {
 
             (Stopping(then), ServerEnded(death)) => {
                 actions.push(Action::Say(Note::ServerEnded(death)));
-                self.follow(then, actions);
+                self.fulfil(then, actions);
             }
             (Stopping(then), StartFailed(death)) => {
                 // One that was asked to end before it was the server has ended as it should.
                 if matches!(death.end, End::Refused(_)) {
                     actions.push(Action::SayFailure);
                 }
-                self.follow(then, actions);
+                self.fulfil(then, actions);
             }
             (Stopping(then), ResourcesLacked) => {
                 actions.push(Action::SayFailure);
-                self.follow(then, actions);
+                self.fulfil(then, actions);
             }
             (Stopping(_), Started) => self.started_late(actions),
             // Nothing turns an exit into a restart. A server may have refused the first signal.
-            (Stopping(Then::Restart), Requested(then)) => {
+            (Stopping(Request::Restart), Requested(then)) => {
                 self.turn(Stopping(then), then, actions);
                 actions.push(Action::StopServer);
             }
-            (Stopping(Then::Exit), Requested(_)) => actions.push(Action::StopServer),
+            (Stopping(Request::Exit), Requested(_)) => actions.push(Action::StopServer),
             (Stopping(_), StopNotSent) => {
-                self.stop.is_unsent = true;
-                self.deadline = Some(now + limits::STOP_AGAIN);
+                self.deadline = Some(self.stop.not_sent(now));
             }
-            (Stopping(_), TimePassed) => self.press_stop(now, actions),
+            (Stopping(_), TimePassed) => self.deadline = Some(self.stop.press(now, actions)),
 
             (Handling(_), HandlerEnded(Verdict::Restart)) => self.restart(now, actions),
             (Handling(death), HandlerEnded(Verdict::Refuse)) => self.refuse(death, actions),
@@ -251,12 +176,12 @@ impl Machine {
                 actions.push(Action::Say(Note::HandlerRuns));
             }
 
-            (Interrupting(then), HandlerEnded(_)) => self.follow(then, actions),
+            (Interrupting(then), HandlerEnded(_)) => self.fulfil(then, actions),
             (Interrupting(then), HandlerFailed | ResourcesLacked) => {
                 actions.push(Action::SayFailure);
-                self.follow(then, actions);
+                self.fulfil(then, actions);
             }
-            (Interrupting(Then::Restart), Requested(then)) => {
+            (Interrupting(Request::Restart), Requested(then)) => {
                 self.turn(Interrupting(then), then, actions);
             }
             (Interrupting(_), TimePassed) => {
@@ -266,10 +191,10 @@ impl Machine {
 
             (Waiting(Next::Start), Ready) if !self.has_run => self.start(actions),
             // The first start fulfils a request to restart.
-            (Waiting(Next::Start), Requested(Then::Restart)) if !self.has_run => {}
+            (Waiting(Next::Start), Requested(Request::Restart)) if !self.has_run => {}
             (Waiting(_), Requested(then)) => {
                 actions.push(Action::Say(Note::Requested(then)));
-                self.follow(then, actions);
+                self.fulfil(then, actions);
             }
             (Waiting(Next::Start), TimePassed) => self.start(actions),
             (Waiting(Next::RunHandler(death)), TimePassed) => self.run_handler(death, now, actions),
@@ -290,7 +215,7 @@ impl Machine {
                 Handling(_),
                 Ready | Started | StartFailed(_) | ServerEnded(_) | SignalArrived(_) | StopNotSent,
             )
-            | (Interrupting(Then::Exit), Requested(_))
+            | (Interrupting(Request::Exit), Requested(_))
             | (
                 Interrupting(_),
                 Ready | Started | StartFailed(_) | ServerEnded(_) | SignalArrived(_) | StopNotSent,
@@ -319,7 +244,7 @@ impl Machine {
     }
 
     /// Enters another state with the deadline that holds already.
-    fn turn(&mut self, state: State, then: Then, actions: &mut Vec<Action>) {
+    fn turn(&mut self, state: State, then: Request, actions: &mut Vec<Action>) {
         if self.state != state {
             actions.push(Action::Say(Note::Requested(then)));
         }
@@ -350,30 +275,19 @@ impl Machine {
         actions.push(Action::SayStarted);
     }
 
-    fn stop(&mut self, then: Then, now: Moment, actions: &mut Vec<Action>) {
-        self.stop = Stop { since: now, is_said: false, is_unsent: false };
+    fn stop(&mut self, then: Request, now: Moment, actions: &mut Vec<Action>) {
+        self.stop = Stop::new(now);
         self.enter_for(State::Stopping(then), limits::STOP_CHECK, now);
         actions.push(Action::StopServer);
     }
 
-    /// The server takes its time.
-    fn press_stop(&mut self, now: Moment, actions: &mut Vec<Action>) {
-        self.deadline = Some(now + limits::STOP_CHECK);
-        if !self.stop.is_said && now.since(self.stop.since) >= limits::STOP_NOTICE {
-            self.stop.is_said = true;
-            actions.push(Action::SayServerStays);
-        }
-        let is_unsent = std::mem::take(&mut self.stop.is_unsent);
-        actions.push(if is_unsent { Action::StopServer } else { Action::CheckServer });
-    }
-
     /// Fulfils a request, which clears the record of deaths and attempts.
-    fn follow(&mut self, then: Then, actions: &mut Vec<Action>) {
+    fn fulfil(&mut self, then: Request, actions: &mut Vec<Action>) {
         self.restarts.reset();
         self.attempts.reset();
         match then {
-            Then::Exit => self.finish(Outcome::Status(0)),
-            Then::Restart => self.start(actions),
+            Request::Exit => self.finish(Outcome::Status(0)),
+            Request::Restart => self.start(actions),
         }
     }
 
@@ -382,11 +296,11 @@ impl Machine {
             actions.push(Action::SayLeftovers);
             return self.finish(Outcome::Status(0));
         }
-        self.handle(death, now, actions);
+        self.server_down(death, now, actions);
     }
 
     /// The server is down and has not meant to be.
-    fn handle(&mut self, death: Death, now: Moment, actions: &mut Vec<Action>) {
+    fn server_down(&mut self, death: Death, now: Moment, actions: &mut Vec<Action>) {
         if death.uptime >= limits::STABLE_LIFE {
             self.restarts.reset();
         }

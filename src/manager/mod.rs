@@ -1,7 +1,9 @@
 //! Staying resident: a server is watched, and restarted when it dies. The
-//! machine decides; events tells it what happened; perform carries out what it
-//! answers.
+//! machine decides, events reports to it what happened, and perform carries out
+//! its actions.
 
+pub mod action;
+pub mod event;
 mod events;
 mod handler;
 mod logger;
@@ -9,6 +11,7 @@ pub mod machine;
 pub mod notes;
 mod perform;
 mod server;
+mod stopping;
 mod task;
 
 use std::path::Path;
@@ -29,9 +32,11 @@ use crate::sys::fds;
 use crate::sys::fork::adopt_orphans;
 use crate::sys::signals::Requests;
 use crate::sys::spawn::works_there;
+use action::Action;
+use event::Event;
 use handler::Handler;
 use logger::Logger;
-use machine::{Action, Event, Machine};
+use machine::Machine;
 use server::Server;
 
 /// What a manager starts with.
@@ -81,7 +86,7 @@ pub fn run(start: Start<'_>) -> Result<u8, Error> {
     let mut manager = Manager::new(start)?;
     manager.say_notices();
     if manager.logger.is_none() {
-        manager.feed(Event::Ready);
+        manager.handle_event(Event::Ready);
     }
     let outcome = manager.run_to_end();
     match (outcome, manager.failure.take()) {

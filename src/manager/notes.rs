@@ -4,13 +4,13 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::death::Death;
-use crate::snapshot::Then;
+use crate::snapshot::Request;
 
 /// A line for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Note {
     /// A request will be fulfilled.
-    Requested(Then),
+    Requested(Request),
     /// The server is gone.
     ServerEnded(Death),
     /// The handler has run for long.
@@ -26,8 +26,8 @@ pub enum Note {
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Note::Requested(Then::Restart) => f.write_str("asked to restart the server"),
-            Note::Requested(Then::Exit) => f.write_str("asked to stop"),
+            Note::Requested(Request::Restart) => f.write_str("asked to restart the server"),
+            Note::Requested(Request::Exit) => f.write_str("asked to stop"),
             Note::ServerEnded(death) => death.fmt(f),
             Note::HandlerRuns => f.write_str("the handler is still running; waiting for it"),
             Note::RestartRefused => f.write_str("the server is not restarted"),

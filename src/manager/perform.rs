@@ -5,7 +5,8 @@ use nix::libc;
 use nix::unistd::chdir;
 
 use super::Manager;
-use super::machine::{Action, Event, Verdict};
+use super::action::Action;
+use super::event::{Event, Verdict};
 use super::server::StartError;
 use crate::death::Death;
 use crate::error::Error;
@@ -17,7 +18,7 @@ use crate::sys::{fds, memory};
 
 impl Manager<'_> {
     /// Tells the machine what happened, and does what it wants.
-    pub(super) fn feed(&mut self, event: Event) {
+    pub(super) fn handle_event(&mut self, event: Event) {
         let mut next = Some(event);
         while let Some(event) = next.take() {
             let mut actions = std::mem::take(&mut self.actions);
@@ -129,7 +130,7 @@ impl Manager<'_> {
     pub(super) fn logger_not_started(&mut self, end: End) {
         if let Some(logger) = &self.logger {
             self.failure = Some(self.plan.error(&logger.task.spec, end));
-            self.feed(Event::LoggerFailed);
+            self.handle_event(Event::LoggerFailed);
         }
     }
 

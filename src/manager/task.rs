@@ -102,7 +102,7 @@ impl Task {
         }
     }
 
-    /// Kills a process that has not executed the program yet. [`Task::outcome`] tells of its end.
+    /// Kills a process that has not executed the program yet. [`Task::outcome`] reports its end.
     pub fn kill_start(&self) {
         if self.is_starting() {
             // It has not been reaped. One that may not be killed ends by itself.

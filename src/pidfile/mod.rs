@@ -1,5 +1,5 @@
-//! Pidfiles: always whole, never written through what somebody else put in
-//! their place, and gone when they no longer tell the truth.
+//! Pidfiles: always complete, never written through a link or a special file in
+//! their place, and removed when they are no longer true.
 
 pub mod claim;
 mod first_write;

@@ -9,9 +9,9 @@ use super::identity::User;
 use super::{Output, Plan, WorkDir};
 use crate::error::Error;
 use crate::sys::child::{ChildSpec, Parentage, Session};
+use crate::sys::exec_strings::ExecStrings;
 use crate::sys::failure::{End, Refusal, Stage};
 use crate::sys::program::Program;
-use crate::sys::words::Words;
 
 impl Plan {
     /// The server. Without `-w` it works in the log directory, if there is one.
@@ -33,7 +33,7 @@ impl Plan {
                 role: "command",
                 name: self.command[0].clone(),
                 candidates: candidates(&self.command[0], &self.search, base),
-                arguments: Words::new(&self.command),
+                arguments: ExecStrings::new(&self.command),
                 environment: self.environment([].into_iter()),
             })
         }
@@ -72,7 +72,7 @@ impl Plan {
             role: "handler",
             name: handler.into(),
             candidates: vec![c_string(handler)],
-            arguments: Words::new([handler]),
+            arguments: ExecStrings::new([handler]),
             environment: self.environment(constants),
         })
     }
@@ -96,7 +96,11 @@ impl Plan {
                     &self.search,
                     self.start_dir.as_deref(),
                 ),
-                arguments: Words::new([OsStr::new("logger"), OsStr::new("-t"), prefix.as_os_str()]),
+                arguments: ExecStrings::new([
+                    OsStr::new("logger"),
+                    OsStr::new("-t"),
+                    prefix.as_os_str(),
+                ]),
                 environment: self.environment([].into_iter()),
             })
         })
@@ -137,9 +141,9 @@ impl Plan {
     }
 
     /// The caller's environment, the user's own variables, and more.
-    fn environment<'a>(&'a self, more: impl Iterator<Item = (&'a str, &'a OsStr)>) -> Words {
+    fn environment<'a>(&'a self, more: impl Iterator<Item = (&'a str, &'a OsStr)>) -> ExecStrings {
         let own = self.user.iter().flat_map(User::environment);
-        Words::environment(self.inherited.clone(), own.chain(more))
+        ExecStrings::environment(self.inherited.clone(), own.chain(more))
     }
 
     /// A child of the user's, in a session of its own, where vsrun itself is.

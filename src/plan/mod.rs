@@ -17,9 +17,10 @@ use crate::cli::output::{LogDir, OutputOptions};
 use crate::cli::server::ServerOptions;
 use crate::error::Error;
 use crate::sys::entry::Owner;
+use crate::sys::exec_strings;
 use crate::sys::fds::errno;
-use crate::sys::words;
 use crate::values::keep::Keep;
+use crate::variables;
 use command::{printable, quoted};
 use identity::User;
 
@@ -169,11 +170,11 @@ fn inherited(user: Option<&User>) -> Vec<&'static CStr> {
     let own = user.map(User::environment);
     let is_kept = |string: &&CStr| {
         let name = string.to_bytes().split(|byte| *byte == b'=').next().unwrap_or_default();
-        !name.starts_with(b"VSRUN_")
+        !name.starts_with(variables::PREFIX.as_bytes())
             && !LISTEN.contains(&name)
             && own.iter().flatten().all(|(own, _)| name != own.as_bytes())
     };
-    words::inherited().filter(is_kept).collect()
+    exec_strings::inherited().filter(is_kept).collect()
 }
 
 /// A path as seen from the directory that vsrun was started in.
@@ -189,13 +190,13 @@ fn absolute(path: PathBuf) -> Result<PathBuf, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::{Asked, definition, parse};
+    use crate::cli::{Parsed, definition, parse};
     use clap::ArgAction;
     use nix::unistd::geteuid;
 
     fn plan(line: &[&str]) -> Result<Plan, Error> {
         let words = ["vsrun"].iter().chain(line).map(OsString::from);
-        let Asked::Server(cli) = parse(words)? else { panic!("asked for a text") };
+        let Parsed::Server(cli) = parse(words)? else { panic!("asked for a text") };
         Plan::new(cli, Mode::empty())
     }
 

@@ -13,7 +13,7 @@ use nix::sys::stat::{FileStat, Mode, fstat, fstatat};
 use nix::unistd::{Gid, UnlinkatFlags, linkat, unlinkat};
 
 use super::entry::{Owner, first_mode, for_each_name, hand_over, is_same, reopen};
-use super::walk::{Made, Place, make, remove_made, walk};
+use super::walk::{CreatedDir, Place, make, remove_created, walk};
 
 /// A directory, held by a descriptor.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl Directory {
     pub fn open_or_make(
         path: &Path,
         owner: Option<Owner>,
-    ) -> Result<(Directory, Vec<Made>), Errno> {
+    ) -> Result<(Directory, Vec<CreatedDir>), Errno> {
         let mut made = Vec::new();
         let opened = walk(path, |parent, name, place| {
             let (owner, mode) = match place {
@@ -52,7 +52,7 @@ impl Directory {
         match opened {
             Ok(directory) => Ok((Directory(directory), made)),
             Err(reason) => {
-                remove_made(&made);
+                remove_created(&made);
                 Err(reason)
             }
         }

@@ -31,7 +31,7 @@ pub enum Stage {
     User,
     /// Giving up capabilities.
     Capabilities,
-    /// Proving that root's privilege cannot be had back.
+    /// Proving that root's privilege cannot be regained.
     Proof,
     /// Getting to the exec in time.
     HeldUp,

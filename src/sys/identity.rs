@@ -58,7 +58,7 @@ const NO_CAPABILITIES: [u32; 6] = [0; 6];
 const SAME: libc::c_long = -1;
 
 /// Becomes `identity` for good, in the calling thread: groups, then group, then user, each for
-/// the real, effective and saved id; then proves that root's cannot be had back.
+/// the real, effective and saved id; then proves that root's cannot be regained.
 /// Async-signal-safe.
 pub(super) fn change_to(identity: &Identity) -> Result<(), Refusal> {
     let (uid, gid) = (identity.uid.as_raw(), identity.gid.as_raw());

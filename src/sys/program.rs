@@ -6,8 +6,8 @@ use std::mem::MaybeUninit;
 use nix::errno::Errno;
 use nix::libc;
 
+use super::exec_strings::ExecStrings;
 use super::failure::{Refusal, Stage, at};
-use super::words::Words;
 
 /// A program with its arguments and environment.
 #[derive(Debug)]
@@ -19,9 +19,9 @@ pub struct Program {
     /// The paths to try in turn, as execvp(3) does.
     pub candidates: Vec<CString>,
     /// The arguments, the name first.
-    pub arguments: Words,
+    pub arguments: ExecStrings,
     /// The environment.
-    pub environment: Words,
+    pub environment: ExecStrings,
 }
 
 /// Executes the program in place of this one. Returns only with a refusal.

@@ -264,7 +264,7 @@ fn become_orphan(channel: RawFd) -> OwnedFd {
             leave(match ended_before_exec(child, kinship) {
                 None => 0,
                 Some(Exit::Status(_)) => FAILED,
-                // As a shell tells it, for want of another way.
+                // As shells encode it: an exit status has no other room for it.
                 Some(Exit::Signal { number, .. }) => 128 + number,
             })
         }

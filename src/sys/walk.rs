@@ -24,7 +24,7 @@ const LINKS_MAX: usize = 40;
 
 /// A directory that was made on the way, so that it can be taken away again.
 #[derive(Debug)]
-pub struct Made {
+pub struct CreatedDir {
     parent: OwnedFd,
     name: OsString,
 }
@@ -118,7 +118,7 @@ fn steps_of(path: &Path) -> VecDeque<OsString> {
     steps.map(|step| step.as_os_str().to_owned()).collect()
 }
 
-/// The path of an open directory, as far as `/proc` tells it.
+/// The path of an open directory; empty without `/proc`.
 fn path_of(directory: &OwnedFd) -> PathBuf {
     let link = format!("/proc/self/fd/{}", directory.as_raw_fd());
     readlink(link.as_str()).map(PathBuf::from).unwrap_or_default()
@@ -147,9 +147,9 @@ pub fn make(
     name: &OsStr,
     owner: Option<Owner>,
     mode: u32,
-) -> Result<(OwnedFd, Made), Errno> {
+) -> Result<(OwnedFd, CreatedDir), Errno> {
     // Before anything is made: to take it away again must not need a descriptor.
-    let mut new = Made { parent: reopen(parent, OFlag::O_PATH)?, name: OsString::new() };
+    let mut new = CreatedDir { parent: reopen(parent, OFlag::O_PATH)?, name: OsString::new() };
     try_names(|beside| {
         new.name = beside.to_owned();
         mkdirat(parent, beside, Mode::from_bits_truncate(first_mode(owner, mode)))
@@ -164,15 +164,15 @@ pub fn make(
             Ok((directory, new))
         }
         Err(reason) => {
-            remove_made(&[new]);
+            remove_created(&[new]);
             Err(reason)
         }
     }
 }
 
 /// Removes directories that were made one in the other, as far as they are still empty.
-pub fn remove_made(made: &[Made]) {
-    for Made { parent, name } in made.iter().rev() {
+pub fn remove_created(made: &[CreatedDir]) {
+    for CreatedDir { parent, name } in made.iter().rev() {
         // One that is no longer empty is in use.
         let _ = unlinkat(parent, name.as_os_str(), UnlinkatFlags::RemoveDir);
     }

@@ -200,6 +200,8 @@ fn an_options_value_may_be_attached_to_it() {
         &["--pidfile=pid", "--work-dir=/"][..],
         &["-ppid", "-w/"],
         &["--pidfile", "pid", "--work-dir", "/"],
+        &["-ppid", "-w/", "-dlogs", "7d"],
+        &["-ppid", "-w/", "--logdir=logs", "7d"],
     ] {
         let report = sandbox.path("report");
         let server = sandbox.probe().report(&report).pidfile(sandbox.path("pid")).exit(0);

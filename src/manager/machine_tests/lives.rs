@@ -46,7 +46,7 @@ fn retries_in_ms(machine: &mut Machine, count: usize) -> Vec<u128> {
 #[test]
 fn the_first_start_waits_until_it_may_begin_and_is_confirmed() {
     let (mut machine, now) = (Machine::new(Moment::now()), Moment::now());
-    assert_eq!(step(&mut machine, Event::Requested(Then::Restart), now), []);
+    assert_eq!(step(&mut machine, Event::Requested(Request::Restart), now), []);
     assert_eq!(step(&mut machine, Event::Ready, now), [Action::StartServer]);
     let confirmed = [Action::ConfirmStart, Action::SayStarted];
     assert_eq!(step(&mut machine, Event::Started, now), confirmed);
@@ -79,7 +79,7 @@ fn a_stop_before_the_first_start_is_over_ends_with_0() {
         if ready {
             step(&mut machine, Event::Ready, now);
         }
-        step(&mut machine, Event::Requested(Then::Exit), now);
+        step(&mut machine, Event::Requested(Request::Exit), now);
         step(&mut machine, Event::StartFailed(killed(15)), now);
         assert_eq!(machine.outcome(), Some(Outcome::Status(0)));
     }
@@ -116,7 +116,7 @@ fn a_request_resets_the_spacing() {
     let now = Moment::now();
     let mut machine = running();
     delays_in_ms(&mut machine, 4);
-    step(&mut machine, Event::Requested(Then::Restart), now);
+    step(&mut machine, Event::Requested(Request::Restart), now);
     step(&mut machine, Event::ServerEnded(killed(15)), now);
     step(&mut machine, Event::Started, now);
     assert_eq!(delays_in_ms(&mut machine, 2), [0, 100]);
@@ -161,7 +161,7 @@ fn a_shortage_that_is_over_is_forgotten_and_does_not_space_restarts() {
 #[test]
 fn a_server_that_does_not_end_is_looked_at_every_2_s_and_mentioned_once_after_10_s() {
     let (mut machine, now) = (running(), Moment::now());
-    step(&mut machine, Event::Requested(Then::Exit), now);
+    step(&mut machine, Event::Requested(Request::Exit), now);
     for count in 1..10 {
         let due = now + Duration::from_secs(2 * count);
         assert_eq!(machine.deadline(), Some(due));
@@ -174,7 +174,7 @@ fn a_server_that_does_not_end_is_looked_at_every_2_s_and_mentioned_once_after_10
 #[test]
 fn a_sigterm_that_could_not_be_sent_is_sent_again_after_a_second() {
     let (mut machine, now) = (running(), Moment::now());
-    step(&mut machine, Event::Requested(Then::Exit), now);
+    step(&mut machine, Event::Requested(Request::Exit), now);
     step(&mut machine, Event::StopNotSent, now);
     let due = now + Duration::from_secs(1);
     assert_eq!(machine.deadline(), Some(due));

@@ -14,7 +14,7 @@ struct World {
     is_executed: bool,
     handler: bool,
     /// The strongest request since the last start.
-    requested: Option<Then>,
+    requested: Option<Request>,
     /// The death that no handler has answered yet.
     dead: Option<Death>,
     /// What may end the manager has happened.
@@ -42,8 +42,8 @@ impl World {
     /// The events that can happen now.
     fn possible(&self) -> Vec<Event> {
         let mut events = vec![
-            Event::Requested(Then::Restart),
-            Event::Requested(Then::Exit),
+            Event::Requested(Request::Restart),
+            Event::Requested(Request::Exit),
             Event::SignalArrived(12),
             Event::LoggerFailed,
             Event::Ready,
@@ -106,8 +106,8 @@ impl World {
                 self.may_end = true;
             }
             Event::Requested(then) => {
-                self.may_end |= then == Then::Exit;
-                if self.requested != Some(Then::Exit) {
+                self.may_end |= then == Request::Exit;
+                if self.requested != Some(Request::Exit) {
                     self.requested = Some(then);
                 }
             }
@@ -126,7 +126,7 @@ impl World {
             match action {
                 Action::StartServer => {
                     assert!(!self.server && !self.handler, "a second process");
-                    assert_ne!(self.requested, Some(Then::Exit), "a start after a stop");
+                    assert_ne!(self.requested, Some(Request::Exit), "a start after a stop");
                     (self.server, self.is_executed, self.requested) = (true, false, None);
                 }
                 Action::RunHandler(death) => {
@@ -219,7 +219,7 @@ proptest! {
     fn from_wherever_it_is_a_stop_ends_with_0_once_what_runs_has_ended(choices in choices()) {
         let mut world = after(&choices);
         if world.machine.outcome().is_none() {
-            world.feed(Event::Requested(Then::Exit));
+            world.feed(Event::Requested(Request::Exit));
             world.wind_up();
             prop_assert_eq!(world.machine.outcome(), Some(Outcome::Status(0)));
         }
@@ -230,8 +230,8 @@ proptest! {
         choices in choices(),
     ) {
         let mut world = after(&choices);
-        if world.machine.outcome().is_none() && world.requested != Some(Then::Exit) {
-            world.feed(Event::Requested(Then::Restart));
+        if world.machine.outcome().is_none() && world.requested != Some(Request::Exit) {
+            world.feed(Event::Requested(Request::Restart));
             if world.requested.is_some() {
                 let event = match (world.is_executed, world.handler) {
                     (true, _) => Event::ServerEnded(killed(15)),
@@ -267,7 +267,7 @@ proptest! {
     fn the_end_is_final(choices in choices()) {
         let mut world = after(&choices);
         if world.machine.outcome().is_none() {
-            world.feed(Event::Requested(Then::Exit));
+            world.feed(Event::Requested(Request::Exit));
             world.wind_up();
         }
         let outcome = world.machine.outcome();

@@ -31,8 +31,8 @@ fn columns() -> [Event; COLUMNS] {
         Event::ServerEnded(exited(0)),
         Event::HandlerEnded(Verdict::Restart),
         Event::HandlerEnded(Verdict::Refuse),
-        Event::Requested(Then::Restart),
-        Event::Requested(Then::Exit),
+        Event::Requested(Request::Restart),
+        Event::Requested(Request::Exit),
         Event::SignalArrived(10),
         Event::TimePassed,
     ]
@@ -42,7 +42,7 @@ fn table() -> Vec<(State, [Cell; COLUMNS])> {
     use Action::*;
     use Cell::{For, Keep, Same, To};
     use State::{Done, Handling, Interrupting, Running, Starting, Stopping, Waiting};
-    let (exit, restart) = (Then::Exit, Then::Restart);
+    let (exit, restart) = (Request::Exit, Request::Restart);
     // Death 9 is the one that the handler was run for.
     let (crash, old) = (killed(11), killed(9));
     let asked = |then| Say(Note::Requested(then));
@@ -65,8 +65,8 @@ fn table() -> Vec<(State, [Cell; COLUMNS])> {
     let stopping = |then, next: &dyn Fn(&[Action]) -> Cell| {
         let forward = Keep(Stopping(then), vec![SignalServer(10)]);
         let more = match then {
-            Then::Restart => vec![asked(exit), StopServer],
-            Then::Exit => vec![StopServer],
+            Request::Restart => vec![asked(exit), StopServer],
+            Request::Exit => vec![StopServer],
         };
         [
             Same,

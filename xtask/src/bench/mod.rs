@@ -136,7 +136,7 @@ fn preface(settings: &Settings) -> String {
     let Settings { rounds, passes, rest, restarts, .. } = settings;
     format!(
         "# Comparison with other programs\n\n\
-         Made in one run by `cargo xtask bench --rounds {rounds} --passes {passes} --rest {rest} \
+         CreatedDir in one run by `cargo xtask bench --rounds {rounds} --passes {passes} --rest {rest} \
          --restarts {restarts} --write`.\nThe programs take turns on one core of a shared virtual \
          machine: ratios are meaningful, absolute times are not.\n{cores} cores of {}, Linux {}, \
          {}.\n\nEach start was timed {rounds} times, and for each supervisor {} deaths, {} requests \

@@ -7,7 +7,7 @@ use std::ptr::{self, NonNull};
 /// Strings that end in NUL, with the array of pointers that execve(2) wants. The memory is kept
 /// when strings are taken away, so that refilling it to the same size allocates nothing.
 #[derive(Debug, Default)]
-pub struct Words {
+pub struct ExecStrings {
     /// Strings that come first and are not copied.
     inherited: Vec<&'static CStr>,
     bytes: Vec<u8>,
@@ -17,7 +17,7 @@ pub struct Words {
 
 // SAFETY: the pointers lead into the bytes beside them, which stay where they are when this is
 // moved and to which no other value points, and to strings that nothing changes.
-unsafe impl Send for Words {}
+unsafe impl Send for ExecStrings {}
 
 /// The arguments of main in C.
 ///
@@ -53,24 +53,25 @@ pub fn inherited() -> impl Iterator<Item = &'static CStr> {
     })
 }
 
-impl Words {
+impl ExecStrings {
     /// The strings in their order. None may hold a NUL; those from the kernel never do.
-    pub fn new<S: AsRef<OsStr>>(strings: impl IntoIterator<Item = S>) -> Words {
-        let mut words = Words::default();
-        strings.into_iter().for_each(|string| words.push(&[string.as_ref().as_bytes()]));
-        words.seal();
-        words
+    pub fn new<S: AsRef<OsStr>>(strings: impl IntoIterator<Item = S>) -> ExecStrings {
+        let mut array = ExecStrings::default();
+        strings.into_iter().for_each(|string| array.push(&[string.as_ref().as_bytes()]));
+        array.seal();
+        array
     }
 
     /// An environment: these strings as they are, and `NAME=value` for each of the variables.
     pub fn environment<'a>(
         inherited: Vec<&'static CStr>,
         variables: impl Iterator<Item = (&'a str, &'a OsStr)>,
-    ) -> Words {
-        let mut words = Words { inherited, ..Words::default() };
-        variables.for_each(|(name, value)| words.push(&[name.as_bytes(), b"=", value.as_bytes()]));
-        words.seal();
-        words
+    ) -> ExecStrings {
+        let mut strings = ExecStrings { inherited, ..ExecStrings::default() };
+        variables
+            .for_each(|(name, value)| strings.push(&[name.as_bytes(), b"=", value.as_bytes()]));
+        strings.seal();
+        strings
     }
 
     /// The number of strings that are not inherited.
@@ -112,9 +113,9 @@ impl Words {
     }
 }
 
-/// Where [`Words::replace_tail`] lets new strings be written.
+/// Where [`ExecStrings::replace_tail`] lets new strings be written.
 #[derive(Debug)]
-pub struct Tail<'a>(&'a mut Words);
+pub struct Tail<'a>(&'a mut ExecStrings);
 
 impl Tail<'_> {
     /// Adds `NAME=value`.
@@ -133,12 +134,12 @@ mod tests {
 
     #[test]
     fn a_tail_is_replaced_without_growing() {
-        let mut words = Words::new(["A=1", "B=2"]);
-        words.replace_tail(2, |tail| tail.set("C", 345));
-        let (room, first) = (words.bytes.capacity(), words.bytes.clone());
-        words.replace_tail(2, |tail| tail.set("C", 345));
-        assert_eq!((words.bytes.capacity(), &words.bytes), (room, &first));
-        assert_eq!(words.bytes, b"A=1\0B=2\0C=345\0");
-        assert_eq!(words.pointers.len(), 4);
+        let mut strings = ExecStrings::new(["A=1", "B=2"]);
+        strings.replace_tail(2, |tail| tail.set("C", 345));
+        let (room, first) = (strings.bytes.capacity(), strings.bytes.clone());
+        strings.replace_tail(2, |tail| tail.set("C", 345));
+        assert_eq!((strings.bytes.capacity(), &strings.bytes), (room, &first));
+        assert_eq!(strings.bytes, b"A=1\0B=2\0C=345\0");
+        assert_eq!(strings.pointers.len(), 4);
     }
 }

@@ -1,0 +1,40 @@
+//! The progress of a stop: what is done while the server takes its time. Pure.
+
+use super::action::Action;
+use crate::limits;
+use crate::sys::clock::Moment;
+
+/// A stop under way.
+#[derive(Debug, Clone, Copy)]
+pub struct Stop {
+    /// When the server was asked to end.
+    pub since: Moment,
+    /// Whether it was said that the server does not end.
+    pub is_said: bool,
+    /// Whether the signal that asks it to end is to be sent again.
+    pub is_unsent: bool,
+}
+
+impl Stop {
+    /// A stop that begins now.
+    pub fn new(now: Moment) -> Stop {
+        Stop { since: now, is_said: false, is_unsent: false }
+    }
+
+    /// Records that the signal could not be sent; when it is sent again.
+    pub fn not_sent(&mut self, now: Moment) -> Moment {
+        self.is_unsent = true;
+        now + limits::STOP_AGAIN
+    }
+
+    /// Adds what is due while the server has not ended; when to look again.
+    pub fn press(&mut self, now: Moment, actions: &mut Vec<Action>) -> Moment {
+        if !self.is_said && now.since(self.since) >= limits::STOP_NOTICE {
+            self.is_said = true;
+            actions.push(Action::SayServerStays);
+        }
+        let is_unsent = std::mem::take(&mut self.is_unsent);
+        actions.push(if is_unsent { Action::StopServer } else { Action::CheckServer });
+        now + limits::STOP_CHECK
+    }
+}
