@@ -217,9 +217,7 @@ fn a_process_that_is_killed_before_the_exec_is_an_error() {
         ("-w", "/", "execve"),
     ] {
         for managed in [false, true] {
-            let inject = format!("inject={call}:signal=KILL");
-            let start = sandbox.program("/usr/bin/strace").args(["-f", "-qq", "-o", "/dev/null"]);
-            let start = start.args(["-e", &inject, "--", VSRUN, "-b"]);
+            let start = injecting(&sandbox, &format!("{call}:signal=KILL")).background();
             let start = start.args([option, value]).pidfile("pid");
             // The check of the handler makes those calls too.
             if managed && call == "setresuid" {
@@ -243,9 +241,7 @@ fn a_process_that_is_killed_before_the_exec_is_an_error() {
 /// manager while it waits for that.
 fn slow(sandbox: &Sandbox) -> (Running<'_>, Process) {
     let handler = sandbox.handler("handler").create();
-    let start = sandbox.program("/usr/bin/strace").args(["-f", "-qq", "-o", "/dev/null"]);
-    let start = start.args(["-e", "trace=setsid", "-e", "inject=setsid:delay_enter=1000000"]);
-    let start = start.args(["--", VSRUN, "-b"]).pidfile("pid");
+    let start = injecting(sandbox, "setsid:delay_enter=1000000").background().pidfile("pid");
     let start = start.manager("manager", &handler);
     let start = start.command(sandbox.probe().append(sandbox.path("starts"))).spawn();
     let manager = sandbox.wait_for_pidfile(sandbox.path("manager"));
@@ -311,10 +307,8 @@ fn each_step_into_the_background_that_fails_is_an_error_of_one_line() {
         for call in ["clone,clone3,fork,vfork", "setsid"] {
             let mut survived = 0;
             for number in 1..10 {
-                let inject = format!("inject={call}:error=EAGAIN:when={number}");
-                let start = sandbox.program("/usr/bin/strace");
-                let start = start.args(["-f", "-qq", "-o", "/dev/null", "-e", &inject, "--"]);
-                let start = start.args([VSRUN, "-b"]).pidfile("pid");
+                let fault = format!("{call}:error=EAGAIN:when={number}");
+                let start = injecting(&sandbox, &fault).background().pidfile("pid");
                 let start = match managed {
                     true => start.args(["-m", "manager", &handler]),
                     false => start,

@@ -568,10 +568,7 @@ fn a_user_that_a_namespace_cannot_have_is_refused_before_anything_else() {
 
 /// Runs vsrun with one system call failing in every process of it.
 fn with_failing(sandbox: &Sandbox, call: &str, words: &[&str]) -> Outcome {
-    let trace = format!("trace={call}");
-    let inject = format!("inject={call}:error=EAGAIN");
-    let start = sandbox.program("/usr/bin/strace").args(["-f", "-qq", "-o", "/dev/null"]);
-    let start = start.args(["-e", &trace, "-e", &inject, "--", VSRUN]);
+    let start = injecting(sandbox, &format!("{call}:error=EAGAIN"));
     start.args(words).pidfile(sandbox.path("pid")).command(forbidden(sandbox)).run()
 }
 
@@ -612,10 +609,7 @@ fn a_change_of_user_without_effect_is_detected() {
     needs!(root, "strace");
     let sandbox = sandbox();
     for call in ["setresuid", "setresgid"] {
-        let trace = format!("trace={call}");
-        let inject = format!("inject={call}:retval=0");
-        let start = sandbox.program("/usr/bin/strace").args(["-f", "-qq", "-o", "/dev/null"]);
-        let start = start.args(["-e", &trace, "-e", &inject, "--", VSRUN]);
+        let start = injecting(&sandbox, &format!("{call}:retval=0"));
         let outcome = start.user("nobody").command(forbidden(&sandbox)).run();
         outcome.expect_code(125);
         let line = outcome.stderr_text();

@@ -65,6 +65,11 @@ pub fn every_way(sandbox: &Sandbox) -> [Invocation<'_>; 4] {
     ways(sandbox, handler(sandbox)).map(as_user)
 }
 
+/// The way of that number, from 0 to 3.
+pub fn in_way(sandbox: &Sandbox, number: usize) -> Invocation<'_> {
+    every_way(sandbox).into_iter().nth(number).expect("one of four ways")
+}
+
 /// A server that must not run: it would create the file `ran`.
 pub fn forbidden(sandbox: &Sandbox) -> Probe {
     sandbox.probe().append(sandbox.path("ran")).exit(0)
@@ -177,6 +182,14 @@ pub fn open_starts(sandbox: &Sandbox) -> PathBuf {
     starts
 }
 
+/// vsrun under strace(1), which injects this into every process of it, as in `setsid:error=EPERM`.
+pub fn injecting<'a>(sandbox: &'a Sandbox, fault: &str) -> Invocation<'a> {
+    let calls = fault.split(':').next().unwrap_or_default();
+    let strace = sandbox.program("/usr/bin/strace").args(["-f", "-qq", "-o", "/dev/null", "-e"]);
+    let strace = strace.arg(format!("trace={calls}")).arg("-e").arg(format!("inject={fault}"));
+    strace.args(["--", VSRUN])
+}
+
 /// Attaches strace(1) to a manager and to every child that it will have.
 #[track_caller]
 pub fn refusing_children<'a>(sandbox: &'a Sandbox, manager: Process, inject: &str) -> Running<'a> {
@@ -185,4 +198,11 @@ pub fn refusing_children<'a>(sandbox: &'a Sandbox, manager: Process, inject: &st
     let tracer = strace.arg(format!("inject={inject}")).spawn();
     wait_for_message(&tracer, "attached");
     tracer
+}
+
+/// Makes a program `logger` that runs this line of sh, and returns a PATH with it.
+pub fn path_with_logger(sandbox: &Sandbox, line: &str) -> String {
+    let bin = sandbox.dir("bin");
+    sandbox.executable("bin/logger", format!("#!/bin/sh\n{line}\n"));
+    format!("{}:/usr/bin:/bin", bin.display())
 }

@@ -814,20 +814,17 @@ fn without_a_manager_a_logger_that_is_killed_before_its_exec_is_an_error_and_no_
     }
 }
 
-/// A program called `logger` in a directory of its own, which is returned as a PATH.
-fn with_logger(sandbox: &Sandbox, body: &str) -> String {
-    sandbox.dir("bin");
-    let note = format!("echo $$ >>'{}'", sandbox.path("loggers").display());
-    sandbox.executable("bin/logger", format!("#!/bin/sh\n{note}\n{body}\n"));
-    format!("{}:/usr/bin:/bin", sandbox.path("bin").display())
+/// What logger does when a stop is asked for while the pipe to it is full, and whether all that the
+/// A line of sh that records the id of a logger in the file `loggers`.
+fn recording(sandbox: &Sandbox) -> String {
+    format!("echo $$ >>'{}'", sandbox.path("loggers").display())
 }
 
-/// What logger does when a stop is asked for while the pipe to it is full, and whether all that the
 /// server wrote arrives.
 fn stop_with_a_full_pipe(behave: impl FnOnce(&Sandbox, Process)) {
     let sandbox = sandbox();
     let body = format!("exec cat >>'{}'", sandbox.path("kept").display());
-    let path = with_logger(&sandbox, &body);
+    let path = path_with_logger(&sandbox, &format!("{}\n{body}", recording(&sandbox)));
     // Two mebibytes and more into a pipe of one.
     let script = "head -c 3000000 /dev/zero | tr '\\0' x | fold -w 99; exec sleep 1000";
     let manager = sandbox
@@ -894,7 +891,7 @@ fn a_logger_that_continues_during_a_stop_gets_the_content_of_the_pipe() {
 #[test]
 fn a_server_gets_no_broken_pipe_while_loggers_are_killed() {
     let sandbox = sandbox();
-    let path = with_logger(&sandbox, "exec cat >/dev/null");
+    let path = path_with_logger(&sandbox, &format!("{}\nexec cat >/dev/null", recording(&sandbox)));
     let manager = sandbox
         .vsrun()
         .env("PATH", path)
@@ -924,15 +921,14 @@ fn a_server_gets_no_broken_pipe_while_loggers_are_killed() {
 fn a_server_can_take_lines_out_of_the_pipe_to_logger() {
     needs!(root, "python3");
     let sandbox = sandbox();
-    let (bin, out) = (sandbox.dir("bin"), sandbox.open_dir("out"));
-    sandbox.executable("bin/logger", "#!/bin/sh\nexec sleep 1000\n");
+    let out = sandbox.open_dir("out");
     let script = "import os, sys
 line = os.read(os.open('/dev/stdout', os.O_RDONLY), 4096)
 with open(sys.argv[1] + '.new', 'wb') as out:
     out.write(line)
 os.rename(sys.argv[1] + '.new', sys.argv[1])
 ";
-    let path = format!("{}:/usr/bin:/bin", bin.display());
+    let path = path_with_logger(&sandbox, "exec sleep 1000");
     let start = sandbox.vsrun().env("PATH", path).user("nobody").syslog("tag");
     let taken = out.join("taken");
     let words = [PYTHON, "-c", script, taken.to_str().expect("a plain path")];

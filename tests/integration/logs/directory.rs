@@ -226,7 +226,7 @@ fn in_a_root_the_server_works_at_the_top_if_the_log_directory_lies_outside() {
 }
 
 #[test]
-fn a_directory_that_was_moved_is_left_for_the_one_that_its_path_leads_to() {
+fn after_a_move_of_the_directory_the_one_at_its_path_is_used() {
     for is_replaced in [true, false] {
         let sandbox = sandbox();
         let logs = LogDirectory::at(sandbox.path("logs"));

@@ -47,7 +47,7 @@ fn old_files_are_deleted_in_every_way_to_start() {
         users_file(logs.join("logfile.1"), "x");
         age(logs.join("logfile.1"), "2 days ago");
         let end = sandbox.open_dir("flags").join("end");
-        let vsrun = every_way(&sandbox).into_iter().nth(way).expect("a way").logdir(&logs, "1d");
+        let vsrun = in_way(&sandbox, way).logdir(&logs, "1d");
         let running = vsrun.command(sandbox.probe().until(&end).exit(0)).spawn();
         wait_for("the old file to go", || !logs.join("logfile.1").exists());
         fs::write(&end, "").expect("the sandbox can be written");
@@ -69,12 +69,7 @@ fn old_files_that_cannot_be_deleted_are_reported_once() {
         }
         // What is mounted cannot be removed.
         let [first, second] = ["logfile.1", "vsrun.log.1"].map(|name| logs.join(name));
-        let vsrun = every_way(&sandbox)
-            .into_iter()
-            .nth(way)
-            .expect("a way")
-            .bind(&held, first)
-            .bind(&held, second);
+        let vsrun = in_way(&sandbox, way).bind(&held, first).bind(&held, second);
         let vsrun = vsrun.logdir(&logs, "1d");
         let running = vsrun.command(sandbox.probe().until(&end).exit(0)).spawn();
         wait_for("the others to go", || !logs.join("vsrun.log.2").exists());
@@ -97,7 +92,7 @@ fn a_start_that_fails_deletes_no_old_files() {
         let logs = users_dir(&sandbox, "logs");
         users_file(logs.join("logfile.1"), "x");
         age(logs.join("logfile.1"), "2 days ago");
-        let vsrun = every_way(&sandbox).into_iter().nth(way).expect("a way").logdir(&logs, "1d");
+        let vsrun = in_way(&sandbox, way).logdir(&logs, "1d");
         vsrun.command(["/nowhere/to/be/found"]).run().expect_code(127);
         settle(&sandbox);
         assert_eq!(LogDirectory::at(&logs).names(), ["logfile.1"], "{way}");

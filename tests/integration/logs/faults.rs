@@ -63,9 +63,8 @@ fn a_vsrun_killed_at_any_call_of_a_start_leaves_a_usable_directory() {
                 users_file(logs.path().join("logfile"), "old server\n");
                 users_file(logs.path().join("vsrun.log"), "old vsrun\n");
             }
-            let [trace, inject] = killing(call, number);
-            let strace = sandbox.program("/usr/bin/strace").args(["-f", "-qq", "-o", "/dev/null"]);
-            let vsrun = as_user(strace.args(["-e", &trace, "-e", &inject]).arg(VSRUN));
+            let fault = format!("{call}:signal=KILL:when={number}");
+            let vsrun = as_user(injecting(&sandbox, &fault));
             let vsrun = vsrun.logdir(&logs, "1d").manager(sandbox.path("manager.pid"), CONSENT);
             let killed = vsrun.command(["/bin/true"]).run().signal() == Some(SIGKILL);
             wait_for("the end of every process", || sandbox.processes().is_empty());

@@ -101,19 +101,6 @@ fn deletion_does_not_hold_up_the_server() {
 }
 
 #[test]
-fn deletion_does_not_hold_up_a_server_that_vsrun_becomes() {
-    needs!("strace");
-    let sandbox = sandbox();
-    let (logs, report) = (users_dir(&sandbox, "logs"), sandbox.open_dir("out").join("report"));
-    make_old_logs(&logs, MANY);
-    let server = sandbox.probe().report(&report);
-    let running = with_slow_deletions(&sandbox, &logs).command(server).spawn();
-    Report::wait(&report);
-    expect_most_are_left(&logs);
-    drop(running);
-}
-
-#[test]
 fn the_deleting_process_is_no_child_of_the_server() {
     needs!("strace");
     let sandbox = sandbox();

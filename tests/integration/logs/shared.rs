@@ -59,11 +59,9 @@ fn a_start_that_fails_leaves_the_log_of_another_vsrun() {
     needs!("strace");
     let sandbox = sandbox();
     let logs = users_dir(&sandbox, "logs");
-    let strace = sandbox.program("/usr/bin/strace");
-    let strace = strace.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=execve"]);
     // The execve(2) of vsrun itself does not count.
-    let strace = strace.args(["-e", "inject=execve:delay_enter=1500000:when=1"]);
-    let failing = as_user(strace.arg(VSRUN)).logdir(&logs, "1d");
+    let vsrun = injecting(&sandbox, "execve:delay_enter=1500000:when=1");
+    let failing = as_user(vsrun).logdir(&logs, "1d");
     let failing = failing.command(["/nowhere/to/be/found"]).spawn();
     wait_for("the new log", || logs.join("logfile").exists());
     say(&sandbox, &logs, "1d", "hello");
@@ -101,7 +99,7 @@ fn a_start_that_fails_leaves_the_logs_of_earlier_ones_as_they_were() {
             users_file(logs.join(name), name);
         }
         let before = snapshot(&logs);
-        let vsrun = every_way(&sandbox).into_iter().nth(way).expect("a way").logdir(&logs, "1d");
+        let vsrun = in_way(&sandbox, way).logdir(&logs, "1d");
         vsrun.command(["/nowhere/to/be/found"]).run().expect_code(127);
         assert_eq!(snapshot(&logs), before, "way {way}");
     }
@@ -262,9 +260,7 @@ fn managers_that_share_a_directory_lose_no_line() {
 
 /// vsrun under strace(1), which delays a call.
 fn held_up<'a>(sandbox: &'a Sandbox, logs: &LogDirectory, inject: &str) -> Running<'a> {
-    let strace = sandbox.program("/usr/bin/strace").args(["-f", "-qq", "-o", "/dev/null"]);
-    let strace = strace.args(["-e", "trace=mkdirat", "-e", &format!("inject=mkdirat:{inject}")]);
-    let vsrun = strace.arg(VSRUN).logdir(logs, "1d");
+    let vsrun = injecting(sandbox, &format!("mkdirat:{inject}")).logdir(logs, "1d");
     vsrun.command(sandbox.probe().out("first").exit(0)).spawn()
 }
 

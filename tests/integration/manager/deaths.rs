@@ -137,9 +137,7 @@ fn a_stopped_manager_sees_a_death_when_it_continues() {
 #[test]
 fn children_of_a_dead_server_do_not_delay_the_next_one() {
     let sandbox = sandbox();
-    sandbox.dir("bin");
-    sandbox.executable("bin/logger", "#!/bin/sh\nexec cat >/dev/null\n");
-    let path = format!("{}:/usr/bin:/bin", sandbox.path("bin").display());
+    let path = path_with_logger(&sandbox, "exec cat >/dev/null");
     for (name, options) in [
         ("plain", [].as_slice()),
         ("files", &["--logdir", "logs", "1d"]),

@@ -43,67 +43,65 @@ fn it_is_removed_as_soon_as_the_server_is_gone() {
     running.wait().expect_code(3);
 }
 
+/// Restarts a managed server with the pidfile `run/pid` once `change` has changed that; then runs
+/// `check`, and stops the manager.
+#[track_caller]
+fn restart_after(
+    change: impl FnOnce(&Sandbox, &Path),
+    check: impl FnOnce(&Sandbox, &Path),
+) -> Sandbox {
+    let sandbox = sandbox();
+    let pidfile = run_dir(&sandbox).path().join("pid");
+    let start = sandbox.vsrun().pidfile("run/pid").manager("manager", CONSENT);
+    let manager = start.command(probe(&sandbox)).spawn();
+    started(&sandbox, 1);
+    change(&sandbox, &pidfile);
+    manager.signal(SIGHUP);
+    started(&sandbox, 2);
+    check(&sandbox, &pidfile);
+    stop(manager);
+    sandbox
+}
+
 #[test]
 fn a_link_put_in_its_place_is_replaced_at_the_restart() {
-    let sandbox = sandbox();
-    let victim = sandbox.file("victim", "precious");
-    let pidfile = sandbox.path("pid");
-    let server = sandbox.probe().append(sandbox.path("starts"));
-    let start = sandbox.vsrun().pidfile(&pidfile).manager("manager", handler(&sandbox));
-    let running = start.command(server).spawn();
-    started(&sandbox, 1);
-    fs::remove_file(&pidfile).expect("a pidfile");
-    sandbox.link("pid", &victim);
-    running.signal(SIGHUP);
-    started(&sandbox, 2);
-    assert!(fs::symlink_metadata(&pidfile).expect("a file").is_file());
-    assert_eq!(fs::read_to_string(victim).expect("a file"), "precious");
+    let change = |sandbox: &Sandbox, pidfile: &Path| {
+        fs::remove_file(pidfile).expect("a pidfile");
+        sandbox.link("run/pid", sandbox.file("victim", "precious"));
+    };
+    restart_after(change, |sandbox, pidfile| {
+        assert!(about(pidfile).is_file());
+        assert_eq!(text(sandbox.path("victim")), "precious");
+    });
 }
 
 #[test]
 fn a_fifo_in_its_place_does_not_block_the_manager() {
-    let sandbox = sandbox();
-    let pidfile = sandbox.path("pid");
-    let server = sandbox.probe().append(sandbox.path("starts"));
-    let start = sandbox.vsrun().pidfile(&pidfile).manager("manager", handler(&sandbox));
-    let running = start.command(server).spawn();
-    started(&sandbox, 1);
-    fs::remove_file(&pidfile).expect("a pidfile");
-    make("mkfifo", &[pidfile.as_os_str()]);
-    running.signal(SIGHUP);
-    started(&sandbox, 2);
-    stop(running);
+    let change = |_: &Sandbox, pidfile: &Path| {
+        fs::remove_file(pidfile).expect("a pidfile");
+        make("mkfifo", &[pidfile.as_os_str()]);
+    };
+    restart_after(change, |_, _| {});
 }
 
 #[test]
 fn a_removed_directory_does_not_prevent_a_restart() {
-    let sandbox = sandbox();
-    let run = run_dir(&sandbox);
-    let server = sandbox.probe().append(sandbox.path("starts"));
-    let start = sandbox.vsrun().pidfile("run/pid").manager("manager", handler(&sandbox));
-    let running = start.command(server).spawn();
-    started(&sandbox, 1);
-    fs::remove_dir_all(run.path()).expect("a directory");
-    running.signal(SIGHUP);
-    started(&sandbox, 2);
-    stop(running);
+    let remove = |sandbox: &Sandbox, _: &Path| {
+        fs::remove_dir_all(sandbox.path("run")).expect("a directory");
+    };
+    restart_after(remove, |_, _| {});
 }
 
 #[test]
-fn a_directory_that_was_moved_is_left_for_the_one_that_its_path_leads_to() {
-    let sandbox = sandbox();
-    let run = run_dir(&sandbox);
-    let server = sandbox.probe().append(sandbox.path("starts"));
-    let start = sandbox.vsrun().pidfile("run/pid").manager("manager", handler(&sandbox));
-    let running = start.command(server).spawn();
-    started(&sandbox, 1);
-    fs::rename(run.path(), sandbox.path("moved")).expect("a directory");
-    fs::create_dir(run.path()).expect("the sandbox can be written");
-    running.signal(SIGHUP);
-    started(&sandbox, 2);
-    assert_eq!(sandbox.lines("run/pid"), sandbox.lines("starts")[1..]);
-    stop(running);
-    assert_eq!(run.names(), [""; 0]);
+fn after_a_move_of_the_directory_the_one_at_its_path_is_used() {
+    let change = |sandbox: &Sandbox, _: &Path| {
+        fs::rename(sandbox.path("run"), sandbox.path("moved")).expect("a directory");
+        sandbox.dir("run");
+    };
+    let sandbox = restart_after(change, |sandbox, pidfile| {
+        assert_eq!(sandbox.lines(pidfile), sandbox.lines("starts")[1..]);
+    });
+    assert!(!sandbox.path("run/pid").exists());
 }
 
 // The end.

@@ -80,9 +80,7 @@ fn between_the_change_of_user_and_the_exec_the_user_can_read_nothing() {
     // With a pidfile another thread of the process is root's still.
     let managed = ["-m", "manager", CONSENT];
     for (way, options) in [&["-p", "pid"][..], &["-b"], &managed, &[]].into_iter().enumerate() {
-        let strace = sandbox.program("/usr/bin/strace").args(["-f", "-qq", "-o", "/dev/null"]);
-        let strace = strace.args(["-e", "inject=execve:delay_enter=4000000"]);
-        let vsrun = strace.arg(VSRUN).user("nobody").args(options);
+        let vsrun = injecting(&sandbox, "execve:delay_enter=4000000").user("nobody").args(options);
         let report = sandbox.path(format!("out/report{way}"));
         let tracer = vsrun.command(sandbox.probe().report(&report).exit(0)).spawn();
         let thread = wait_for("a thread of the user", || nobodys_thread(&sandbox));
@@ -148,10 +146,8 @@ fn is_traced(running: &Running<'_>) -> bool {
 fn vsrun_opens_no_socket_that_accepts_connections() {
     needs!("strace");
     let sandbox = sandbox();
-    sandbox.dir("bin");
-    sandbox.executable("bin/logger", "#!/bin/sh\nexec cat >/dev/null\n");
-    let (trace, path) = (sandbox.path("trace"), sandbox.path("bin"));
-    let path = format!("{}:/usr/bin:/bin", path.display());
+    let trace = sandbox.path("trace");
+    let path = path_with_logger(&sandbox, "exec cat >/dev/null");
     for output in [&["-d", "logs", "1"][..], &["-s", "tag"]] {
         let strace = sandbox.program("/usr/bin/strace").args(["-f", "-qq", "-o"]).arg(&trace);
         let strace =

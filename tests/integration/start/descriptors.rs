@@ -103,9 +103,7 @@ fn with_closed_standard_error_no_message_goes_into_a_file_of_vsrun() {
 fn with_closed_standard_descriptors_output_goes_to_the_logs() {
     let sandbox = sandbox();
     let (report, lines) = (sandbox.path("report"), sandbox.path("lines"));
-    sandbox.dir("bin");
-    sandbox.executable("bin/logger", format!("#!/bin/sh\nexec cat >>'{}'\n", lines.display()));
-    let path = format!("{}:/usr/bin:/bin", sandbox.path("bin").display());
+    let path = path_with_logger(&sandbox, &format!("exec cat >>'{}'", lines.display()));
     let handler = sandbox.handler("handler").create();
     let server = || sandbox.probe().report(&report).out("hello").exit(0);
     let is_pipe = |target: &PathBuf| target.to_string_lossy().starts_with("pipe:");

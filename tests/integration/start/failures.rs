@@ -36,7 +36,7 @@ fn a_server_is_managed_where_only_the_c_librarys_fork_works() {
     needs!(root, "strace");
     let sandbox = sandbox();
     // Each fork of vsrun's own is refused, as by qemu-user, and followed by one of the C library's.
-    let start = || with_failing(&sandbox, "clone:error=EINVAL:when=1+2").pidfile("pid");
+    let start = || injecting(&sandbox, "clone:error=EINVAL:when=1+2").pidfile("pid");
     let manager = start().manager("manager", CONSENT).command(probe(&sandbox)).spawn();
     sandbox.signal(started(&sandbox, 1), SIGKILL);
     let second = started(&sandbox, 2);
@@ -107,12 +107,6 @@ fn a_manager_whose_logger_or_child_is_stopped_obeys_a_stop() {
     sandbox.signal(stopper.process(), SIGKILL);
 }
 
-/// vsrun under strace(1), which makes one call fail in every process.
-fn with_failing<'a>(sandbox: &'a Sandbox, inject: &str) -> Invocation<'a> {
-    let start = sandbox.program("/usr/bin/strace").args(["-f", "-qq", "-o", "/dev/null"]);
-    start.args(["-e", &format!("inject={inject}"), "--", VSRUN])
-}
-
 #[test]
 fn each_failing_step_of_the_child_is_named() {
     needs!(root, "strace");
@@ -131,7 +125,7 @@ fn each_failing_step_of_the_child_is_named() {
     ];
     for (inject, doing) in faults {
         for background in [false, true] {
-            let start = with_failing(&sandbox, inject).pidfile("pid").root(&jail).work_dir("tmp");
+            let start = injecting(&sandbox, inject).pidfile("pid").root(&jail).work_dir("tmp");
             let start = start.user("nobody");
             let start = if background { start.background() } else { start };
             let server = Probe::at("/bin/probe").append("/tmp/ran").exit(0);
@@ -145,7 +139,7 @@ fn each_failing_step_of_the_child_is_named() {
         }
     }
     // Only a child that gets a session of its own makes this call.
-    let start = with_failing(&sandbox, "setsid:error=EPERM").pidfile("pid");
+    let start = injecting(&sandbox, "setsid:error=EPERM").pidfile("pid");
     let outcome = start.manager("manager", &handler).command(probe(&sandbox)).run();
     outcome.expect_error(125, "vsrun: cannot leave the session: Operation not permitted");
     assert!(!sandbox.path("starts").exists());
