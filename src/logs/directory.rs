@@ -87,7 +87,7 @@ impl LogDirectory {
         if self.directory.lock_shared() == Err(Errno::EWOULDBLOCK) {
             let path = escaped(&self.path);
             self.notices.push(format!(
-                "another manager uses log directory '{path}': their logs will mix; \
+                "log directory '{path}' is locked, as by another manager: their logs will mix; \
                  give each manager a directory of its own"
             ));
         }
