@@ -6,14 +6,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::source::empty;
-use crate::steps::{Failure, cargo, cargo_target, root, run as step};
+use clap::Args;
+use xtask::steps::{Failure, cargo, cargo_target, empty, root, run as step};
 
 /// The crate's manifest, from the root.
-pub const MANIFEST: &str = "fuzz/Cargo.toml";
-
-/// How many random inputs a target gets among the other checks: some seconds' worth.
-pub const RUNS: u64 = 20_000;
+const MANIFEST: &str = "lab/fuzz/Cargo.toml";
 
 /// Coverage that libFuzzer reads, and every check that a debug build has.
 const RUSTFLAGS: &str = "-Cpasses=sancov-module \
@@ -23,9 +20,30 @@ const RUSTFLAGS: &str = "-Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-trace-compares \
     --cfg fuzzing -Cdebug-assertions";
 
+#[derive(Args)]
+pub struct Settings {
+    /// How many random inputs each target tries, the same ones every time
+    #[arg(long, value_name = "NUMBER", default_value_t = 20_000)]
+    runs: u64,
+    /// Run each target for this time instead, and continue from the inputs found so far
+    #[arg(long, value_name = "NUMBER")]
+    seconds: Option<u64>,
+    /// Try only this input, as after a failure
+    #[arg(long, value_name = "FILE", conflicts_with = "seconds", requires = "targets")]
+    input: Option<PathBuf>,
+    /// Add to the committed inputs those that --seconds found and that reach more of the code
+    #[arg(long, conflicts_with_all = ["seconds", "input"])]
+    merge: bool,
+    /// Check the targets with clippy instead of running them
+    #[arg(long, conflicts_with_all = ["seconds", "input", "merge", "targets"])]
+    clippy: bool,
+    /// The targets, instead of all
+    targets: Vec<String>,
+}
+
 /// What is to be done with the targets.
 #[derive(Debug, Clone)]
-pub enum Job {
+enum Job {
     /// So many inputs in each, besides the committed ones: the same ones every time.
     Runs(u64),
     /// So many seconds with each, from where the last time ended.
@@ -36,32 +54,35 @@ pub enum Job {
     Merge,
 }
 
-impl Job {
-    /// What the options ask for.
-    pub fn of(runs: u64, seconds: Option<u64>, input: Option<PathBuf>, merge: bool) -> Job {
-        match (seconds, input) {
-            _ if merge => Job::Merge,
-            (_, Some(input)) => Job::Input(input),
+impl Settings {
+    fn job(&self) -> Job {
+        match (self.seconds, &self.input) {
+            _ if self.merge => Job::Merge,
+            (_, Some(input)) => Job::Input(input.clone()),
             (Some(seconds), None) => Job::Seconds(seconds),
-            (None, None) => Job::Runs(runs),
+            (None, None) => Job::Runs(self.runs),
         }
     }
 }
 
 /// Does this with the targets named, or with all.
-pub fn run(job: &Job, targets: &[String]) -> Result<(), Failure> {
+pub fn run(settings: &Settings) -> Result<(), Failure> {
+    let (job, targets) = (settings.job(), &settings.targets);
+    let host = host()?;
+    if settings.clippy {
+        return step(cargo_for_fuzzing("clippy", &host).args(["--", "-D", "warnings"]));
+    }
     let all = targets_of_the_crate()?;
     if let Some(unknown) = targets.iter().find(|target| !all.contains(target)) {
         return Err(format!("no fuzz target '{unknown}'; there are {}", all.join(", ")).into());
     }
-    let host = host()?;
     step(cargo_for_fuzzing("build", &host).arg("--bins"))?;
     let programs = target_dir().join(host).join("release");
     for target in if targets.is_empty() { &all } else { targets } {
         let places = Places::of(target);
         let mut program = Command::new(programs.join(target));
-        program.current_dir(root()).stdin(Stdio::null());
-        match job {
+        program.stdin(Stdio::null());
+        match &job {
             Job::Runs(runs) => {
                 empty(&places.found)?;
                 program.args(["-seed=1", "-verbosity=0"]).arg(format!("-runs={runs}"));
@@ -80,7 +101,7 @@ pub fn run(job: &Job, targets: &[String]) -> Result<(), Failure> {
 
 /// A cargo command about the fuzz crate with the flags of its build, so that it finds what is
 /// built already.
-pub fn cargo_for_fuzzing(verb: &str, host: &str) -> Command {
+fn cargo_for_fuzzing(verb: &str, host: &str) -> Command {
     let mut command = cargo(verb);
     command
         .args(["--locked", "--release", "--manifest-path", MANIFEST, "--target", host])
@@ -93,7 +114,7 @@ pub fn cargo_for_fuzzing(verb: &str, host: &str) -> Command {
 }
 
 /// What rustc builds for here. Named to cargo, it keeps the flags from build scripts.
-pub fn host() -> Result<String, Failure> {
+fn host() -> Result<String, Failure> {
     let asked = Command::new("rustc").args(["--print", "host-tuple"]).output();
     let asked = asked.map_err(|error| format!("cannot run rustc: {error}"))?;
     Ok(String::from_utf8_lossy(&asked.stdout).trim().to_owned())
@@ -103,11 +124,11 @@ fn target_dir() -> PathBuf {
     cargo_target().join("fuzz")
 }
 
-/// The names of the files in fuzz/targets.
+/// The names of the files in lab/fuzz/targets.
 fn targets_of_the_crate() -> Result<Vec<String>, Failure> {
-    let cannot = |error| format!("cannot read 'fuzz/targets': {error}");
+    let cannot = |error| format!("cannot read 'lab/fuzz/targets': {error}");
     let mut targets = Vec::new();
-    for entry in fs::read_dir(root().join("fuzz/targets")).map_err(cannot)? {
+    for entry in fs::read_dir(root().join("lab/fuzz/targets")).map_err(cannot)? {
         let file = entry.map_err(cannot)?.path();
         targets.extend(file.file_stem().map(|name| name.to_string_lossy().into_owned()));
     }
@@ -128,7 +149,7 @@ struct Places {
 impl Places {
     fn of(target: &str) -> Places {
         let place = |kind: &str| target_dir().join(kind).join(target);
-        let corpus = root().join("fuzz/corpus").join(target);
+        let corpus = root().join("lab/fuzz/corpus").join(target);
         Places { corpus, found: place("found"), broke: place("broke") }
     }
 

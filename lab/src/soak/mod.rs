@@ -20,10 +20,10 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::document;
-use crate::steps::{Failure, cargo, cargo_target, root, run as step};
 pub use fleet::serve;
 use fleet::{Fleet, is_child_of};
 use record::Record;
+use xtask::steps::{Failure, cargo, cargo_target, root, run as step};
 
 /// Between two looks at everything.
 const SAMPLING: Duration = Duration::from_secs(5);
@@ -47,13 +47,6 @@ pub struct Settings {
     /// Keep the table in docs/faults.md and the plot in docs/soak.svg
     #[arg(long)]
     write: bool,
-}
-
-impl Settings {
-    /// A run that is short enough for CI.
-    pub fn short() -> Settings {
-        Settings { minutes: 0.3, managers: 12, seed: 1, program: None, write: false }
-    }
 }
 
 /// Runs the managers, and fails if anything did not stay flat or was wrong.
@@ -89,7 +82,7 @@ pub fn run(settings: &Settings) -> Result<(), Failure> {
         return Ok(());
     }
     let (many, list) = (violations.len(), violations.join("\n  "));
-    Err(Failure::Told(format!("{many} times something was wrong:\n  {list}")))
+    Err(Failure::Message(format!("{many} times something was wrong:\n  {list}")))
 }
 
 fn live(fleet: &mut Fleet, record: &mut Record, minutes: f64) -> Result<(), Failure> {
@@ -99,7 +92,7 @@ fn live(fleet: &mut Fleet, record: &mut Record, minutes: f64) -> Result<(), Fail
     let mut next_look = begun + SAMPLING;
     while Instant::now() < end {
         if matches!(interrupted.read_signal(), Ok(Some(_))) {
-            return Err(Failure::Told("interrupted".to_owned()));
+            return Err(Failure::Message("interrupted".to_owned()));
         }
         fleet.act();
         if Instant::now() >= next_look {
@@ -117,7 +110,7 @@ fn interruption() -> Result<SignalFd, Failure> {
     let opened = signals
         .thread_block()
         .and_then(|()| SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK));
-    opened.map_err(|error| Failure::Told(format!("cannot open a signalfd: {error}")))
+    opened.map_err(|error| Failure::Message(format!("cannot open a signalfd: {error}")))
 }
 
 /// What is still there when every manager has ended; it is ended too.

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::steps::{Failure, cargo_target, find, root};
+use xtask::steps::{Failure, cargo_target, find, root};
 
 const PACKAGES: &[&str] = &[
     "daemon",
@@ -74,13 +74,13 @@ impl Peers {
                 let _ = fs::write(done, "");
             }
         }
-        let sources = root().join("xtask/src/bench");
+        let sources = root().join("lab/src/bench");
         let mut cc = Command::new("cc");
         cc.args(["-O2", "-o"]).arg(home.join("floor")).arg(sources.join("floor.c"));
-        crate::steps::run(&mut cc)?;
+        xtask::steps::run(&mut cc)?;
         let mut cc = Command::new("cc");
         cc.args(["-O2", "-static", "-o"]).arg(home.join("handler")).arg(sources.join("handler.c"));
-        crate::steps::run(&mut cc)
+        xtask::steps::run(&mut cc)
     }
 
     /// What has been provided.

@@ -5,14 +5,14 @@ use std::path::Path;
 use plotters::prelude::*;
 
 use super::record::{Point, Record};
-use crate::steps::Failure;
+use xtask::steps::Failure;
 
 type Curve = (&'static str, RGBColor, fn(&Point) -> f64);
 
 /// Draws one panel above the other: descriptors, memory, old logs.
 pub fn draw(record: &Record, file: &Path) -> Result<(), Failure> {
     let drawn = panels(record, file);
-    drawn.map_err(|error| Failure::Told(format!("cannot draw {}: {error}", file.display())))
+    drawn.map_err(|error| Failure::Message(format!("cannot draw {}: {error}", file.display())))
 }
 
 fn panels(record: &Record, file: &Path) -> Result<(), Box<dyn std::error::Error>> {

@@ -4,12 +4,12 @@ use std::path::Path;
 
 use plotters::prelude::*;
 
-use crate::steps::Failure;
+use xtask::steps::Failure;
 
 /// Draws the bars, vsrun's in another colour.
 pub fn bars(file: &Path, title: &str, figures: &[(String, f64)]) -> Result<(), Failure> {
     let drawn = draw(file, title, figures);
-    drawn.map_err(|error| Failure::Told(format!("cannot draw {}: {error}", file.display())))
+    drawn.map_err(|error| Failure::Message(format!("cannot draw {}: {error}", file.display())))
 }
 
 fn draw(

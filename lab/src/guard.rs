@@ -7,18 +7,26 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use clap::Args;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::bench::{Scratch, instructions_of, memory, write_program};
-use crate::steps::{Failure, cargo, cargo_target, root, run as step};
+use xtask::steps::{Failure, cargo, cargo_target, root, run as step};
 
-const CEILINGS: &str = "xtask/ceilings";
+const CEILINGS: &str = "lab/ceilings";
 /// The room above a figure when ceilings are written, in percent.
 const ROOM: u64 = 5;
 
+#[derive(Args)]
+pub struct Settings {
+    /// Write new ceilings, five percent above what is measured
+    #[arg(long)]
+    write: bool,
+}
+
 /// Measures, and compares with the ceilings or writes new ones.
-pub fn run(write: bool) -> Result<(), Failure> {
+pub fn run(settings: &Settings) -> Result<(), Failure> {
     step(&mut cargo("build --locked --release --bin vsrun"))?;
     let scratch = Scratch::new("guard")?;
     let vsrun = scratch.0.join("vsrun");
@@ -38,7 +46,7 @@ pub fn run(write: bool) -> Result<(), Failure> {
         // The stack lies across one page more or less from run to run.
         ("private-dirty-kib-of-a-manager", (0..9).filter_map(|_| dirty(&vsrun, &scratch.0)).min()),
     ];
-    if write {
+    if settings.write {
         let lines = figures.iter().filter_map(|(name, figure)| {
             Some(format!("{name} {}\n", (*figure)? * (100 + ROOM) / 100))
         });
@@ -72,7 +80,9 @@ fn compare(figures: &[(&str, Option<u64>)]) -> Result<(), Failure> {
         return Ok(());
     }
     let above = above.join(", ");
-    Err(Failure::Told(format!("above its ceiling: {above}; `cargo xtask guard --write` raises it")))
+    Err(Failure::Message(format!(
+        "above its ceiling: {above}; `cargo xtask guard --write` raises it"
+    )))
 }
 
 /// A start that ends just after its exec was refused, as valgrind needs it.

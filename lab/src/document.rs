@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::steps::Failure;
+use xtask::steps::Failure;
 
 /// Puts `text` in the place called `name`.
 pub fn put(file: &Path, name: &str, text: &str) -> Result<(), Failure> {

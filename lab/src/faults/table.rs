@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::document;
-use crate::steps::{Failure, root};
+use xtask::steps::{Failure, root};
 
 /// What has come of one scenario.
 #[derive(Debug, Default, Clone)]

@@ -14,7 +14,7 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Pid, geteuid};
 
 use super::sample::{Holding, children, command, holding, state};
-use crate::steps::Failure;
+use xtask::steps::Failure;
 
 /// Stands for logger(1): keeps vsrun's own lines, so that they can be counted.
 pub const LOGGER: &str = "#!/bin/sh\nexec grep --line-buffered '^vsrun: ' >>\"$SOAK_LINES\"\n";
@@ -73,7 +73,7 @@ impl Fleet {
         }
         // Before it has set up its signals a process dies of any.
         if !settles(|| fleet.managers.iter().all(|manager| manager.server().is_some())) {
-            return Err(Failure::Told("not every manager has started its server".to_owned()));
+            return Err(Failure::Message("not every manager has started its server".to_owned()));
         }
         Ok(fleet)
     }

@@ -11,8 +11,8 @@ use std::time::Instant;
 use super::fault::{Fault, Kind, Point};
 use super::scenarios::{SCENARIOS, Scenario};
 use super::table::{Row, markdown, write};
-use super::{Options, points};
-use crate::steps::Failure;
+use super::{Settings, points};
+use xtask::steps::Failure;
 
 struct Job {
     scenario: usize,
@@ -34,7 +34,7 @@ struct Results {
 }
 
 /// Runs every fault that the options leave, and tells the figures.
-pub fn run(options: &Options, only: Option<&Scenario>, program: &Path) -> Result<(), Failure> {
+pub fn run(settings: &Settings, only: Option<&Scenario>, program: &Path) -> Result<(), Failure> {
     let scenarios: Vec<&Scenario> = match only {
         Some(scenario) => vec![scenario],
         None => SCENARIOS.iter().collect(),
@@ -43,16 +43,16 @@ pub fn run(options: &Options, only: Option<&Scenario>, program: &Path) -> Result
     let mut jobs = Vec::new();
     for (number, scenario) in scenarios.iter().enumerate() {
         let mut points = points(scenario, program)?;
-        points.retain(|point| options.call.as_ref().is_none_or(|call| *call == point.call));
+        points.retain(|point| settings.call.as_ref().is_none_or(|call| *call == point.call));
         rows.push(row(scenario, &points));
         let faults = points.iter().flat_map(Fault::all_at);
         jobs.extend(faults.map(|fault| Job { scenario: number, fault }));
     }
-    if let Some(count) = options.sample {
+    if let Some(count) = settings.sample {
         jobs = spread(jobs, count);
     }
     let total = jobs.len();
-    let workers = options.jobs.or_else(|| thread::available_parallelism().ok().map(Into::into));
+    let workers = settings.jobs.or_else(|| thread::available_parallelism().ok().map(Into::into));
     let results = Results { rows, finished: 0, total, since: Instant::now() };
     println!("xtask: faults: {total} runs");
     let jobs = Mutex::new(jobs.into_iter());
@@ -65,12 +65,12 @@ pub fn run(options: &Options, only: Option<&Scenario>, program: &Path) -> Result
     let results = work.results.into_inner().map_err(|_| "a worker panicked".to_owned())?;
     let table = markdown(&results.rows);
     println!("\n{table}\n{total} runs took {} s", results.since.elapsed().as_secs());
-    if options.write {
+    if settings.write {
         write(&table)?;
     }
     match results.rows.iter().map(|row| row.violations).sum() {
         0usize => Ok(()),
-        some => Err(Failure::Told(format!("faults: {some} runs must not end as they did"))),
+        some => Err(Failure::Message(format!("faults: {some} runs must not end as they did"))),
     }
 }
 

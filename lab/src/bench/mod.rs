@@ -20,11 +20,11 @@ use clap::Args;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
-use crate::steps::{Failure, cargo, cargo_target, root, run as step};
 use figures::Table;
 use peers::Peers;
 pub use resident::memory;
 use residents::DEATHS;
+use xtask::steps::{Failure, cargo, cargo_target, root, run as step};
 
 #[derive(Args)]
 pub struct Settings {
