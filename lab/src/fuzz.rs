@@ -1,6 +1,5 @@
-//! `cargo xtask fuzz`: builds the fuzz targets and runs them, over the committed
-//! inputs first and at random from there. Works with stable Rust: the flags are
-//! cargo-fuzz's, without a sanitizer, which would want more.
+//! `cargo xtask fuzz`: builds the fuzz targets with stable Rust and runs them. The compiler's flags
+//! are those of cargo-fuzz, without a sanitizer, which needs a nightly toolchain.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,8 +8,8 @@ use std::process::{Command, Stdio};
 use clap::Args;
 use xtask::steps::{Failure, cargo, cargo_target, empty, root, run as step};
 
-/// The crate's manifest, from the root.
-const MANIFEST: &str = "lab/fuzz/Cargo.toml";
+/// The crate of the targets, from the root.
+const CRATE: &str = "lab/fuzz";
 
 /// Coverage that libFuzzer reads, and every check that a debug build has.
 const RUSTFLAGS: &str = "-Cpasses=sancov-module \
@@ -41,150 +40,130 @@ pub struct Settings {
     targets: Vec<String>,
 }
 
-/// What is to be done with the targets.
-#[derive(Debug, Clone)]
-enum Job {
-    /// So many inputs in each, besides the committed ones: the same ones every time.
-    Runs(u64),
-    /// So many seconds with each, from where the last time ended.
-    Seconds(u64),
-    /// One input, as after a finding.
-    Input(PathBuf),
-    /// The fewest of the found inputs that reach what the committed ones do not are added to them.
-    Merge,
-}
-
-impl Settings {
-    fn job(&self) -> Job {
-        match (self.seconds, &self.input) {
-            _ if self.merge => Job::Merge,
-            (_, Some(input)) => Job::Input(input.clone()),
-            (Some(seconds), None) => Job::Seconds(seconds),
-            (None, None) => Job::Runs(self.runs),
-        }
-    }
-}
-
-/// Does this with the targets named, or with all.
+/// Builds the targets and runs those named, or all.
 pub fn run(settings: &Settings) -> Result<(), Failure> {
-    let (job, targets) = (settings.job(), &settings.targets);
     let host = host()?;
     if settings.clippy {
-        return step(cargo_for_fuzzing("clippy", &host).args(["--", "-D", "warnings"]));
+        return step(cargo_with_flags("clippy", &host).args(["--", "-D", "warnings"]));
     }
-    let all = targets_of_the_crate()?;
-    if let Some(unknown) = targets.iter().find(|target| !all.contains(target)) {
+    let all = all_targets()?;
+    if let Some(unknown) = settings.targets.iter().find(|target| !all.contains(target)) {
         return Err(format!("no fuzz target '{unknown}'; there are {}", all.join(", ")).into());
     }
-    step(cargo_for_fuzzing("build", &host).arg("--bins"))?;
+    step(cargo_with_flags("build", &host).arg("--bins"))?;
     let programs = target_dir().join(host).join("release");
-    for target in if targets.is_empty() { &all } else { targets } {
-        let places = Places::of(target);
-        let mut program = Command::new(programs.join(target));
-        program.stdin(Stdio::null());
-        match &job {
-            Job::Runs(runs) => {
-                empty(&places.found)?;
-                program.args(["-seed=1", "-verbosity=0"]).arg(format!("-runs={runs}"));
-                places.explore(target, program)?;
-            }
-            Job::Seconds(seconds) => {
-                program.arg("-print_final_stats=1").arg(format!("-max_total_time={seconds}"));
-                places.explore(target, program)?;
-            }
-            Job::Input(input) => step(program.arg(input))?,
-            Job::Merge => places.merge(program)?,
-        }
+    for name in if settings.targets.is_empty() { &all } else { &settings.targets } {
+        Target::new(name, &programs).run(settings)?;
     }
     Ok(())
 }
 
-/// A cargo command about the fuzz crate with the flags of its build, so that it finds what is
-/// built already.
-fn cargo_for_fuzzing(verb: &str, host: &str) -> Command {
+/// A cargo command for the targets. All use the same flags, so that nothing is built twice.
+fn cargo_with_flags(verb: &str, host: &str) -> Command {
     let mut command = cargo(verb);
     command
-        .args(["--locked", "--release", "--manifest-path", MANIFEST, "--target", host])
+        .args(["--locked", "--release", "--target", host, "--manifest-path"])
+        .arg(format!("{CRATE}/Cargo.toml"))
         .arg("--target-dir")
         .arg(target_dir())
-        // Whatever else is set would win, or would be built anew.
+        // It would take precedence.
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .env("RUSTFLAGS", RUSTFLAGS);
     command
 }
 
-/// What rustc builds for here. Named to cargo, it keeps the flags from build scripts.
+/// This machine's target triple. With `--target`, cargo keeps the flags from build scripts.
 fn host() -> Result<String, Failure> {
-    let asked = Command::new("rustc").args(["--print", "host-tuple"]).output();
-    let asked = asked.map_err(|error| format!("cannot run rustc: {error}"))?;
-    Ok(String::from_utf8_lossy(&asked.stdout).trim().to_owned())
+    let output = Command::new("rustc").args(["--print", "host-tuple"]).output();
+    let output = output.map_err(|error| format!("cannot run rustc: {error}"))?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 fn target_dir() -> PathBuf {
     cargo_target().join("fuzz")
 }
 
-/// The names of the files in lab/fuzz/targets.
-fn targets_of_the_crate() -> Result<Vec<String>, Failure> {
-    let cannot = |error| format!("cannot read 'lab/fuzz/targets': {error}");
-    let mut targets = Vec::new();
-    for entry in fs::read_dir(root().join("lab/fuzz/targets")).map_err(cannot)? {
+fn all_targets() -> Result<Vec<String>, Failure> {
+    let directory = root().join(CRATE).join("targets");
+    let cannot = |error| format!("cannot read '{}': {error}", directory.display());
+    let mut names = Vec::new();
+    for entry in fs::read_dir(&directory).map_err(cannot)? {
         let file = entry.map_err(cannot)?.path();
-        targets.extend(file.file_stem().map(|name| name.to_string_lossy().into_owned()));
+        names.extend(file.file_stem().map(|name| name.to_string_lossy().into_owned()));
     }
-    targets.sort();
-    Ok(targets)
+    names.sort();
+    Ok(names)
 }
 
-/// Where a target's inputs are.
-struct Places {
-    /// The committed ones.
+/// A fuzz target and the directories of its inputs.
+struct Target<'a> {
+    name: &'a str,
+    program: PathBuf,
+    /// The committed inputs.
     corpus: PathBuf,
-    /// Those that reached something new.
+    /// Inputs that reached more of the code.
     found: PathBuf,
-    /// Those that broke it.
-    broke: PathBuf,
+    /// Inputs that made the target fail.
+    failed: PathBuf,
 }
 
-impl Places {
-    fn of(target: &str) -> Places {
-        let place = |kind: &str| target_dir().join(kind).join(target);
-        let corpus = root().join("lab/fuzz/corpus").join(target);
-        Places { corpus, found: place("found"), broke: place("broke") }
+impl Target<'_> {
+    fn new<'a>(name: &'a str, programs: &Path) -> Target<'a> {
+        let directory = |kind: &str| target_dir().join(kind).join(name);
+        Target {
+            name,
+            program: programs.join(name),
+            corpus: root().join(CRATE).join("corpus").join(name),
+            found: directory("found"),
+            failed: directory("failed"),
+        }
     }
 
-    /// Runs a target from the committed inputs and the found ones.
-    fn explore(&self, target: &str, mut program: Command) -> Result<(), Failure> {
-        create(&self.found)?;
-        create(&self.broke)?;
+    fn run(&self, settings: &Settings) -> Result<(), Failure> {
+        let mut program = Command::new(&self.program);
+        program.stdin(Stdio::null());
+        if settings.merge {
+            create(&self.found)?;
+            // Counters would keep inputs that only run the same code more often: hundreds of files.
+            program.args(["-set_cover_merge=1", "-use_counters=0"]);
+            return step(program.args([&self.corpus, &self.found]));
+        }
+        if let Some(input) = &settings.input {
+            return step(program.arg(input));
+        }
+        if let Some(seconds) = settings.seconds {
+            create(&self.found)?;
+            program.arg("-print_final_stats=1").arg(format!("-max_total_time={seconds}"));
+        } else {
+            // Earlier finds would change what a run does.
+            empty(&self.found)?;
+            program.args(["-seed=1", "-verbosity=0"]).arg(format!("-runs={}", settings.runs));
+        }
+        self.explore(program)
+    }
+
+    /// Tries random inputs made from the committed and the found ones.
+    fn explore(&self, mut program: Command) -> Result<(), Failure> {
+        create(&self.failed)?;
         program
             .arg("-timeout=60")
-            // What it says goes before the name of a file.
-            .arg(format!("-artifact_prefix={}/", self.broke.display()))
-            // New ones go to the directory that is named first.
+            .arg(format!("-artifact_prefix={}/", self.failed.display()))
+            // libFuzzer adds new inputs to the first directory.
             .args([&self.found, &self.corpus]);
-        step(&mut program).map_err(|failure| {
-            let repeat = newest(&self.broke).map_or_else(String::new, |input| {
-                format!("; to repeat: cargo xtask fuzz {target} --input {}", input.display())
-            });
-            format!("{failure}{repeat}").into()
+        step(&mut program).map_err(|failure| match newest(&self.failed) {
+            Some(input) => {
+                let (name, input) = (self.name, input.display());
+                format!("{failure}; to repeat: cargo xtask fuzz {name} --input {input}").into()
+            }
+            None => failure,
         })
-    }
-
-    /// Adds found inputs to the committed ones. Parts of the code count, and not how often they
-    /// are reached, which would take hundreds of files.
-    fn merge(&self, mut program: Command) -> Result<(), Failure> {
-        create(&self.found)?;
-        let merge = ["-set_cover_merge=1", "-use_counters=0"];
-        step(program.args(merge).args([&self.corpus, &self.found]))
     }
 }
 
 fn newest(directory: &Path) -> Option<PathBuf> {
-    let files = fs::read_dir(directory).ok()?.filter_map(Result::ok);
-    files
-        .max_by_key(|file| file.metadata().and_then(|about| about.modified()).ok())
-        .map(|f| f.path())
+    let files = fs::read_dir(directory).ok()?.flatten();
+    let newest = files.max_by_key(|file| file.metadata().and_then(|data| data.modified()).ok());
+    newest.map(|file| file.path())
 }
 
 fn create(directory: &Path) -> Result<(), Failure> {
