@@ -1,5 +1,5 @@
-//! The figures that must not grow unnoticed: what a start and a manager at rest
-//! take, each beside its ceiling. Only what can be repeated is measured here.
+//! `cargo xtask guard`: measures a start and a manager at rest, and compares the figures with
+//! ceilings. Only figures that are the same in each run are measured.
 
 use std::fs;
 use std::path::Path;
@@ -11,12 +11,14 @@ use clap::Args;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::bench::{Scratch, instructions_of, memory, write_program};
+use crate::bench::instructions_of;
+use crate::process::memory;
+use crate::scratch::{Scratch, write_program};
 use xtask::steps::{Failure, cargo, cargo_target, root, run as step};
 
 const CEILINGS: &str = "lab/ceilings";
-/// The room above a figure when ceilings are written, in percent.
-const ROOM: u64 = 5;
+/// How far a new ceiling is above the figure, in percent.
+const MARGIN: u64 = 5;
 
 #[derive(Args)]
 pub struct Settings {
@@ -25,30 +27,33 @@ pub struct Settings {
     write: bool,
 }
 
-/// Measures, and compares with the ceilings or writes new ones.
+/// Measures, then compares with the ceilings or writes new ones.
 pub fn run(settings: &Settings) -> Result<(), Failure> {
     step(&mut cargo("build --locked --release --bin vsrun"))?;
     let scratch = Scratch::new("guard")?;
-    let vsrun = scratch.0.join("vsrun");
+    let vsrun = scratch.path().join("vsrun");
     fs::copy(cargo_target().join("release/vsrun"), &vsrun)
         .map_err(|error| format!("cannot copy vsrun: {error}"))?;
-    // Pages of a file that has just been written would count as dirty.
+    // Pages of a file that was just written count as dirty.
     nix::unistd::sync();
-    let plain = Start { vsrun: &vsrun, scratch: &scratch.0, options: &[], around: Vec::new() };
-    let names = names_apart(&scratch.0)?;
-    let as_user = Start { options: &["-u", "nobody"], around: names, ..plain };
+    let plain = Start { vsrun: &vsrun, scratch: scratch.path(), options: &[], wrapper: Vec::new() };
+    let names = with_own_names(scratch.path())?;
+    let as_user = Start { options: &["-u", "nobody"], wrapper: names, ..plain };
     let figures = [
         ("bytes", fs::metadata(&vsrun).ok().map(|about| about.len())),
         ("instructions-of-a-start", plain.instructions()),
         ("system-calls-of-a-start", plain.calls()),
         ("instructions-of-a-start-as-a-user", as_user.instructions()),
         ("system-calls-of-a-start-as-a-user", as_user.calls()),
-        // The stack lies across one page more or less from run to run.
-        ("private-dirty-kib-of-a-manager", (0..9).filter_map(|_| dirty(&vsrun, &scratch.0)).min()),
+        // The stack needs one page more in some runs.
+        (
+            "private-dirty-kib-of-a-manager",
+            (0..9).filter_map(|_| dirty(&vsrun, scratch.path())).min(),
+        ),
     ];
     if settings.write {
         let lines = figures.iter().filter_map(|(name, figure)| {
-            Some(format!("{name} {}\n", (*figure)? * (100 + ROOM) / 100))
+            Some(format!("{name} {}\n", (*figure)? * (100 + MARGIN) / 100))
         });
         return fs::write(root().join(CEILINGS), lines.collect::<String>())
             .map_err(|error| format!("cannot write {CEILINGS}: {error}").into());
@@ -85,13 +90,13 @@ fn compare(figures: &[(&str, Option<u64>)]) -> Result<(), Failure> {
     )))
 }
 
-/// A start that ends just after its exec was refused, as valgrind needs it.
+/// A start that ends when its exec fails, so that valgrind counts nothing else.
 struct Start<'a> {
     vsrun: &'a Path,
     scratch: &'a Path,
     options: &'a [&'a str],
-    /// What is executed first, and executes what follows.
-    around: Vec<String>,
+    /// A command that executes its arguments.
+    wrapper: Vec<String>,
 }
 
 impl Start<'_> {
@@ -99,16 +104,16 @@ impl Start<'_> {
         let text = self.scratch.join("text");
         write_program(&text, "no program\n").ok()?;
         let pidfile = self.scratch.join("pid");
-        let shown = |path: &Path| path.display().to_string();
+        let text_of = |path: &Path| path.display().to_string();
         let options = self.options.iter().map(|option| (*option).to_owned());
-        let mut words = vec![shown(self.vsrun), "-p".to_owned(), shown(&pidfile)];
-        words.extend(options.chain(["--".to_owned(), shown(&text)]));
+        let mut words = vec![text_of(self.vsrun), "-p".to_owned(), text_of(&pidfile)];
+        words.extend(options.chain(["--".to_owned(), text_of(&text)]));
         Some(words)
     }
 
-    /// A tool, with what is around it.
+    /// A tool, run by the wrapper.
     fn tool(&self, name: &str) -> Command {
-        let mut words = self.around.iter().map(String::as_str).chain([name]);
+        let mut words = self.wrapper.iter().map(String::as_str).chain([name]);
         let mut command = Command::new(words.next().unwrap_or_default());
         command.args(words);
         command
@@ -127,15 +132,15 @@ impl Start<'_> {
         strace.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         strace.status().ok().filter(|status| status.code() == Some(126))?;
         let lines = fs::read_to_string(log).ok()?;
-        // env(1) comes before the second execve.
+        // The first execve is that of env(1).
         let own = lines.split_once("execve(").and_then(|(_, rest)| rest.split_once("execve("))?.1;
         Some(own.lines().filter(|line| line.contains('(')).count() as u64)
     }
 }
 
-/// A name service like everywhere else: how long a user is looked for depends on the machine.
-fn names_apart(scratch: &Path) -> Result<Vec<String>, Failure> {
-    const APART: &str = "for name in nsswitch.conf passwd group; do \
+/// A command that executes its arguments with name service files that are the same on all machines.
+fn with_own_names(scratch: &Path) -> Result<Vec<String>, Failure> {
+    const SCRIPT: &str = "for name in nsswitch.conf passwd group; do \
                          mount --bind \"$0/$name\" \"/etc/$name\" || exit; done; exec \"$@\"";
     let files = [
         ("nsswitch.conf", "passwd: files\ngroup: files\n"),
@@ -146,7 +151,7 @@ fn names_apart(scratch: &Path) -> Result<Vec<String>, Failure> {
         fs::write(scratch.join(name), text)
             .map_err(|error| format!("cannot write {name}: {error}"))?;
     }
-    let words = ["unshare", "--mount", "sh", "-c", APART].map(str::to_owned);
+    let words = ["unshare", "--mount", "sh", "-c", SCRIPT].map(str::to_owned);
     Ok(words.into_iter().chain([scratch.display().to_string()]).collect())
 }
 
@@ -161,10 +166,10 @@ fn dirty(vsrun: &Path, scratch: &Path) -> Option<u64> {
     while !pidfile.exists() && Instant::now() < deadline {
         sleep(Duration::from_millis(10));
     }
-    // Until the server has been executed, its pages are the manager's too.
+    // Until the server is executed, it shares the manager's pages.
     sleep(Duration::from_millis(500));
-    let held = memory(manager.id() as i32);
-    let stopped = kill(Pid::from_raw(manager.id() as i32), Signal::SIGTERM);
-    let _ = stopped.map(|()| manager.wait());
-    held.map(|[dirty, ..]| dirty)
+    let memory = memory(manager.id() as i32);
+    kill(Pid::from_raw(manager.id() as i32), Signal::SIGTERM).ok()?;
+    manager.wait().ok()?;
+    memory.map(|memory| memory.private_dirty)
 }

@@ -6,6 +6,8 @@ mod document;
 mod faults;
 mod fuzz;
 mod guard;
+mod process;
+mod scratch;
 mod soak;
 
 use std::process::ExitCode;

@@ -1,15 +1,15 @@
-//! Medians, spreads, tables.
+//! Medians, quartiles and tables.
 
 use std::fmt;
 
-/// Measurements of one kind.
+/// Measurements of one kind, sorted.
 #[derive(Debug, Clone, Default)]
 pub struct Figures(Vec<f64>);
 
 impl Figures {
     pub fn add(&mut self, figure: f64) {
-        let place = self.0.partition_point(|other| *other < figure);
-        self.0.insert(place, figure);
+        let index = self.0.partition_point(|other| *other < figure);
+        self.0.insert(index, figure);
     }
 
     pub fn median(&self) -> Option<f64> {
@@ -44,7 +44,7 @@ impl Table {
         Table { title: title.to_owned(), lines: vec![head, line], note: "" }
     }
 
-    /// What is said below the lines.
+    /// Sets the text below the table.
     pub fn note(&mut self, note: &'static str) {
         self.note = note;
     }

@@ -1,4 +1,4 @@
-//! Output, sizes, and what grows with what.
+//! Output, and how costs grow with the number of old logs, managers and restarts.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -10,13 +10,13 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::figures::{Figures, Table};
-use super::resident::memory;
-use super::write_program;
+use crate::process::{Memory, memory};
+use crate::scratch::write_program;
 
 const FLOOD: &str = "dd if=/dev/zero bs=65536 count=4096 2>/dev/null";
 const LINES: &str = "seq 1000000";
 
-/// All the tables of this file.
+/// The tables of this file.
 pub fn tables(vsrun: &Path, scratch: &Path, many: usize) -> Vec<Table> {
     vec![
         output(vsrun, scratch),
@@ -30,7 +30,7 @@ fn output(vsrun: &Path, scratch: &Path) -> Table {
     let title = "Output: 256 MiB to a file, a million lines to a logger that discards them";
     let mut table = Table::new(title, &["", "ms: median (quartiles)"]);
     let logger = scratch.join("logger");
-    // What cannot be written shows as a row without figures.
+    // If it fails, the row has no figures.
     let _ = write_program(&logger, "#!/bin/sh\nexec cat >/dev/null\n");
     let (own, logs) = (vsrun.display(), scratch.join("logs"));
     let (logs, file) = (logs.display(), scratch.join("file"));
@@ -46,10 +46,10 @@ fn output(vsrun: &Path, scratch: &Path) -> Table {
             let path = std::env::var("PATH").unwrap_or_default();
             let mut sh = Command::new("sh");
             sh.args(["-c", line]).env("PATH", format!("{}:{path}", scratch.display()));
-            let begun = Instant::now();
+            let start = Instant::now();
             if sh.stdin(Stdio::null()).status().is_ok_and(|status| status.success()) {
                 let figures = figures.get_or_insert_with(Figures::default);
-                figures.add(begun.elapsed().as_secs_f64() * 1e3);
+                figures.add(start.elapsed().as_secs_f64() * 1e3);
             }
         }
     }
@@ -71,11 +71,11 @@ fn old_logs(vsrun: &Path, scratch: &Path) -> Table {
         });
         let mut figures = Figures::default();
         for _ in 0..5 {
-            let mut start = Command::new(vsrun);
-            start.arg("-d").arg(&logs).args(["1d", "--", "/bin/true"]).stdin(Stdio::null());
-            let begun = Instant::now();
-            if made.is_ok() && start.status().is_ok_and(|status| status.success()) {
-                figures.add(begun.elapsed().as_secs_f64() * 1e3);
+            let mut command = Command::new(vsrun);
+            command.arg("-d").arg(&logs).args(["1d", "--", "/bin/true"]).stdin(Stdio::null());
+            let start = Instant::now();
+            if made.is_ok() && command.status().is_ok_and(|status| status.success()) {
+                figures.add(start.elapsed().as_secs_f64() * 1e3);
             }
         }
         table.row(&[count.to_string(), figures.to_string()]);
@@ -83,7 +83,7 @@ fn old_logs(vsrun: &Path, scratch: &Path) -> Table {
     table
 }
 
-/// Managers of a server that sleeps, ended when this is dropped.
+/// Managers of a server that sleeps. They are stopped when this is dropped.
 struct Managers(Vec<std::process::Child>);
 
 impl Managers {
@@ -102,7 +102,7 @@ impl Managers {
 impl Drop for Managers {
     fn drop(&mut self) {
         for manager in &self.0 {
-            // Who has ended already has no server either.
+            // It may have ended, and its server with it.
             let _ = kill(Pid::from_raw(manager.id() as i32), Signal::SIGTERM);
         }
         for manager in &mut self.0 {
@@ -117,10 +117,17 @@ fn managers(vsrun: &Path, scratch: &Path) -> Table {
     for count in [1, 10, 100, 1000] {
         let managers = Managers::start(vsrun, scratch, count);
         sleep(Duration::from_secs(3));
-        let held: Vec<_> = managers.0.iter().filter_map(|it| memory(it.id() as i32)).collect();
-        let mean =
-            |place: usize| held.iter().map(|it| it[place]).sum::<u64>() / held.len().max(1) as u64;
-        table.row(&[count.to_string(), mean(0).to_string(), mean(1).to_string()]);
+        let memory: Vec<Memory> =
+            managers.0.iter().filter_map(|manager| memory(manager.id() as i32)).collect();
+        let mean = |of: fn(&Memory) -> u64| {
+            let sum: u64 = memory.iter().map(of).sum();
+            (sum / memory.len().max(1) as u64).to_string()
+        };
+        table.row(&[
+            count.to_string(),
+            mean(|memory| memory.private_dirty),
+            mean(|memory| memory.proportional),
+        ]);
     }
     table
 }
@@ -136,7 +143,7 @@ fn restarts(vsrun: &Path, scratch: &Path, many: usize) -> Table {
     let managers = Managers::start(vsrun, scratch, 2);
     let Some(manager) = managers.0.first() else { return table };
     let (pid, pidfile) = (manager.id() as i32, scratch.join("2-0.pid"));
-    // The id is in the pidfile before the server is.
+    // The id is in the pidfile before the server is executed.
     let server = || {
         let id = fs::read_to_string(&pidfile).ok()?;
         let name = fs::read_to_string(format!("/proc/{}/comm", id.trim())).ok()?;
@@ -144,7 +151,7 @@ fn restarts(vsrun: &Path, scratch: &Path, many: usize) -> Table {
     };
     sleep(Duration::from_millis(500));
     for tenth in 1..=10 {
-        let begun = Instant::now();
+        let start = Instant::now();
         for _ in 0..many / 10 {
             let old = server();
             let _ = kill(Pid::from_raw(pid), Signal::SIGHUP);
@@ -153,10 +160,10 @@ fn restarts(vsrun: &Path, scratch: &Path, many: usize) -> Table {
                 sleep(Duration::from_micros(100));
             }
         }
-        let each = begun.elapsed().as_secs_f64() * 1e3 / (many / 10) as f64;
-        // Until the server has been executed, its pages are the manager's too.
+        let each = start.elapsed().as_secs_f64() * 1e3 / (many / 10) as f64;
+        // Until the server is executed, it shares the manager's pages.
         sleep(Duration::from_millis(200));
-        let dirty = memory(pid).map_or(0, |held| held[0]);
+        let dirty = memory(pid).map_or(0, |memory| memory.private_dirty);
         let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
         let done = (tenth * (many / 10)).to_string();
         table.row(&[done, format!("{each:.2}"), dirty.to_string(), descriptors.to_string()]);

@@ -1,5 +1,5 @@
-//! `cargo xtask bench`: vsrun beside its peers and a floor in C, all in one run,
-//! in turn, on one core. Nothing here is a test: what comes out is a report.
+//! `cargo xtask bench`: compares vsrun with other programs and with a floor, a minimal program in C.
+//! All take turns on one core, in one run. The result is a report; nothing fails.
 
 mod figures;
 mod growth;
@@ -10,8 +10,6 @@ mod residents;
 mod start;
 
 use std::fs;
-use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -22,7 +20,6 @@ use nix::unistd::Pid;
 
 use figures::Table;
 use peers::Peers;
-pub use resident::memory;
 use residents::DEATHS;
 use xtask::steps::{Failure, cargo, cargo_target, root, run as step};
 
@@ -31,29 +28,29 @@ pub struct Settings {
     /// How often each start is timed
     #[arg(long, default_value_t = 300)]
     rounds: usize,
-    /// How often each supervisor is started and stopped; it sees four deaths each time
+    /// How often each supervisor is started and stopped, with four deaths of its server each time
     #[arg(long, default_value_t = 10)]
     passes: usize,
-    /// For how many seconds the supervisors are watched at rest
+    /// For how many seconds the supervisors are measured at rest
     #[arg(long, default_value_t = 60)]
     rest: u64,
-    /// How often a manager is asked to start its server again
+    /// How often a manager restarts its server
     #[arg(long, default_value_t = 100_000)]
     restarts: usize,
-    /// Keep the report and the plots in docs/bench
+    /// Write the report and the plots into docs/bench
     #[arg(long)]
     write: bool,
-    /// Measure here and now
+    /// Measure in these namespaces
     #[arg(long, hide = true)]
     inside: bool,
 }
 
-/// Where those that are compared run: in memory, and gone with the namespace.
-const ARENA: &str = "/run/bench";
-/// The server of those that stay, where daemon(1) finds it safe to execute.
+/// The directory that the programs run in, on a file system in memory.
+const SCRATCH: &str = "/run/bench";
+/// The server of the supervisors. daemon(1) executes only programs in safe directories.
 const SERVER: &str = "/run/bench/server";
 
-/// Measures everything, among processes and mounts of its own: whatever is started ends with it.
+/// Measures everything in a process and a mount namespace. All processes end with the namespace.
 pub fn run(settings: &Settings) -> Result<(), Failure> {
     if settings.inside {
         return measure(settings);
@@ -63,10 +60,10 @@ pub fn run(settings: &Settings) -> Result<(), Failure> {
     let vsrun = Peers::home().join("vsrun");
     fs::copy(cargo_target().join("release/vsrun"), &vsrun)
         .map_err(|error| format!("cannot copy vsrun: {error}"))?;
-    // Pages of a file that has just been written would count as dirty.
+    // Pages of a file that was just written count as dirty.
     nix::unistd::sync();
     let own = std::env::current_exe().map_err(|error| format!("cannot find xtask: {error}"))?;
-    // Whoever ends this process ends them all.
+    // If this process is killed, the namespace ends too.
     let mut inside = Command::new("setpriv");
     inside.args(["--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child"]);
     inside.arg("--mount-proc").arg(own);
@@ -75,7 +72,7 @@ pub fn run(settings: &Settings) -> Result<(), Failure> {
 
 fn measure(settings: &Settings) -> Result<(), Failure> {
     step(Command::new("mount").args(["-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run"]))?;
-    let scratch = Path::new(ARENA);
+    let scratch = Path::new(SCRATCH);
     // supervise-daemon keeps its state there.
     for directory in [scratch, Path::new("/run/openrc/daemons"), Path::new("/run/openrc/options")] {
         fs::create_dir_all(directory)
@@ -84,18 +81,18 @@ fn measure(settings: &Settings) -> Result<(), Failure> {
     pin();
     let peers = Peers::provided();
     fs::copy(&peers.floor, SERVER).map_err(|error| format!("cannot make {SERVER}: {error}"))?;
-    // s6-setuidgid looks for its other halves there and nowhere else.
+    // s6-setuidgid searches only /usr/bin for the programs that it executes.
     let layers = format!("lowerdir={}:/usr/bin", Peers::home().join("peers/usr/bin").display());
     let mut mount = Command::new("mount");
     let _ = step(mount.args(["-t", "overlay", "-o", &layers, "peers", "/usr/bin"]));
     let mut report = vec![preface(settings)];
     let (tables, starts) = start::tables(&peers, scratch, settings.rounds);
-    tell(&mut report, tables);
+    print(&mut report, tables);
     let rest = Duration::from_secs(settings.rest);
     let (tables, returns) = residents::tables(&peers, scratch, settings.passes, rest);
-    tell(&mut report, tables);
-    tell(&mut report, vec![residents::crowds(&peers, scratch), sizes(&peers)]);
-    tell(&mut report, growth::tables(&peers.vsrun(), scratch, settings.restarts));
+    print(&mut report, tables);
+    print(&mut report, vec![residents::crowds(&peers, scratch), sizes(&peers)]);
+    print(&mut report, growth::tables(&peers.vsrun(), scratch, settings.restarts));
     if settings.write {
         let directory = root().join("docs/bench");
         fs::create_dir_all(&directory)
@@ -108,23 +105,23 @@ fn measure(settings: &Settings) -> Result<(), Failure> {
     Ok(())
 }
 
-fn tell(report: &mut Vec<String>, tables: Vec<Table>) {
+fn print(report: &mut Vec<String>, tables: Vec<Table>) {
     for table in tables {
         println!("{table}");
         report.push(table.to_string());
     }
 }
 
-/// This process and all that it starts stay on one core. Where that is refused they wander.
+/// Keeps this process and all that it starts on one core, if that is permitted.
 fn pin() {
     let mut cores = CpuSet::new();
     let last = std::thread::available_parallelism().map_or(1, usize::from) - 1;
     let _ = cores.set(last).and_then(|()| sched_setaffinity(Pid::from_raw(0), &cores));
 }
 
-/// What was measured, where and how often.
+/// The start of the report: what was measured, where and how often.
 fn preface(settings: &Settings) -> String {
-    let told = |words: &[&str]| {
+    let first_line = |words: &[&str]| {
         let output = Command::new(words[0]).args(&words[1..]).stdin(Stdio::null()).output();
         let text = output.map(|output| output.stdout).unwrap_or_default();
         String::from_utf8_lossy(&text).lines().next().unwrap_or("unknown").trim().to_owned()
@@ -132,7 +129,7 @@ fn preface(settings: &Settings) -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown");
     let cores = cpu.matches("processor\t").count();
-    let release = told(&["uname", "-r"]);
+    let release = first_line(&["uname", "-r"]);
     let Settings { rounds, passes, rest, restarts, .. } = settings;
     format!(
         "# Comparison with other programs\n\n\
@@ -142,9 +139,9 @@ fn preface(settings: &Settings) -> String {
          {}.\n\nEach start was timed {rounds} times, and for each supervisor {} deaths, {} requests \
          and {passes} stops.\n\n![start](start.svg)\n\n![death](death.svg)\n\n",
         model.trim_start_matches(['\t', ':', ' ']),
-        // What follows is its builder's.
+        // The rest is the distribution's.
         release.split('-').next().unwrap_or_default(),
-        told(&["sh", "-c", ". /etc/os-release; echo \"$PRETTY_NAME\""]),
+        first_line(&["sh", "-c", ". /etc/os-release; echo \"$PRETTY_NAME\""]),
         passes * DEATHS,
         passes * DEATHS,
     )
@@ -169,52 +166,25 @@ fn sizes(peers: &Peers) -> Table {
         ("setuidgid", "daemontools"),
         ("s6-setuidgid", "s6"),
     ];
-    let shown = |path: Option<PathBuf>| {
-        let about = path.and_then(|path| fs::metadata(path).ok());
-        about.map_or("not available".into(), |about| about.len().to_string())
+    let size = |path: Option<PathBuf>| {
+        let metadata = path.and_then(|path| fs::metadata(path).ok());
+        metadata.map_or("not available".into(), |metadata| metadata.len().to_string())
     };
     for (name, package) in programs {
         let (program, package) = (peers.program(name), peers.package(package));
-        table.row(&[name.into(), shown(program), shown(package)]);
+        table.row(&[name.into(), size(program), size(package)]);
     }
     table.note("supervisord is a Python script. s6-setuidgid executes two other programs.");
     table
 }
 
-/// How many instructions callgrind counts, `valgrind` being how it is run.
+/// The number of instructions that callgrind counts. `valgrind` is the command that runs it.
 pub fn instructions_of(mut valgrind: Command, words: &[String]) -> Option<u64> {
-    // No pipes for a debugger: whoever changes user leaves them behind in /tmp.
+    // No pipes for a debugger: a program that changes its user leaves them behind in /tmp.
     valgrind.args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--vgdb=no"]).args(words);
     valgrind.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let said = valgrind.output().ok()?.stderr;
-    let said = String::from_utf8_lossy(&said).into_owned();
-    let line = said.lines().rev().find(|line| line.contains("Collected :"))?;
+    let output = valgrind.output().ok()?.stderr;
+    let output = String::from_utf8_lossy(&output).into_owned();
+    let line = output.lines().rev().find(|line| line.contains("Collected :"))?;
     line.rsplit(' ').next()?.parse().ok()
-}
-
-/// Writes a file that everybody may execute.
-pub fn write_program(path: &Path, text: &str) -> io::Result<()> {
-    fs::write(path, text)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
-}
-
-/// A directory that everybody may enter.
-pub struct Scratch(pub PathBuf);
-
-impl Scratch {
-    /// Makes one.
-    pub fn new(purpose: &str) -> Result<Scratch, Failure> {
-        let path = std::env::temp_dir().join(format!("vsrun-{purpose}-{}", std::process::id()));
-        fs::create_dir(&path)
-            .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o755)))
-            .map_err(|error| format!("cannot make {}: {error}", path.display()))?;
-        Ok(Scratch(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What cannot be removed is a temporary file.
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }

@@ -1,12 +1,12 @@
-//! What vsrun is measured beside: fetched from Debian and unpacked, never
-//! installed, so that no service starts; and the C floor, compiled here.
+//! The programs that vsrun is compared with. They are downloaded from Debian and unpacked, not
+//! installed, so that no service starts. The floor is compiled from C.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use xtask::steps::{Failure, cargo_target, find, root};
+use xtask::steps::{Failure, cargo_target, find, root, run as step};
 
 const PACKAGES: &[&str] = &[
     "daemon",
@@ -39,27 +39,27 @@ const PACKAGES: &[&str] = &[
     "util-linux",
 ];
 
-/// Where everything is.
+/// The directories and files of all programs.
 pub struct Peers {
     unpacked: PathBuf,
     debs: PathBuf,
-    /// The floor, which is a server too if it is called `run`.
+    /// The floor. Under the name `run` it is a server.
     pub floor: PathBuf,
-    /// A handler that does nothing, so that vsrun's own work is measured.
+    /// A handler that does nothing, so that only vsrun's work is measured.
     pub handler: PathBuf,
-    /// The directories of the peers' own libraries.
+    /// The directories of the programs' libraries.
     libraries: String,
-    /// The directories of their programs, and the caller's.
+    /// The directories of the programs, then the caller's PATH.
     path: OsString,
 }
 
 impl Peers {
-    /// What stays from one run to the next.
+    /// The directory that stays from one run to the next.
     pub fn home() -> PathBuf {
         cargo_target().join("bench")
     }
 
-    /// Fetches what can be had and compiles the floor.
+    /// Downloads the packages that are available and compiles the floor.
     pub fn provide() -> Result<(), Failure> {
         let home = Peers::home();
         let (debs, unpacked) = (home.join("debs"), home.join("peers"));
@@ -70,29 +70,29 @@ impl Peers {
         for package in PACKAGES {
             let done = unpacked.join(format!(".{package}"));
             if !done.exists() && unpack(package, &debs, &unpacked) {
-                // Without the mark it is fetched again, that is all.
+                // Without this file it is downloaded again.
                 let _ = fs::write(done, "");
             }
         }
         let sources = root().join("lab/src/bench");
         let mut cc = Command::new("cc");
         cc.args(["-O2", "-o"]).arg(home.join("floor")).arg(sources.join("floor.c"));
-        xtask::steps::run(&mut cc)?;
+        step(&mut cc)?;
         let mut cc = Command::new("cc");
         cc.args(["-O2", "-static", "-o"]).arg(home.join("handler")).arg(sources.join("handler.c"));
-        xtask::steps::run(&mut cc)
+        step(&mut cc)
     }
 
-    /// What has been provided.
+    /// Finds what `provide` left.
     pub fn provided() -> Peers {
         let home = Peers::home();
         let unpacked = home.join("peers");
-        let libraries = ["usr/lib", "lib"].into_iter().flat_map(|place| {
-            let inside = fs::read_dir(unpacked.join(place)).into_iter().flatten().flatten();
-            [unpacked.join(place)].into_iter().chain(inside.map(|entry| entry.path()))
+        let libraries = ["usr/lib", "lib"].into_iter().flat_map(|name| {
+            let inside = fs::read_dir(unpacked.join(name)).into_iter().flatten().flatten();
+            [unpacked.join(name)].into_iter().chain(inside.map(|entry| entry.path()))
         });
-        let libraries = libraries.map(|place| place.display().to_string()).collect::<Vec<_>>();
-        let own = PLACES.map(|place| unpacked.join(place));
+        let libraries = libraries.map(|path| path.display().to_string()).collect::<Vec<_>>();
+        let own = DIRECTORIES.map(|directory| unpacked.join(directory));
         let caller = std::env::var_os("PATH").unwrap_or_default();
         let path = own.into_iter().chain(std::env::split_paths(&caller));
         Peers {
@@ -110,21 +110,21 @@ impl Peers {
         Peers::home().join("vsrun")
     }
 
-    /// A program by its name: vsrun, a peer's, or of the system.
+    /// A program by its name: vsrun, one that was unpacked, or one on PATH.
     pub fn program(&self, name: &str) -> Option<PathBuf> {
         match name {
             "vsrun" => return Some(self.vsrun()),
             "floor" => return Some(self.floor.clone()),
             _ => {}
         }
-        let own = PLACES.map(|place| self.unpacked.join(place).join(name));
+        let own = DIRECTORIES.map(|directory| self.unpacked.join(directory).join(name));
         own.into_iter().find(|path| path.is_file()).or_else(|| find(name))
     }
 
-    /// The Debian package of this name, where it was fetched, or built.
+    /// The file of a Debian package that was downloaded, or built by `cargo xtask deb`.
     pub fn package(&self, name: &str) -> Option<PathBuf> {
         let built = cargo_target().join("deb");
-        let entries = [&self.debs, &built].into_iter().filter_map(|place| fs::read_dir(place).ok());
+        let entries = [&self.debs, &built].into_iter().filter_map(|path| fs::read_dir(path).ok());
         let mut files = entries.flatten().flatten().map(|entry| entry.path());
         files.find(|path| {
             let file = path.file_name().unwrap_or_default().to_string_lossy();
@@ -132,8 +132,8 @@ impl Peers {
         })
     }
 
-    /// A command that finds what a peer needs. Only those that need libraries of their own are told
-    /// of them: the search costs time.
+    /// A command for a program that was unpacked. LD_LIBRARY_PATH is set only where it is needed,
+    /// because the search takes time.
     pub fn command(&self, name: &str, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         if name.starts_with("s6-") || name == "supervise-daemon" {
@@ -144,10 +144,10 @@ impl Peers {
     }
 }
 
-/// Where packages have their programs.
-const PLACES: [&str; 4] = ["usr/bin", "bin", "usr/sbin", "sbin"];
+/// The directories of programs in a package.
+const DIRECTORIES: [&str; 4] = ["usr/bin", "bin", "usr/sbin", "sbin"];
 
-/// Whether the package could be had.
+/// Downloads and unpacks a package. Returns whether that succeeded.
 fn unpack(package: &str, debs: &Path, unpacked: &Path) -> bool {
     let script = "apt-get download \"$1\" && dpkg-deb -x \"$1\"_*.deb \"$2\"";
     let mut sh = Command::new("sh");

@@ -1,4 +1,4 @@
-//! One bar for each of several programs.
+//! Draws a bar for each program.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use plotters::prelude::*;
 
 use xtask::steps::Failure;
 
-/// Draws the bars, vsrun's in another colour.
+/// Draws the bars. Those of vsrun have another colour.
 pub fn bars(file: &Path, title: &str, figures: &[(String, f64)]) -> Result<(), Failure> {
     let drawn = draw(file, title, figures);
     drawn.map_err(|error| Failure::Message(format!("cannot draw {}: {error}", file.display())))
@@ -22,8 +22,8 @@ fn draw(
     area.fill(&WHITE)?;
     area.draw(&Text::new(title, (20, 20), ("sans-serif", 18)))?;
     let top = figures.iter().map(|(_, figure)| *figure).fold(f64::MIN_POSITIVE, f64::max);
-    for (place, (name, figure)) in figures.iter().enumerate() {
-        let (x, y) = (180, 60 + 34 * place as i32);
+    for (index, (name, figure)) in figures.iter().enumerate() {
+        let (x, y) = (180, 60 + 34 * index as i32);
         let width = (figure / top * 520.0) as i32;
         let colour =
             if name.starts_with("vsrun") { RGBColor(200, 60, 40) } else { RGBColor(110, 130, 190) };

@@ -1,4 +1,4 @@
-//! One that stays resident: how it is started, killed, asked, and looked into.
+//! A supervisor and its server: starting, killing, restarting, stopping and measuring it.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -13,11 +13,12 @@ use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 
 use super::peers::Peers;
+use crate::process::{is_running, kib};
 
-/// Those that only wait for their server.
+/// Programs that only wait for their server.
 pub const PLAIN: [&str; 2] = ["tini", "dumb-init"];
 
-/// What supervisord reads; its directory is the current one.
+/// The configuration of supervisord, relative to the current directory.
 const SUPERVISORD: &str = "\
 [supervisord]
 nodaemon=true
@@ -31,11 +32,10 @@ stdout_logfile=NONE
 stderr_logfile=NONE
 ";
 
-/// One that stays, and its server.
+/// A running supervisor.
 pub struct Resident {
-    /// What it is called in the tables.
+    /// Its name in the tables.
     pub name: &'static str,
-    /// Its id.
     pub pid: i32,
     directory: PathBuf,
 }
@@ -78,12 +78,13 @@ impl Resident {
         command.current_dir(&directory).env("RC_SVCNAME", "bench");
         let mut process = command.spawn().ok()?;
         let pid = match name {
-            // It goes into the background, and to this process as the first of the namespace.
+            // It goes into the background. This process is the first of the namespace, and so
+            // becomes its parent.
             "supervise-daemon" => {
                 process.wait().ok()?;
-                let told = || fs::read_to_string(path("pid")).ok()?.trim().parse().ok();
+                let id = || fs::read_to_string(path("pid")).ok()?.trim().parse().ok();
                 (0..100).find_map(|_| {
-                    told().or_else(|| {
+                    id().or_else(|| {
                         sleep(Duration::from_millis(10));
                         None
                     })
@@ -96,11 +97,11 @@ impl Resident {
         while resident.stamps().is_empty() && Instant::now() < deadline {
             sleep(Duration::from_millis(2));
         }
-        // One that cannot run a server here is dropped, and ended by that.
+        // If it cannot run a server here, it is dropped and so killed.
         if resident.stamps().is_empty() { None } else { Some(resident) }
     }
 
-    /// What its servers have told: who they are, and when they first ran.
+    /// The ids of its servers, and when they first ran.
     fn stamps(&self) -> Vec<(i32, f64)> {
         let text = fs::read_to_string(self.directory.join("stamps")).unwrap_or_default();
         let parsed = text.lines().filter_map(|line| {
@@ -110,7 +111,7 @@ impl Resident {
         parsed.collect()
     }
 
-    /// Kills the server; after how many milliseconds the next one ran.
+    /// Kills the server. Returns the milliseconds until the next one ran.
     pub fn time_of_return(&mut self) -> Option<f64> {
         if PLAIN.contains(&self.name) {
             return None;
@@ -119,8 +120,8 @@ impl Resident {
         self.time_of_next(server, Signal::SIGKILL)
     }
 
-    /// Asks for a restart, which also lets the next death be the first again; after how many
-    /// milliseconds the next server ran.
+    /// Requests a restart. Returns the milliseconds until the next server ran. After a restart on
+    /// request vsrun does not delay the one after the next death.
     pub fn time_of_restart(&mut self) -> Option<f64> {
         if self.name == "vsrun" { self.time_of_next(self.pid, Signal::SIGHUP) } else { None }
     }
@@ -139,33 +140,33 @@ impl Resident {
         None
     }
 
-    /// Asks it to end; after how many milliseconds it had.
+    /// Sends SIGTERM. Returns the milliseconds until it ended.
     pub fn time_of_stop(&mut self) -> Option<f64> {
-        // Otherwise each look would come 50 microseconds later (PR_SET_TIMERSLACK(2const)).
+        // By default each sleep is 50 microseconds longer (PR_SET_TIMERSLACK(2const)).
         set_timerslack(1).ok()?;
         let took = self.wait_for_stop();
-        // The next ones inherit it.
+        // Children inherit it.
         set_timerslack(0).ok()?;
         took
     }
 
     fn wait_for_stop(&self) -> Option<f64> {
-        let asked = Instant::now();
+        let start = Instant::now();
         kill(Pid::from_raw(self.pid), Signal::SIGTERM).ok()?;
-        let deadline = asked + Duration::from_secs(5);
+        let deadline = start + Duration::from_secs(5);
         while Instant::now() < deadline {
-            if self.is_gone() {
-                let took = asked.elapsed().as_secs_f64() * 1e3;
-                // One that leaves its server alone has not stopped it.
+            if self.has_ended() {
+                let took = start.elapsed().as_secs_f64() * 1e3;
+                // If the server still runs, it was not stopped.
                 let (server, _) = *self.stamps().last()?;
-                return (!is_alive(server)).then_some(took);
+                return (!is_running(server)).then_some(took);
             }
             sleep(Duration::from_micros(20));
         }
         None
     }
 
-    fn is_gone(&self) -> bool {
+    fn has_ended(&self) -> bool {
         let ended = waitpid(Pid::from_raw(self.pid), Some(WaitPidFlag::WNOHANG));
         !matches!(ended, Ok(WaitStatus::StillAlive))
     }
@@ -173,8 +174,8 @@ impl Resident {
 
 impl Drop for Resident {
     fn drop(&mut self) {
-        if !self.is_gone() {
-            // It is this process's child, or was given to it; so the id is its own.
+        if !self.has_ended() {
+            // It is a child of this process and has not been reaped, so no other process has its id.
             let _ = kill(Pid::from_raw(self.pid), Signal::SIGKILL);
             let _ = waitpid(Pid::from_raw(self.pid), None);
         }
@@ -188,40 +189,29 @@ impl Drop for Resident {
     }
 }
 
-/// Whether a process does something still: one that has ended may wait to be reaped.
-fn is_alive(pid: i32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
-}
-
 fn now() -> f64 {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
     now.as_secs_f64() * 1e3
 }
 
-/// How often it has gone to sleep, and so been woken.
+/// How often a process went to sleep, and so was woken.
 pub fn switches(pid: i32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
     line.trim().parse().ok()
 }
 
-/// Private dirty memory, proportional and resident size, and code of its own in memory, in KiB.
-pub fn memory(pid: i32) -> Option<[u64; 4]> {
-    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+/// The code of its program that a process has in memory, in KiB.
+pub fn code(pid: i32) -> Option<u64> {
     let maps = fs::read_to_string(format!("/proc/{pid}/smaps")).ok()?;
     let exe = fs::read_link(format!("/proc/{pid}/exe")).ok()?.display().to_string();
-    let (mut code, mut inside) = (0, false);
+    let (mut code, mut is_code) = (0, false);
     for line in maps.lines() {
         if line.split(' ').nth(1).is_some_and(|rights| rights.len() == 4 && line.contains('-')) {
-            inside = line.contains(" r-xp ") && line.ends_with(&exe);
-        } else if let (true, Some(size)) = (inside, line.strip_prefix("Rss:")) {
-            code += size.trim().trim_end_matches(" kB").parse().unwrap_or(0);
+            is_code = line.contains(" r-xp ") && line.ends_with(&exe);
+        } else if let (true, Some(size)) = (is_code, line.strip_prefix("Rss:")) {
+            code += kib(size).unwrap_or(0);
         }
     }
-    let kib = |name: &str| {
-        let line = rollup.lines().find_map(|line| line.strip_prefix(name))?;
-        line.trim().trim_end_matches(" kB").parse().ok()
-    };
-    Some([kib("Private_Dirty:")?, kib("Pss:")?, kib("Rss:")?, code])
+    Some(code)
 }

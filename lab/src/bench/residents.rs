@@ -1,5 +1,5 @@
-//! Staying resident: how soon a dead server is back, how soon a stop is done,
-//! and what it costs to wait.
+//! Supervisors: the time until a dead server is restarted, the time of a stop, and the memory and
+//! wake-ups at rest.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use super::figures::{Figures, Table};
 use super::peers::Peers;
-use super::resident::{PLAIN, Resident, memory, switches};
+use super::resident::{PLAIN, Resident, code, switches};
+use crate::process::{Memory, kib, memory};
 
-/// A server that lived for so long was up for every one of them.
+/// After this time every supervisor counts the server as started.
 const UP: Duration = Duration::from_millis(1300);
-/// daemon(1) waits for minutes after the fifth.
+/// After the fifth death daemon(1) waits for minutes.
 pub const DEATHS: usize = 4;
-/// Those that start a server again, the floor first.
+/// Programs that restart a server. The first is the floor.
 const SUPERVISORS: [&str; 9] = [
     "C loop",
     "C loop with a handler",
@@ -27,7 +28,7 @@ const SUPERVISORS: [&str; 9] = [
     "supervise-daemon",
     "supervisord",
 ];
-/// How many of one kind make a crowd.
+/// How many processes of one program are measured together.
 const CROWD: usize = 500;
 
 #[derive(Default)]
@@ -35,11 +36,12 @@ struct Result {
     back: Figures,
     asked: Figures,
     stopped: Figures,
-    memory: Option<[u64; 4]>,
+    memory: Option<Memory>,
+    code: Option<u64>,
     wakeups: Option<u64>,
 }
 
-/// The tables; the second value is what the plot shows.
+/// Returns the tables and the bars of the plot.
 pub fn tables(
     peers: &Peers,
     scratch: &Path,
@@ -56,7 +58,7 @@ pub fn tables(
             .collect();
         for _ in 0..DEATHS {
             sleep(UP);
-            // Each time another one is the first after the rest.
+            // Each time another one is first.
             residents.rotate_left(1);
             for it in &mut residents {
                 let result = results.entry(it.name).or_default();
@@ -70,9 +72,9 @@ pub fn tables(
         }
         if pass == 0 {
             sleep(UP);
-            // What the servers' copies have dirtied is not the supervisors'.
+            // Pages of files that were just written count as dirty.
             nix::unistd::sync();
-            watch(&residents, rest, &mut results);
+            measure_at_rest(&residents, rest, &mut results);
         }
         for mut it in residents {
             if let Some(stopped) = it.time_of_stop() {
@@ -93,46 +95,50 @@ pub fn tables(
         ["", "private dirty, KiB", "PSS, KiB", "RSS, KiB", "code in memory, KiB", "wake-ups"];
     let mut resting = Table::new(&title, &columns);
     let floor = results.get("C loop").and_then(|result| result.back.median());
-    let mut shown = Vec::new();
+    let mut bars = Vec::new();
     for name in SUPERVISORS.into_iter().chain(PLAIN) {
         let Some(result) = results.remove(name) else {
             table.row(&[name.into(), "not available".into()]);
             continue;
         };
-        // Who does no such thing has no figure: supervise leaves its server alone.
-        let told =
+        // Without figures the cell stays empty: the program does no such thing.
+        let cell =
             |figures: &Figures| figures.median().map_or(String::new(), |_| figures.to_string());
         let back = result.back.median();
         let ratio = back.zip(floor).map(|(own, floor)| format!("{:.2}", own / floor));
         table.row(&[
             name.into(),
-            told(&result.back),
+            cell(&result.back),
             ratio.unwrap_or_default(),
-            told(&result.asked),
-            told(&result.stopped),
+            cell(&result.asked),
+            cell(&result.stopped),
         ]);
-        if let (Some(memory), Some(wakeups)) = (result.memory, result.wakeups) {
-            let [dirty, pss, rss, code] = memory.map(|kib| kib.to_string());
-            resting.row(&[name.into(), dirty, pss, rss, code, wakeups.to_string()]);
+        if let (Some(memory), Some(code), Some(wakeups)) =
+            (result.memory, result.code, result.wakeups)
+        {
+            let Memory { private_dirty, proportional, resident } = memory;
+            let figures = [private_dirty, proportional, resident, code, wakeups];
+            let cells = figures.iter().map(u64::to_string);
+            resting.row(&[name.to_owned()].into_iter().chain(cells).collect::<Vec<_>>());
         }
-        // Beside a second of s6-supervise's nothing else could be seen.
-        shown.extend(back.filter(|ms| *ms < 100.0).map(|back| (name.to_owned(), back)));
+        // A bar for the second that s6-supervise takes would make all others too short.
+        bars.extend(back.filter(|ms| *ms < 100.0).map(|back| (name.to_owned(), back)));
     }
     table.note(
         "A program has no figure for what it does not do: the loops and daemon have no request for a \
          restart,\nsupervise leaves its server running when it ends, tini and dumb-init do not restart \
          a server.",
     );
-    (vec![table, resting], shown)
+    (vec![table, resting], bars)
 }
 
-/// Hundreds of each kind, each with a server of its own.
+/// Measures hundreds of processes of each program, each with its server.
 pub fn crowds(peers: &Peers, scratch: &Path) -> Table {
     let title = format!("{CROWD} processes of each program, each with its server");
     let columns =
         ["", "private dirty of one, KiB", "PSS of one, KiB", "in all, with its server, KiB"];
     let mut table = Table::new(&title, &columns);
-    // The first crowd also costs what the kernel keeps for those to come.
+    // The kernel keeps some memory of the first crowd for the next ones.
     let _ = crowd("C loop", peers, &scratch.join("first"));
     for name in SUPERVISORS.into_iter().chain(PLAIN) {
         if !matches!(name, "supervise-daemon" | "supervisord") {
@@ -148,36 +154,43 @@ pub fn crowds(peers: &Peers, scratch: &Path) -> Table {
     table
 }
 
-fn crowd(name: &'static str, peers: &Peers, place: &Path) -> [String; 4] {
+fn crowd(name: &'static str, peers: &Peers, directory: &Path) -> [String; 4] {
     let before = in_use();
-    let place = |number: usize| place.join(number.to_string());
-    let crowd: Vec<_> = (0..CROWD).map_while(|n| Resident::start(name, peers, place(n))).collect();
+    let directory = |number: usize| directory.join(number.to_string());
+    let crowd: Vec<_> =
+        (0..CROWD).map_while(|n| Resident::start(name, peers, directory(n))).collect();
     sleep(UP);
-    let more = in_use().saturating_sub(before);
-    let held: Vec<_> = crowd.iter().filter_map(|it| memory(it.pid)).collect();
+    let growth = in_use().saturating_sub(before);
+    let memory: Vec<Memory> = crowd.iter().filter_map(|it| memory(it.pid)).collect();
     let mean = |sum: u64| {
-        let mean = sum.checked_div(held.len() as u64);
+        let mean = sum.checked_div(memory.len() as u64);
         mean.map_or("not available".into(), |mean| mean.to_string())
     };
-    let sum = |place: usize| held.iter().map(|it| it[place]).sum();
-    [name.into(), mean(sum(0)), mean(sum(1)), mean(more)]
+    let dirty = memory.iter().map(|memory| memory.private_dirty).sum();
+    let proportional = memory.iter().map(|memory| memory.proportional).sum();
+    [name.into(), mean(dirty), mean(proportional), mean(growth)]
 }
 
-/// What processes take of the machine, in KiB: their own pages, page tables, and what the kernel
-/// keeps for them (proc_meminfo(5)).
+/// The memory that all processes use, in KiB: their own pages, page tables, and the kernel's memory
+/// for them (proc_meminfo(5)).
 fn in_use() -> u64 {
-    const TAKEN: [&str; 4] = ["AnonPages:", "PageTables:", "KernelStack:", "SUnreclaim:"];
-    let told = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let taken = told.lines().filter_map(|line| TAKEN.iter().find_map(|it| line.strip_prefix(it)));
-    taken.filter_map(|kib| kib.trim().trim_end_matches(" kB").parse::<u64>().ok()).sum()
+    const FIELDS: [&str; 4] = ["AnonPages:", "PageTables:", "KernelStack:", "SUnreclaim:"];
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let sizes = text.lines().filter_map(|line| FIELDS.iter().find_map(|it| line.strip_prefix(it)));
+    sizes.filter_map(kib).sum()
 }
 
-fn watch(residents: &[Resident], rest: Duration, results: &mut BTreeMap<&'static str, Result>) {
+fn measure_at_rest(
+    residents: &[Resident],
+    rest: Duration,
+    results: &mut BTreeMap<&'static str, Result>,
+) {
     let switches: Vec<Option<u64>> = residents.iter().map(|it| switches(it.pid)).collect();
     sleep(rest);
     for (it, before) in residents.iter().zip(switches) {
         let result = results.entry(it.name).or_default();
         result.wakeups = self::switches(it.pid).zip(before).map(|(now, then)| now - then);
         result.memory = memory(it.pid);
+        result.code = code(it.pid);
     }
 }

@@ -1,5 +1,5 @@
-//! Starting: from the command to the end of a program that does nothing, and
-//! back at the prompt for those that stay in the background.
+//! Starts of a program that does nothing: in the foreground until its end, in the background until
+//! the prompt is back.
 
 use std::fs;
 use std::path::Path;
@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 use super::figures::{Figures, Table};
 use super::peers::Peers;
 
+/// A program with its arguments.
 struct Contender {
     name: &'static str,
     does: &'static str,
@@ -20,11 +21,11 @@ struct Contender {
     figures: Figures,
 }
 
-/// Both tables; the second value is what the plot shows.
+/// Returns the tables and the bars of the plot.
 pub fn tables(peers: &Peers, scratch: &Path, rounds: usize) -> (Vec<Table>, Vec<(String, f64)>) {
     let pidfile = scratch.join("pid").display().to_string();
     let mut foreground = in_the_foreground(peers, &pidfile);
-    race(&mut foreground, peers, rounds, &pidfile);
+    take_turns(&mut foreground, peers, rounds, &pidfile);
     let mut table = Table::new(
         "Start: `-u nobody -p FILE -- true`",
         &["", "does", "ms: median (quartiles)", "of the floor", "system calls", "instructions"],
@@ -40,10 +41,10 @@ pub fn tables(peers: &Peers, scratch: &Path, rounds: usize) -> (Vec<Table>, Vec<
             instructions(it, peers, scratch),
         ]);
     }
-    let shown = foreground.iter().filter_map(|it| Some((it.name.to_owned(), it.figures.median()?)));
-    let shown = shown.collect();
+    let bars = foreground.iter().filter_map(|it| Some((it.name.to_owned(), it.figures.median()?)));
+    let bars = bars.collect();
     let mut background = in_the_background(peers, &pidfile);
-    race(&mut background, peers, rounds, &pidfile);
+    take_turns(&mut background, peers, rounds, &pidfile);
     let mut prompt = Table::new(
         "Back at the prompt: `-b -p FILE -- true`",
         &["", "does", "ms: median (quartiles)", "of the floor"],
@@ -52,10 +53,10 @@ pub fn tables(peers: &Peers, scratch: &Path, rounds: usize) -> (Vec<Table>, Vec<
     for it in &background {
         prompt.row(&[it.name.into(), it.does.into(), it.figures.to_string(), of_floor(it)]);
     }
-    (vec![table, prompt], shown)
+    (vec![table, prompt], bars)
 }
 
-/// Each one's median beside the first one's.
+/// Returns a function for a median divided by the first one's.
 fn ratios(contenders: &[Contender]) -> impl Fn(&Contender) -> String {
     let floor = contenders.first().and_then(|it| it.figures.median());
     move |it| {
@@ -117,28 +118,28 @@ impl Contender {
     }
 }
 
-/// All of them in turn, round by round, each time with another first.
-fn race(contenders: &mut [Contender], peers: &Peers, rounds: usize, pidfile: &str) {
+/// Times all of them in turn, each time with another one first.
+fn take_turns(contenders: &mut [Contender], peers: &Peers, rounds: usize, pidfile: &str) {
     for _ in 0..rounds {
         contenders.rotate_left(1);
         for it in contenders.iter_mut() {
             let mut command = peers.command(it.program, &it.words[0]);
             command.args(&it.words[1..]).env("RC_SVCNAME", "bench");
-            let begun = Instant::now();
-            let good = command.status().is_ok_and(|status| status.success());
-            let took = begun.elapsed().as_secs_f64() * 1e3;
-            if good {
+            let start = Instant::now();
+            let succeeded = command.status().is_ok_and(|status| status.success());
+            let took = start.elapsed().as_secs_f64() * 1e3;
+            if succeeded {
                 it.figures.add(took);
             }
-            clear(it, pidfile);
+            clean_up(it, pidfile);
         }
     }
     contenders.rotate_right(rounds % contenders.len().max(1));
 }
 
-/// The next one finds the same directory, and nobody else at work: what was left running is this
-/// process's child, it being the first of its namespace.
-fn clear(it: &Contender, pidfile: &str) {
+/// Removes the pidfile and waits for all processes to end. They are children of this process,
+/// because it is the first of its namespace.
+fn clean_up(it: &Contender, pidfile: &str) {
     if it.program == "supervise-daemon" {
         let id = fs::read_to_string(pidfile).ok().and_then(|text| text.trim().parse().ok());
         if let Some(id) = id {
@@ -149,30 +150,29 @@ fn clear(it: &Contender, pidfile: &str) {
     let _ = fs::remove_file(pidfile);
 }
 
-/// What strace(1) counts, those of `true` left out.
+/// The number of system calls that strace(1) counts, without those of `true`.
 fn calls(it: &Contender, peers: &Peers, scratch: &Path) -> String {
-    let counted = |words: &[String]| {
+    let count = |words: &[String]| {
         let log = scratch.join("calls");
         let mut strace = peers.command(it.program, "strace");
         strace.args(["-f", "-qq", "-o"]).arg(&log).args(words).status().ok()?;
         let lines = fs::read_to_string(log).ok()?;
         Some(lines.lines().filter(|line| line.contains('(') && !line.contains("resumed>")).count())
     };
-    let all = counted(&it.words).zip(counted(&[TRUE.to_owned()]));
+    let all = count(&it.words).zip(count(&[TRUE.to_owned()]));
     all.map_or("not available".into(), |(all, own)| all.saturating_sub(own).to_string())
 }
 
-/// What callgrind counts up to an exec that the kernel refuses: that of a file which nobody may
-/// execute.
+/// The number of instructions up to an exec that fails, because the file is not executable.
 fn instructions(it: &Contender, peers: &Peers, scratch: &Path) -> String {
     let text = scratch.join("text");
-    let made = fs::write(&text, "no program\n");
+    let written = fs::write(&text, "no program\n");
     let replaced = |word: &String| match word.as_str() {
         TRUE => text.display().to_string(),
         _ => word.clone(),
     };
     let words: Vec<String> = it.words.iter().map(replaced).collect();
     let valgrind = peers.command(it.program, "valgrind");
-    let counted = made.ok().and_then(|()| super::instructions_of(valgrind, &words));
+    let counted = written.ok().and_then(|()| super::instructions_of(valgrind, &words));
     counted.map_or("not available".into(), |number| number.to_string())
 }

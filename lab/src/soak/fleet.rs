@@ -1,8 +1,7 @@
-//! The managers of a soak, what is done to them, and what must hold of each.
+//! The managers of a soak: signals to them and to their servers, and what must be true of each.
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -13,13 +12,15 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Pid, geteuid};
 
-use super::sample::{Holding, children, command, holding, state};
 use xtask::steps::Failure;
 
-/// Stands for logger(1): keeps vsrun's own lines, so that they can be counted.
+use crate::process::{Memory, children, memory, name, state};
+
+/// Replaces logger(1): writes vsrun's own lines to a file, where they can be counted.
 pub const LOGGER: &str = "#!/bin/sh\nexec grep --line-buffered '^vsrun: ' >>\"$SOAK_LINES\"\n";
 
-const STRAY: [Signal; 6] = [
+/// Signals that a manager ignores.
+const IGNORED: [Signal; 6] = [
     Signal::SIGALRM,
     Signal::SIGPIPE,
     Signal::SIGCONT,
@@ -32,10 +33,10 @@ const STRAY: [Signal; 6] = [
 struct Manager {
     process: Child,
     dir: PathBuf,
-    /// Where its lines can be read.
+    /// The file with its own lines.
     lines: PathBuf,
     logs: Option<PathBuf>,
-    /// Its zombies at the last look.
+    /// Its dead children at the last sample.
     zombies: Vec<i32>,
 }
 
@@ -43,27 +44,29 @@ struct Manager {
 pub struct Fleet {
     managers: Vec<Manager>,
     random: Rng,
+    /// Servers that are stopped by SIGSTOP.
     stopped: Vec<i32>,
-    acts: usize,
+    signals: usize,
 }
 
-/// What one look at all managers has shown.
+/// All managers at one moment.
 #[derive(Default)]
-pub struct Look {
-    pub holdings: Vec<Holding>,
+pub struct Sample {
+    pub descriptors: Vec<usize>,
+    pub memory: Vec<Memory>,
     pub zombies: usize,
-    pub files: usize,
+    pub old_logs: usize,
     pub violations: Vec<String>,
 }
 
 impl Fleet {
-    /// Starts so many managers of every kind.
+    /// Starts managers of every kind.
     pub fn start(scratch: &Path, count: usize, seed: u64) -> Result<Fleet, Failure> {
         let mut fleet = Fleet {
             managers: Vec::new(),
             random: Rng::with_seed(seed),
             stopped: Vec::new(),
-            acts: 0,
+            signals: 0,
         };
         for number in 0..count {
             let started = Manager::start(scratch, number);
@@ -71,27 +74,24 @@ impl Fleet {
                 started.map_err(|error| format!("cannot start manager {number}: {error}"))?;
             fleet.managers.push(manager);
         }
-        // Before it has set up its signals a process dies of any.
-        if !settles(|| fleet.managers.iter().all(|manager| manager.server().is_some())) {
+        // Until a manager has set up its signals, each kills it.
+        if !becomes_true(|| fleet.managers.iter().all(|manager| manager.server().is_some())) {
             return Err(Failure::Message("not every manager has started its server".to_owned()));
         }
         Ok(fleet)
     }
 
-    /// Does something to one of them.
-    pub fn act(&mut self) {
-        for server in self.stopped.drain(..) {
-            signal(server, Signal::SIGCONT);
-        }
+    /// Sends a random signal to a random manager or server.
+    pub fn send_signal(&mut self) {
+        self.continue_servers();
         let chosen = self.random.usize(..self.managers.len());
         let manager = &self.managers[chosen];
-        let own = manager.process.id() as i32;
-        self.acts += 1;
+        self.signals += 1;
         match self.random.u8(..20) {
-            0..=6 => signal(own, Signal::SIGHUP),
-            7 => signal(own, Signal::SIGUSR1),
-            8..=10 => signal(own, Signal::SIGWINCH),
-            11..=14 => signal(own, self.random.choice(STRAY).unwrap_or(Signal::SIGURG)),
+            0..=6 => signal(manager.pid(), Signal::SIGHUP),
+            7 => signal(manager.pid(), Signal::SIGUSR1),
+            8..=10 => signal(manager.pid(), Signal::SIGWINCH),
+            11..=14 => signal(manager.pid(), IGNORED[self.random.usize(..IGNORED.len())]),
             15..=18 => manager.signal_server(Signal::SIGKILL),
             _ => {
                 manager.signal_server(Signal::SIGSTOP);
@@ -100,38 +100,42 @@ impl Fleet {
         }
     }
 
-    /// Looks at every manager, and makes its old logs older than they may be.
-    pub fn look(&mut self) -> Look {
-        let mut look = Look::default();
+    /// Samples every manager, and makes its old logs so old that they expire.
+    pub fn sample(&mut self) -> Sample {
+        let mut sample = Sample::default();
         for manager in &mut self.managers {
-            manager.look(&mut look);
+            manager.add_to(&mut sample);
         }
-        look
+        sample
     }
 
-    /// Stops all; what was wrong with their ends.
+    /// Stops all managers. Returns the violations.
     pub fn stop(&mut self) -> Vec<String> {
+        self.continue_servers();
+        for manager in &self.managers {
+            signal(manager.pid(), Signal::SIGTERM);
+        }
+        self.managers.iter_mut().flat_map(Manager::wait).collect()
+    }
+
+    fn continue_servers(&mut self) {
         for server in self.stopped.drain(..) {
             signal(server, Signal::SIGCONT);
         }
-        for manager in &self.managers {
-            signal(manager.process.id() as i32, Signal::SIGTERM);
-        }
-        self.managers.iter_mut().flat_map(Manager::ended).collect()
     }
 
-    /// How often servers were started again.
+    /// How often servers were restarted.
     pub fn restarts(&self) -> usize {
         let starts = |manager: &Manager| {
-            let said = fs::read(&manager.lines).unwrap_or_default();
-            String::from_utf8_lossy(&said).matches("started server").count()
+            let lines = fs::read(&manager.lines).unwrap_or_default();
+            String::from_utf8_lossy(&lines).matches("started server").count()
         };
         self.managers.iter().map(|manager| starts(manager).saturating_sub(1)).sum()
     }
 
-    /// How much has been done to them.
-    pub fn acts(&self) -> usize {
-        self.acts
+    /// How many signals were sent.
+    pub fn signals(&self) -> usize {
+        self.signals
     }
 }
 
@@ -178,40 +182,44 @@ impl Manager {
         }
     }
 
-    fn look(&mut self, look: &mut Look) {
-        let name = self.dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let Some(holding) = holding(self.pid()) else {
-            look.violations.push(format!("{name}: the manager is gone"));
+    fn name(&self) -> String {
+        self.dir.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    fn add_to(&mut self, sample: &mut Sample) {
+        let name = self.name();
+        let descriptors = fs::read_dir(format!("/proc/{}/fd", self.pid()));
+        let (Some(memory), Ok(descriptors)) = (memory(self.pid()), descriptors) else {
+            sample.violations.push(format!("{name}: the manager has ended"));
             return;
         };
-        look.holdings.push(holding);
-        let of_all = children(self.pid());
-        let dead = |pid: &i32| state(*pid).is_some_and(|(state, _)| state == 'Z');
-        let zombies: Vec<i32> = of_all.iter().copied().filter(dead).collect();
+        sample.memory.push(memory);
+        sample.descriptors.push(descriptors.count());
+        let children = children(self.pid());
+        let is_dead = |pid: &i32| state(*pid).is_some_and(|(state, _)| state == 'Z');
+        let zombies: Vec<i32> = children.iter().copied().filter(is_dead).collect();
         if zombies.iter().any(|pid| self.zombies.contains(pid)) {
-            look.violations.push(format!("{name}: a dead child has not been reaped"));
+            sample.violations.push(format!("{name}: a dead child has not been reaped"));
         }
-        look.zombies += zombies.len();
+        sample.zombies += zombies.len();
         self.zombies = zombies;
-        let servers = of_all.iter().filter(|pid| command(**pid) == "server" && !dead(pid));
-        if servers.count() > 1 {
-            look.violations.push(format!("{name}: more than one server"));
+        if children.iter().filter(|pid| is_server(pid) && !is_dead(pid)).count() > 1 {
+            sample.violations.push(format!("{name}: more than one server"));
         }
-        if !settles(|| self.pidfile_is_true()) {
-            look.violations.push(format!("{name}: the pidfile does not tell the server"));
+        if !becomes_true(|| self.has_right_pidfile()) {
+            sample.violations.push(format!("{name}: the pidfile does not hold the server's id"));
         }
-        look.files += self.age_logs();
+        sample.old_logs += self.age_logs();
     }
 
-    /// Whether the pidfile names the server, or there are neither.
-    fn pidfile_is_true(&self) -> bool {
-        let of_all = children(self.pid());
-        let server = of_all.into_iter().find(|pid| command(*pid) == "server");
-        let told = fs::read_to_string(self.dir.join("server.pid")).ok();
-        told.map(|told| told.trim().to_owned()) == server.map(|pid| pid.to_string())
+    /// Whether the pidfile holds the server's id, or there is neither.
+    fn has_right_pidfile(&self) -> bool {
+        let server = children(self.pid()).into_iter().find(is_server);
+        let content = fs::read_to_string(self.dir.join("server.pid")).ok();
+        content.map(|id| id.trim().to_owned()) == server.map(|pid| pid.to_string())
     }
 
-    /// Makes rotated logs three days old, which is past their time; how many there are.
+    /// Makes rotated logs three days old, so that they expire. Returns their number.
     fn age_logs(&self) -> usize {
         let Some(logs) = &self.logs else { return 0 };
         let old = SystemTime::now() - Duration::from_secs(3 * 24 * 60 * 60);
@@ -219,21 +227,21 @@ impl Manager {
         let rotated =
             names.filter(|name| name.file_name().to_string_lossy().starts_with("logfile."));
         let aged = rotated.filter(|name| {
-            // One that has just been deleted needs no age.
+            // A log that has just been deleted cannot be opened.
             File::options().append(true).open(name.path()).and_then(|f| f.set_modified(old)).is_ok()
         });
         aged.count()
     }
 
-    /// Waits for the manager's end; what was wrong with it.
-    fn ended(&mut self) -> Vec<String> {
-        let name = self.dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    /// Waits for the manager's end. Returns the violations.
+    fn wait(&mut self) -> Vec<String> {
+        let name = self.name();
         let deadline = Instant::now() + Duration::from_secs(30);
         let status = loop {
             match self.process.try_wait() {
                 Ok(None) if Instant::now() < deadline => sleep(Duration::from_millis(20)),
                 Ok(None) => {
-                    end(self.pid());
+                    kill_child(self.pid());
                     return vec![format!("{name}: did not stop")];
                 }
                 Ok(Some(status)) => break status,
@@ -255,55 +263,52 @@ impl Manager {
 
 impl Drop for Manager {
     fn drop(&mut self) {
-        // Only one whose end was not waited for is still there.
+        // A manager that ended was reaped by `wait`.
         if matches!(self.process.try_wait(), Ok(None)) {
             self.signal_server(Signal::SIGKILL);
-            end(self.pid());
+            kill_child(self.pid());
         }
     }
 }
 
-/// Whether something holds within two seconds: between two servers it may not.
-fn settles(holds: impl Fn() -> bool) -> bool {
+fn is_server(pid: &i32) -> bool {
+    name(*pid) == "server"
+}
+
+/// Whether a condition becomes true within two seconds. Between two servers it may be false.
+fn becomes_true(condition: impl Fn() -> bool) -> bool {
     (0..100).any(|attempt| {
         if attempt > 0 {
             sleep(Duration::from_millis(20));
         }
-        holds()
+        condition()
     })
 }
 
-/// Whether a process is a child of another.
-pub fn is_child_of(pid: i32, parent: i32) -> bool {
-    state(pid).is_some_and(|(_, of)| of == parent)
+fn is_child_of(pid: i32, parent: i32) -> bool {
+    state(pid).is_some_and(|(_, its_parent)| its_parent == parent)
 }
 
 fn signal(pid: i32, number: Signal) {
-    // Who is gone already needs no signal.
+    // The process may have ended.
     let _ = kill(Pid::from_raw(pid), number);
 }
 
-/// Ends a child of this process.
-pub fn end(pid: i32) {
+/// Kills a child of this process and reaps it.
+pub fn kill_child(pid: i32) {
     signal(pid, Signal::SIGKILL);
     let _ = waitpid(Pid::from_raw(pid), None);
 }
 
-/// Takes a child of this process that has ended.
+/// Reaps a child of this process if it is dead.
 pub fn reap(pid: i32) {
     let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG));
 }
 
-/// Writes a script that everybody may execute.
-pub fn write_script(path: &Path, text: &str) -> io::Result<()> {
-    fs::write(path, text)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
-}
-
-/// The server of a soak: says something, lives for up to twenty seconds, and dies in one of
-/// several ways.
+/// The server of a soak. It writes a line, lives for up to twenty seconds, and dies in one of several
+/// ways.
 pub fn serve() -> ! {
-    println!("server {} begins", std::process::id());
+    println!("server {} starts", std::process::id());
     let mut random = Rng::new();
     sleep(Duration::from_millis(random.u64(10..20_000)));
     match random.u8(..4) {

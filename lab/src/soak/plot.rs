@@ -1,4 +1,4 @@
-//! The samples of a soak over time, as a picture.
+//! Draws the samples of a soak over time.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use xtask::steps::Failure;
 
 type Curve = (&'static str, RGBColor, fn(&Point) -> f64);
 
-/// Draws one panel above the other: descriptors, memory, old logs.
+/// Draws a panel each for descriptors, memory and old logs.
 pub fn draw(record: &Record, file: &Path) -> Result<(), Failure> {
     let drawn = panels(record, file);
     drawn.map_err(|error| Failure::Message(format!("cannot draw {}: {error}", file.display())))
@@ -31,7 +31,7 @@ fn panels(record: &Record, file: &Path) -> Result<(), Box<dyn std::error::Error>
         }),
     ];
     let logs: [Curve; 2] = [
-        ("old logs", BLUE, |point| point.files as f64),
+        ("old logs", BLUE, |point| point.old_logs as f64),
         ("zombies", RED, |point| point.zombies as f64),
     ];
     let titles = ["descriptors of a manager", "private dirty memory of a manager, KiB", "of all"];

@@ -1,126 +1,122 @@
-//! What a soak has shown: the samples, the judgement and the table.
+//! The results of a soak: samples, violations, and a table.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::fleet::Look;
+use super::fleet::Sample;
 
-/// A manager's memory may grow by so much, in KiB: stack and heap reach pages late that they always
-/// needed.
+/// The growth in KiB that one manager's memory may have: some pages of stack and heap are reached
+/// late.
 const GROWTH: u64 = 32;
 
-/// That of most managers, or of the mean one, by so much.
+/// The growth in KiB that the median and the mean may have.
 const MEAN_GROWTH: u64 = 16;
 
-/// One look at all managers.
+/// All managers at one moment.
 pub struct Point {
-    /// Since the start, in seconds.
+    /// Seconds since the start.
     pub at: f64,
     /// Descriptors of each manager, sorted.
     pub descriptors: Vec<usize>,
     /// Private dirty memory of each manager in KiB, sorted.
     pub dirty: Vec<u64>,
-    /// Proportional share of memory of all, in KiB.
+    /// The sum of their proportional memory in KiB.
     pub proportional: u64,
     pub zombies: usize,
-    pub files: usize,
+    pub old_logs: usize,
 }
 
-/// Everything that was seen.
 #[derive(Default)]
 pub struct Record {
     pub points: Vec<Point>,
     pub violations: Vec<String>,
     pub restarts: usize,
-    pub acts: usize,
+    pub signals: usize,
 }
 
 impl Record {
-    /// Adds a look.
-    pub fn add(&mut self, at: Duration, look: Look) {
-        let mut descriptors: Vec<_> = look.holdings.iter().map(|it| it.descriptors).collect();
-        let mut dirty: Vec<_> = look.holdings.iter().map(|it| it.private_dirty).collect();
+    /// Adds a sample.
+    pub fn add(&mut self, since_start: Duration, sample: Sample) {
+        let Sample { mut descriptors, memory, zombies, old_logs, violations } = sample;
+        let mut dirty: Vec<u64> = memory.iter().map(|memory| memory.private_dirty).collect();
         descriptors.sort_unstable();
         dirty.sort_unstable();
-        let proportional = look.holdings.iter().map(|it| it.proportional).sum();
-        let (zombies, files) = (look.zombies, look.files);
-        let at = at.as_secs_f64();
-        self.points.push(Point { at, descriptors, dirty, proportional, zombies, files });
-        self.violations.extend(look.violations);
+        let proportional = memory.iter().map(|memory| memory.proportional).sum();
+        let at = since_start.as_secs_f64();
+        self.points.push(Point { at, descriptors, dirty, proportional, zombies, old_logs });
+        self.violations.extend(violations);
     }
 
-    /// The points after the first tenth: by then every manager has restarted.
-    fn settled(&self) -> &[Point] {
+    /// The points after the first tenth, when every manager has restarted its server.
+    fn compared(&self) -> &[Point] {
         &self.points[(self.points.len() / 10).min(self.points.len().saturating_sub(1))..]
     }
 
-    /// Everything that was wrong, what did not stay flat included.
-    pub fn judged(&self) -> Vec<String> {
-        let mut wrong = self.violations.clone();
-        let settled = self.settled();
-        let (Some(first), Some(last)) = (settled.first(), settled.last()) else {
-            wrong.push("nothing was sampled".to_owned());
-            return wrong;
+    /// All violations, with those of growth.
+    pub fn violations(&self) -> Vec<String> {
+        let mut violations = self.violations.clone();
+        let compared = self.compared();
+        let (Some(first), Some(last)) = (compared.first(), compared.last()) else {
+            violations.push("nothing was sampled".to_owned());
+            return violations;
         };
         if median(&last.descriptors) > median(&first.descriptors) {
-            wrong.push("descriptors have grown".to_owned());
+            violations.push("descriptors have grown".to_owned());
         }
-        // Starting a child takes two for a moment.
+        // The start of a child needs two for a moment.
         if max(&last.descriptors) > max(&first.descriptors) + 2 {
-            wrong.push("the descriptors of a manager have grown".to_owned());
+            violations.push("the descriptors of a manager have grown".to_owned());
         }
         if max(&last.dirty) > max(&first.dirty) + GROWTH {
-            wrong.push("the memory of a manager has grown".to_owned());
+            violations.push("the memory of a manager has grown".to_owned());
         }
         if median(&last.dirty) > median(&first.dirty) + MEAN_GROWTH {
-            wrong.push("the memory of most managers has grown".to_owned());
+            violations.push("the memory of most managers has grown".to_owned());
         }
         let managers = last.dirty.len().max(1) as u64;
         if last.proportional > first.proportional + MEAN_GROWTH * managers {
-            wrong.push("the managers' share of memory has grown".to_owned());
+            violations.push("the managers' share of memory has grown".to_owned());
         }
-        // All were aged at each look: what there is has come since.
-        if last.files > first.files + last.dirty.len() {
-            wrong.push("old logs have piled up".to_owned());
+        // Each sample makes all of them expire, so that only newer ones may exist.
+        if last.old_logs > first.old_logs + last.dirty.len() {
+            violations.push("old logs have not been deleted".to_owned());
         }
-        wrong
+        violations
     }
 
     /// The table, in Markdown.
     pub fn table(&self, managers: usize) -> String {
-        let settled = self.settled();
-        let (Some(first), Some(last)) = (settled.first(), settled.last()) else {
+        let compared = self.compared();
+        let (Some(first), Some(last)) = (compared.first(), compared.last()) else {
             return String::from("nothing was sampled\n");
         };
         let minutes = last.at / 60.0;
-        let most = |of: fn(&Point) -> usize| settled.iter().map(of).max().unwrap_or(0);
+        let most = |of: fn(&Point) -> usize| compared.iter().map(of).max().unwrap_or(0);
         let mut table = format!(
-            "{managers} managers, {minutes:.1} minutes, {} acts upon them, {} restarts, \
-             {} violations.\n\n",
-            self.acts,
+            "{managers} managers, {minutes:.1} minutes, {} signals, {} restarts, {} violations.\n\n",
+            self.signals,
             self.restarts,
-            self.judged().len()
+            self.violations().len()
         );
-        let mut row = |name: &str, begin: String, end: String| {
-            // Writing to memory does not fail.
-            let _ = writeln!(table, "| {name} | {begin} | {end} |");
+        let mut row = |name: &str, first: String, last: String| {
+            // Writing to a String does not fail.
+            let _ = writeln!(table, "| {name} | {first} | {last} |");
         };
         row("of each manager", "after the first tenth".into(), "at the end".into());
         row("---", "---".into(), "---".into());
-        let spread = |of: &[usize]| format!("{} / {} / {}", min(of), median(of), max(of));
+        let count = |of: &[usize]| format!("{} / {} / {}", min(of), median(of), max(of));
         let kib = |of: &[u64]| format!("{} / {} / {}", min(of), median(of), max(of));
         let descriptors = "descriptors (least / median / most)";
-        row(descriptors, spread(&first.descriptors), spread(&last.descriptors));
-        row("private dirty memory in KiB (likewise)", kib(&first.dirty), kib(&last.dirty));
+        row(descriptors, count(&first.descriptors), count(&last.descriptors));
+        row("private dirty memory in KiB (the same)", kib(&first.dirty), kib(&last.dirty));
         let share = |point: &Point| (point.proportional / managers.max(1) as u64).to_string();
         row("proportional share of memory in KiB (mean)", share(first), share(last));
-        let rotated = |point: &Point| point.files.to_string();
-        row("old logs of all", rotated(first), rotated(last));
+        row("old logs of all", first.old_logs.to_string(), last.old_logs.to_string());
         let _ = writeln!(
             table,
             "\nAt no moment more than {} zombies and {} old logs in all.",
             most(|point| point.zombies),
-            most(|point| point.files)
+            most(|point| point.old_logs)
         );
         table
     }
@@ -142,26 +138,26 @@ fn median<T: Copy + Default>(sorted: &[T]) -> T {
 mod tests {
     use super::*;
 
-    fn point(at: f64, descriptors: usize, dirty: u64, files: usize) -> Point {
+    fn point(at: f64, descriptors: usize, dirty: u64, old_logs: usize) -> Point {
         let (descriptors, dirty) = (vec![descriptors; 3], vec![dirty; 3]);
-        Point { at, descriptors, proportional: 3 * dirty[0], dirty, zombies: 0, files }
+        Point { at, descriptors, proportional: 3 * dirty[0], dirty, zombies: 0, old_logs }
     }
 
-    fn judged(last: Point) -> Vec<String> {
-        Record { points: vec![point(0.0, 10, 128, 5), last], ..Record::default() }.judged()
-    }
-
-    #[test]
-    fn what_stays_flat_is_no_violation() {
-        assert_eq!(judged(point(9.0, 10, 136, 8)), Vec::<String>::new());
+    fn violations(last: Point) -> Vec<String> {
+        Record { points: vec![point(0.0, 10, 128, 5), last], ..Record::default() }.violations()
     }
 
     #[test]
-    fn all_that_grows_is_a_violation() {
-        assert_eq!(judged(point(9.0, 11, 128, 5)), ["descriptors have grown"]);
-        assert_eq!(judged(point(9.0, 10, 128, 9)), ["old logs have piled up"]);
-        let memory = judged(point(9.0, 10, 145, 5));
+    fn little_growth_is_no_violation() {
+        assert_eq!(violations(point(9.0, 10, 136, 8)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn more_growth_is_a_violation() {
+        assert_eq!(violations(point(9.0, 11, 128, 5)), ["descriptors have grown"]);
+        assert_eq!(violations(point(9.0, 10, 128, 9)), ["old logs have not been deleted"]);
+        let memory = violations(point(9.0, 10, 145, 5));
         assert_eq!(memory.len(), 2, "{memory:?}");
-        assert_eq!(judged(point(9.0, 10, 161, 5)).len(), 3);
+        assert_eq!(violations(point(9.0, 10, 161, 5)).len(), 3);
     }
 }
