@@ -1,5 +1,5 @@
-//! What the fuzz targets share: input cut into words, and what holds of every
-//! text that vsrun writes.
+//! Shared by the fuzz targets: splitting an input into words, and checks of the text that vsrun
+//! writes.
 
 use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -14,8 +14,8 @@ pub fn words(data: &[u8], separator: u8) -> Vec<OsString> {
     words.map(|word| OsString::from_vec(word.to_owned())).collect()
 }
 
-/// Checks a text that is to be a line or a part of one: no control character, nothing invisible,
-/// nothing that turns the direction of writing.
+/// Checks that a text contains no control character, no invisible one, and none that changes the
+/// direction of writing.
 pub fn assert_visible(text: &str) {
     let hidden = |c: char| {
         c.is_control()
@@ -25,7 +25,7 @@ pub fn assert_visible(text: &str) {
     assert!(!text.contains(hidden), "{text:?}");
 }
 
-/// Checks that the whole of a value is shown, so that a reader can tell it from any other.
+/// Checks that a text shows a value completely: no other value has the same text.
 pub fn assert_shown(text: &str, value: &OsStr) {
     assert_visible(text);
     assert!(text.len() <= value.len() * 6, "{text:?} for {} bytes", value.len());
@@ -63,8 +63,8 @@ fn unescape(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// Keeps look-ups of users and groups to the files of this machine: random names are nothing to
-/// ask a server in the network for.
+/// Looks up users and groups only in this machine's files, so that random names are not sent to a
+/// server.
 pub fn look_up_in_files_only() {
     static ONCE: Once = Once::new();
     unsafe extern "C" {

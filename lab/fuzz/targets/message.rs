@@ -1,5 +1,5 @@
-//! Texts from strangers in vsrun's own lines: shown in full and forging
-//! nothing, at whatever place a long line is cut.
+//! Any text in vsrun's own lines: it is shown completely and cannot forge a line, wherever a long
+//! line is cut.
 #![no_main]
 
 use std::ffi::OsStr;
@@ -16,11 +16,11 @@ use vsrun::escape::escaped;
 use vsrun::message::{Messages, Style};
 use vsrun_fuzz::{assert_shown, assert_visible};
 
-/// What one line may have (PIPE_BUF, see pipe(7)).
+/// The longest line (PIPE_BUF, see pipe(7)).
 const LINE_MAX: usize = 4096;
 
 fuzz_target!(|data: &[u8]| {
-    // The first byte says how much stands before the text.
+    // The first byte is the length of the text before it, in units of 16.
     let (before, text) = data.split_first().map_or((0, data), |(first, rest)| (*first, rest));
     let shown = escaped(OsStr::from_bytes(text)).to_string();
     assert_shown(&shown, OsStr::from_bytes(text));
@@ -30,7 +30,7 @@ fuzz_target!(|data: &[u8]| {
 
     assert!(line.len() <= LINE_MAX);
     let line = line.strip_suffix(b"\n").expect("a line");
-    // A cut may go before a character of four bytes.
+    // The line may be cut before a character of four bytes.
     let whole = line.len() < LINE_MAX - 4;
     let line = std::str::from_utf8(line).expect("text");
     assert_visible(line);
@@ -38,21 +38,21 @@ fuzz_target!(|data: &[u8]| {
         Style::Plain => "vsrun: ".to_owned(),
         Style::Stamped => format!(" vsrun[{}]: ", std::process::id()),
     };
-    let (stamp, said) = line.split_once(&start).expect("the start of a line");
+    let (stamp, message) = line.split_once(&start).expect("the start of a line");
     assert_eq!(stamp.len(), if style == Style::Plain { 0 } else { 29 }, "{stamp}");
     if whole {
-        assert_eq!(said, text);
+        assert_eq!(message, text);
     }
 });
 
-/// What arrives at the other end.
+/// The line that is written to a pipe.
 fn written(style: Style, text: &str) -> Vec<u8> {
     static PIPE: OnceLock<(File, File)> = OnceLock::new();
     let (reader, writer) = PIPE.get_or_init(|| {
         let (reader, writer) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
         (reader.into(), writer.into())
     });
-    Messages::new(writer.as_fd(), style).expect("a way to the pipe").say(&text);
+    Messages::new(writer.as_fd(), style).expect("messages to the pipe").say(&text);
     let mut line = [0; 2 * LINE_MAX];
     let length = (&*reader).read(&mut line).expect("the pipe can be read");
     line[..length].to_owned()

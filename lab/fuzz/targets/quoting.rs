@@ -1,5 +1,4 @@
-//! Command lines as `VSRUN_SERVER_COMMAND` shows them, words ended by NUL: sh
-//! reads the same words again.
+//! Command lines as in `VSRUN_SERVER_COMMAND`, words ended by NUL: sh reads the same words.
 #![no_main]
 
 use std::ffi::OsString;

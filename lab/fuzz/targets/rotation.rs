@@ -1,5 +1,5 @@
-//! Directory listings, names ended by a slash: what is ours, and what the next
-//! old log is called.
+//! Directory listings, names ended by a slash: which names are vsrun's, and the name of the next old
+//! log.
 #![no_main]
 
 use std::collections::HashSet;
@@ -13,7 +13,7 @@ use vsrun_fuzz::words;
 fuzz_target!(|data: &[u8]| {
     let mut listing: HashSet<OsString> = words(data, b'/').into_iter().collect();
     for log in [Log::Server, Log::Vsrun] {
-        // Rotated some times, as at restarts.
+        // Rotate three times.
         for _ in 0..3 {
             let numbers = numbers(&listing, log);
             let highest = numbers.last().copied().unwrap_or(0);
@@ -30,14 +30,14 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// The numbers of a log's old files, in rising order.
+/// The numbers of a log's old files, in ascending order.
 fn numbers(listing: &HashSet<OsString>, log: Log) -> Vec<u64> {
-    let ours = listing.iter().filter_map(|name| {
+    let numbers = listing.iter().filter_map(|name| {
         let (of, number) = parse(name.as_bytes())?;
-        assert_eq!(of.old_name(number).as_str(), name, "another name was taken for ours");
+        assert_eq!(of.old_name(number).as_str(), name, "this is another name");
         (of == log).then_some(number)
     });
-    let mut numbers: Vec<u64> = ours.collect();
+    let mut numbers: Vec<u64> = numbers.collect();
     numbers.sort_unstable();
     numbers
 }

@@ -1,5 +1,5 @@
-/* The floor that vsrun is measured against: the same work by hand, with nothing
- * around it. Only for `cargo xtask bench`; errors just end it. */
+/* The floor that `cargo xtask bench` compares vsrun with: the same work in as
+ * few calls as possible. An error ends it with status 111. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <grp.h>
@@ -28,7 +28,7 @@ static void write_id(const char *path, pid_t pid) {
     check(rename(beside, path) == 0);
 }
 
-/* Becomes a user's program, its id in a pidfile: start USER PIDFILE PROGRAM. */
+/* Writes a pidfile and executes a program as a user: start USER PIDFILE PROGRAM. */
 static void start(char **words) {
     struct passwd *user;
     gid_t groups[256];
@@ -51,7 +51,7 @@ static void start(char **words) {
     _exit(126);
 }
 
-/* Starts a program away from the terminal, its id in a pidfile, and waits for
+/* Starts a program in a new session, writes its id to a pidfile, and waits for
  * its exec: background PIDFILE PROGRAM. */
 static void background(char **words) {
     int ends[2], null, status;
@@ -76,8 +76,8 @@ static void background(char **words) {
     _exit(read(ends[0], &byte, 1));
 }
 
-/* Starts a program again whenever it dies, until SIGTERM: loop PROGRAM. With
- * a handler, which is asked first: handled HANDLER PROGRAM. */
+/* Restarts a program whenever it dies, until SIGTERM: loop PROGRAM. Runs a
+ * handler before each restart: handled HANDLER PROGRAM. */
 static pid_t child;
 static volatile sig_atomic_t over;
 static void on_term(int number) {
@@ -96,15 +96,15 @@ static int run(char **words) {
     return status;
 }
 static void loop(char *handler, char **words) {
-    char *asked[] = {handler, NULL};
+    char *command[] = {handler, NULL};
     struct sigaction action = {.sa_handler = on_term};
     sigaction(SIGTERM, &action, NULL);
     do run(words);
-    while (!over && (!handler || run(asked) == 0));
+    while (!over && (!handler || run(command) == 0));
     _exit(0);
 }
 
-/* The server: tells when it ran first, and who it is, and waits for its end. */
+/* The server: writes its id and the time to "stamps", and waits for a signal. */
 static void stamp(void) {
     struct timespec now;
     char line[64];

@@ -1,10 +1,9 @@
-//! The system calls of this architecture by name, and which errors of each are
-//! plausible. Knows nothing of processes.
+//! The names of this architecture's system calls, and the plausible errors of each.
 
 use nix::errno::Errno;
 use nix::libc;
 
-/// A system call's number and name; the members of the fork family have one name.
+/// Numbers and names. fork(2), vfork(2) and clone(2) have one name.
 macro_rules! names {
     ($($number:ident $name:literal)*) => { &[$((libc::$number, $name)),*] };
 }
@@ -19,7 +18,7 @@ const NAMES: &[(libc::c_long, &str)] = names! {
     SYS_exit "exit" SYS_exit_group "exit_group" SYS_faccessat "faccessat"
     SYS_faccessat2 "faccessat2" SYS_fchdir "fchdir" SYS_fchmod "fchmod"
     SYS_fchmodat "fchmodat" SYS_fchown "fchown" SYS_fchownat "fchownat" SYS_fork "fork"
-    SYS_fstat "fstat" SYS_fstatfs "fstatfs" SYS_fsync "fsync" SYS_ftruncate "ftruncate"
+    SYS_flock "flock" SYS_fstat "fstat" SYS_fstatfs "fstatfs" SYS_fsync "fsync" SYS_ftruncate "ftruncate"
     SYS_getcwd "getcwd" SYS_getdents64 "getdents64" SYS_getegid "getegid"
     SYS_geteuid "geteuid" SYS_getgid "getgid" SYS_getgroups "getgroups" SYS_getpid "getpid"
     SYS_getpgid "getpgid" SYS_getpgrp "getpgrp" SYS_getppid "getppid"
@@ -49,7 +48,7 @@ const NAMES: &[(libc::c_long, &str)] = names! {
     SYS_writev "writev"
 };
 
-/// What fcntl(2) is asked for decides what can go wrong.
+/// The commands of fcntl(2) have different errors.
 const FCNTL: &[(libc::c_int, &str)] = &[
     (libc::F_DUPFD, "fcntl:DUPFD"),
     (libc::F_DUPFD_CLOEXEC, "fcntl:DUPFD"),
@@ -74,9 +73,9 @@ pub fn name(number: u64, second: u64) -> String {
     known.map_or_else(|| format!("call-{number}"), |(_, name)| (*name).to_owned())
 }
 
-/// The errors that the call's manual page makes plausible on a machine that lacks something, is
-/// interrupted or forbids something; not those that only a wrong argument causes (EBADF, EFAULT,
-/// EINVAL). Empty for a call that does not fail with right arguments.
+/// The errors in the call's manual page that a lack of resources, an interrupt or a prohibition
+/// causes; not those that only a wrong argument causes (EBADF, EFAULT, EINVAL). Empty for a call that
+/// does not fail with right arguments.
 pub fn errors(call: &str) -> &'static [Errno] {
     use Errno::*;
     match call {
@@ -85,7 +84,7 @@ pub fn errors(call: &str) -> &'static [Errno] {
         }
         "read" | "pread64" => &[EINTR, EIO],
         "write" | "writev" => &[EDQUOT, EINTR, EIO, ENOSPC, EPIPE],
-        // The other end is alive where vsrun has made both.
+        // vsrun has both ends open.
         "read:pipe" | "write:pipe" => &[EINTR],
         "close" => &[EINTR, EIO],
         "access" | "faccessat" | "faccessat2" | "fstat" | "lstat" | "newfstatat" | "stat"
@@ -102,6 +101,7 @@ pub fn errors(call: &str) -> &'static [Errno] {
         "ftruncate" | "fsync" => &[EINTR, EIO, ENOSPC],
         "fcntl:DUPFD" | "dup" => &[EMFILE],
         "dup2" | "dup3" => &[EBUSY, EINTR],
+        "flock" => &[EAGAIN, EINTR, ENOLCK],
         "fcntl:SETLK" => &[EACCES, EAGAIN, EINTR, ENOLCK],
         "fcntl:GETLK" => &[ENOLCK],
         "fcntl:SETPIPE_SZ" => &[EBUSY, ENOMEM, EPERM],

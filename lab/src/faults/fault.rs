@@ -1,4 +1,4 @@
-//! One fault: which call of which process, and what happens to it.
+//! A fault: a call of a process, and what happens to it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,9 +9,9 @@ use super::calls::errors;
 
 /// A call that vsrun makes: the n-th of its name in one process.
 ///
-/// Processes are told apart by their descent, not by their ids: `1` is the one that was started,
-/// `1.2` is the second that it forked (or the second thread that it began), and so on. So a point
-/// is the same one in the next run, and a fault at it reaches no other process.
+/// Processes are named by their descent: `1` is the one that was started, `1.2` is the second child
+/// (or thread) of `1`, and so on. So a point is the same in the next run, and a fault at it reaches
+/// no other process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Point {
     pub process: String,
@@ -22,8 +22,7 @@ pub struct Point {
 /// What happens at a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// The call is not made and returns this error; close(2) is made all the same, as the kernel
-    /// does it.
+    /// The call fails with this error. Only close(2) is made all the same, as the kernel does.
     Error(Errno),
     /// The process is killed before the call.
     Kill,

@@ -1,5 +1,5 @@
-//! All runs: what there is to run, on all cores, and what came of it. Each run
-//! is a process of its own, which traces and reaps nobody else's children.
+//! All runs, on all cores, and their results. Each run is a process, because it traces and reaps all
+//! of its children.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -33,7 +33,7 @@ struct Results {
     since: Instant,
 }
 
-/// Runs every fault that the options leave, and tells the figures.
+/// Runs all faults that the settings select, and prints the results.
 pub fn run(settings: &Settings, only: Option<&Scenario>, program: &Path) -> Result<(), Failure> {
     let scenarios: Vec<&Scenario> = match only {
         Some(scenario) => vec![scenario],
@@ -59,7 +59,7 @@ pub fn run(settings: &Settings, only: Option<&Scenario>, program: &Path) -> Resu
     let work = Work { scenarios, program, jobs, results: Mutex::new(results) };
     thread::scope(|scope| {
         for _ in 0..workers.unwrap_or(1) {
-            scope.spawn(|| toil(&work));
+            scope.spawn(|| run_jobs(&work));
         }
     });
     let results = work.results.into_inner().map_err(|_| "a worker panicked".to_owned())?;
@@ -70,7 +70,7 @@ pub fn run(settings: &Settings, only: Option<&Scenario>, program: &Path) -> Resu
     }
     match results.rows.iter().map(|row| row.violations).sum() {
         0usize => Ok(()),
-        some => Err(Failure::Message(format!("faults: {some} runs must not end as they did"))),
+        some => Err(Failure::Message(format!("faults: {some} violations"))),
     }
 }
 
@@ -85,7 +85,7 @@ fn row(scenario: &Scenario, points: &[Point]) -> Row {
     row
 }
 
-/// Every k-th job, and the first with each call of each scenario.
+/// Every n-th job, and the first job for each call of each scenario.
 fn spread(jobs: Vec<Job>, count: usize) -> Vec<Job> {
     let stride = jobs.len().div_ceil(count.max(1)).max(1);
     let mut known = BTreeSet::new();
@@ -96,19 +96,19 @@ fn spread(jobs: Vec<Job>, count: usize) -> Vec<Job> {
     chosen.map(|(_, job)| job).collect()
 }
 
-/// Does one job after the other.
-fn toil(work: &Work<'_>) {
+/// Runs jobs until there are no more.
+fn run_jobs(work: &Work<'_>) {
     loop {
         let job = work.jobs.lock().ok().and_then(|mut jobs| jobs.next());
         let Some(job) = job else { return };
         let scenario = work.scenarios[job.scenario];
-        let told = carry_out(scenario, &job.fault, work.program);
+        let outcome = run_in_process(scenario, &job.fault, work.program);
         let Ok(mut results) = work.results.lock() else { return };
-        results.note(&job, scenario, &told);
+        results.add(&job, scenario, &outcome);
     }
 }
 
-fn carry_out(scenario: &Scenario, fault: &Fault, program: &Path) -> String {
+fn run_in_process(scenario: &Scenario, fault: &Fault, program: &Path) -> String {
     let mut command = Command::new(std::env::current_exe().unwrap_or_default());
     command.args(["faults", "--only", scenario.name, "--at", &fault.to_string(), "--program"]);
     let output = command.arg(program).stdin(Stdio::null()).output();
@@ -122,15 +122,15 @@ fn carry_out(scenario: &Scenario, fault: &Fault, program: &Path) -> String {
 }
 
 impl Results {
-    fn note(&mut self, job: &Job, scenario: &Scenario, told: &str) {
-        let (word, why) = told.split_once('\t').unwrap_or((told, ""));
+    fn add(&mut self, job: &Job, scenario: &Scenario, outcome: &str) {
+        let (word, violation) = outcome.split_once('\t').unwrap_or((outcome, ""));
         let row = &mut self.rows[job.scenario];
         let fields = HashMap::from([
             ("done", &mut row.done),
             ("refused", &mut row.refused),
             ("gave-up", &mut row.gave_up),
             ("killed", &mut row.killed),
-            ("kept", &mut row.kept),
+            ("not-removed", &mut row.not_removed),
             ("not-reached", &mut row.not_reached),
         ]);
         match fields.into_iter().find(|(name, _)| *name == word) {
@@ -138,7 +138,7 @@ impl Results {
             None => {
                 row.violations += 1;
                 let Job { fault, .. } = job;
-                println!("violation: {why}");
+                println!("violation: {violation}");
                 println!("  cargo xtask faults --only {} --at {fault}", scenario.name);
             }
         }

@@ -1,15 +1,14 @@
-//! `cargo xtask faults`: every system call that vsrun makes fails once, with
-//! each plausible error, and once vsrun is killed there. This file runs one
-//! scenario once; `matrix` runs them all.
+//! `cargo xtask faults`: makes every system call of vsrun fail once with each plausible error, and
+//! kills the process once at each. This file runs one scenario once; `matrix` runs all.
 
 mod calls;
 mod fault;
-mod life;
 mod matrix;
-mod place;
 mod processes;
 mod run;
+mod sandbox;
 mod scenarios;
+mod server;
 mod table;
 mod tracee;
 mod tracer;
@@ -23,9 +22,9 @@ use nix::sys::prctl::set_child_subreaper;
 use nix::unistd::geteuid;
 
 use fault::{Fault, Kind, Point};
-use place::Place;
-use processes::Bell;
+use processes::Sigchld;
 use run::{Run, Seen};
+use sandbox::Sandbox;
 use scenarios::{SCENARIOS, Scenario};
 use tracer::{Task, Tracer};
 use verdict::{Before, Judged, Outcome, judge};
@@ -42,29 +41,29 @@ pub struct Settings {
     /// Only calls of this name
     #[arg(long)]
     call: Option<String>,
-    /// Only about this many runs, spread over all scenarios and calls
+    /// Only about N runs, spread over all scenarios and calls
     #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "800")]
     sample: Option<usize>,
     /// Succeed where nothing can be tested, and print why
     #[arg(long)]
     if_possible: bool,
-    /// How many runs at a time, instead of one a core
+    /// How many runs at a time, instead of one for each core
     #[arg(long)]
     jobs: Option<usize>,
     /// Write the table into docs/faults.md
     #[arg(long)]
     write: bool,
-    /// Just one run, as a violation names it; with --only
+    /// Only the run with this fault, as violations print it
     #[arg(long, value_name = "PROCESS/CALL/ORDINAL=ERROR", requires = "only")]
     at: Option<Fault>,
-    /// Just list the calls that a scenario makes; with --only
+    /// Only list the calls that the scenario makes
     #[arg(long, requires = "only")]
     list: bool,
 }
 
-/// Runs the matrix, or what the options leave of it.
+/// Does what the settings say.
 pub fn run(settings: &Settings) -> Result<(), Failure> {
-    if let Some(why) = hindrance() {
+    if let Some(why) = obstacle() {
         if settings.if_possible {
             println!("xtask: faults: not checked: {why}");
             return Ok(());
@@ -89,12 +88,12 @@ pub fn run(settings: &Settings) -> Result<(), Failure> {
     }
 }
 
-/// Why nothing can be tested here.
-fn hindrance() -> Option<&'static str> {
+/// The reason why nothing can be tested here.
+fn obstacle() -> Option<&'static str> {
     if !geteuid().is_root() {
-        return Some("not root: there are no users to become and no processes to trace");
+        return Some("only root can change users and trace the processes");
     }
-    (!cfg!(target_arch = "x86_64")).then_some("the registers of this architecture are not known")
+    (!cfg!(target_arch = "x86_64")).then_some("the tracer supports x86-64 only")
 }
 
 fn program(settings: &Settings) -> Result<PathBuf, Failure> {
@@ -112,12 +111,12 @@ fn find(name: &str) -> Result<&'static Scenario, String> {
     found.ok_or_else(|| format!("no scenario '{name}'; there are {}", known()))
 }
 
-/// The calls of a scenario in which nothing fails, in their order.
+/// All calls of a scenario without a fault, in their order.
 fn points(scenario: &Scenario, program: &Path) -> Result<Vec<Point>, String> {
     let (outcome, tracer) = {
-        let stage = Stage::set(scenario)?;
-        let (seen, tracer) = stage.start(program, Task::List)?;
-        (stage.judge(None, &seen), tracer)
+        let setup = Setup::new(scenario)?;
+        let (seen, tracer) = setup.start(program, Task::List)?;
+        (setup.judge(None, &seen), tracer)
     };
     match outcome {
         Ok(Some(Outcome::Done)) => Ok(tracer.points),
@@ -126,19 +125,19 @@ fn points(scenario: &Scenario, program: &Path) -> Result<Vec<Point>, String> {
     }
 }
 
-/// Runs a scenario with one fault, and after a kill once more without.
+/// Runs a scenario with one fault. If the fault is a kill, runs it once more without.
 fn once(scenario: &Scenario, program: &Path, fault: &Fault) -> Result<Outcome, String> {
-    let mut stage = Stage::set(scenario)?;
-    let (seen, _) = stage.start(program, Task::Strike(fault.clone()))?;
-    match stage.judge(Some(fault), &seen) {
+    let mut setup = Setup::new(scenario)?;
+    let (seen, _) = setup.start(program, Task::Inject(fault.clone()))?;
+    match setup.judge(Some(fault), &seen) {
         Err(wrong) => Ok(Outcome::Violation(wrong.join("; "))),
-        Ok(_) if seen.struck.is_none() => Ok(Outcome::NotReached),
+        Ok(_) if seen.failed_call.is_none() => Ok(Outcome::NotReached),
         Ok(Some(outcome)) if fault.kind != Kind::Kill => Ok(outcome),
-        Ok(Some(outcome)) if stage.is_clean() => Ok(outcome),
+        Ok(Some(outcome)) if setup.is_unchanged() => Ok(outcome),
         Ok(_) => {
-            stage.renew()?;
-            let (seen, _) = stage.start(program, Task::Watch)?;
-            Ok(match stage.judge(None, &seen) {
+            setup.prepare_fresh_start()?;
+            let (seen, _) = setup.start(program, Task::Watch)?;
+            Ok(match setup.judge(None, &seen) {
                 Ok(Some(Outcome::Done)) => Outcome::Killed,
                 Ok(other) => Outcome::Violation(format!("the fresh start: {other:?}")),
                 Err(wrong) => Outcome::Violation(format!("the fresh start: {}", wrong.join("; "))),
@@ -147,48 +146,50 @@ fn once(scenario: &Scenario, program: &Path, fault: &Fault) -> Result<Outcome, S
     }
 }
 
-/// A place and what it held before vsrun was started there.
-struct Stage<'a> {
+/// A sandbox, and its content before vsrun was started.
+struct Setup<'a> {
     scenario: &'a Scenario,
-    place: Place,
-    before: place::Tree,
-    /// What a start that was killed has left.
-    strays: BTreeSet<PathBuf>,
-    bell: Bell,
+    sandbox: Sandbox,
+    before: sandbox::Tree,
+    /// The files that a killed start has left.
+    leftovers: BTreeSet<PathBuf>,
+    sigchld: Sigchld,
 }
 
-impl Stage<'_> {
-    fn set(scenario: &Scenario) -> Result<Stage<'_>, String> {
-        set_child_subreaper(true).map_err(|reason| format!("cannot reap orphans: {reason}"))?;
-        let bell = Bell::hang().map_err(|reason| format!("cannot wait for children: {reason}"))?;
-        let cannot = |error| format!("cannot make a directory: {error}");
-        let place = Place::make(scenario).map_err(cannot)?;
-        let before = place.tree().map_err(cannot)?;
-        Ok(Stage { scenario, place, before, strays: BTreeSet::new(), bell })
+impl Setup<'_> {
+    fn new(scenario: &Scenario) -> Result<Setup<'_>, String> {
+        set_child_subreaper(true)
+            .map_err(|reason| format!("cannot become a subreaper: {reason}"))?;
+        let sigchld =
+            Sigchld::block().map_err(|reason| format!("cannot wait for children: {reason}"))?;
+        let sandbox = Sandbox::new(scenario).map_err(|failure| failure.to_string())?;
+        let before =
+            sandbox.tree().map_err(|error| format!("cannot read the directory: {error}"))?;
+        Ok(Setup { scenario, sandbox, before, leftovers: BTreeSet::new(), sigchld })
     }
 
     fn start(&self, program: &Path, task: Task) -> Result<(Seen, Tracer), String> {
         let program = program.to_string_lossy();
-        Ok(Run::start(self.scenario, &self.place, &self.bell, &program, task)?.finish())
+        Ok(Run::start(self.scenario, &self.sandbox, &self.sigchld, &program, task)?.finish())
     }
 
     fn judge(&self, fault: Option<&Fault>, seen: &Seen) -> Judged {
-        let before = Before { tree: &self.before, strays: &self.strays };
-        judge(self.scenario, &self.place, before, fault, seen)
+        let before = Before { tree: &self.before, leftovers: &self.leftovers };
+        judge(self.scenario, &self.sandbox, before, fault, seen)
     }
 
-    /// Whether the place is as it was; a pidfile that nobody removes aside.
-    fn is_clean(&self) -> bool {
-        self.place.tree().is_ok_and(|now| now == self.before)
+    /// Whether the directory is as it was before the start.
+    fn is_unchanged(&self) -> bool {
+        self.sandbox.tree().is_ok_and(|now| now == self.before)
     }
 
-    /// Gets the place ready for another start, which finds what the last one left and may do with
-    /// that as it likes.
-    fn renew(&mut self) -> Result<(), String> {
-        let cannot = |error| format!("cannot look at the directory: {error}");
-        self.place.renew().map_err(cannot)?;
-        let now = self.place.tree().map_err(cannot)?;
-        self.strays = now.keys().filter(|path| !self.before.contains_key(*path)).cloned().collect();
+    /// Prepares another start, which may change or remove what the last one left.
+    fn prepare_fresh_start(&mut self) -> Result<(), String> {
+        let cannot = |error| format!("cannot read the directory: {error}");
+        self.sandbox.forget().map_err(cannot)?;
+        let now = self.sandbox.tree().map_err(cannot)?;
+        self.leftovers =
+            now.keys().filter(|path| !self.before.contains_key(*path)).cloned().collect();
         self.before = now;
         Ok(())
     }

@@ -1,7 +1,8 @@
-//! What /proc tells of processes, and waiting for children.
+//! Finding processes, and waiting for children.
 
 use std::collections::HashMap;
 use std::fs;
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -9,33 +10,34 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{Pid, getpid};
-use std::os::fd::AsFd;
 
-/// Wakes when a child or a traced process has something to say.
-pub struct Bell(SignalFd);
+use crate::process::{self, state};
 
-impl Bell {
-    /// Blocks SIGCHLD in this thread, for good.
-    pub fn hang() -> Result<Bell, Errno> {
-        let children = SigSet::from(Signal::SIGCHLD);
-        children.thread_block()?;
-        SignalFd::with_flags(&children, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).map(Bell)
+/// Receives SIGCHLD, which also announces events of traced processes.
+pub struct Sigchld(SignalFd);
+
+impl Sigchld {
+    /// Blocks SIGCHLD in this thread.
+    pub fn block() -> Result<Sigchld, Errno> {
+        let set = SigSet::from(Signal::SIGCHLD);
+        set.thread_block()?;
+        SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).map(Sigchld)
     }
 
-    /// Waits for a moment, or until it rings.
+    /// Waits for 5 ms, or until the signal arrives.
     pub fn wait(&self) {
-        // Whatever ends the wait, everything is looked at again.
+        // The caller checks everything again, whatever ended the wait.
         let _ = poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], PollTimeout::from(5u8));
         while let Ok(Some(_)) = self.0.read_signal() {}
     }
 }
 
-/// Whether a process runs; one that is dead and not reaped does not.
+/// Whether a process runs. A dead one that has not been reaped does not.
 pub fn is_running(pid: Pid) -> bool {
-    stat(pid).is_some_and(|(state, _)| !matches!(state, 'Z' | 'X'))
+    process::is_running(pid.as_raw())
 }
 
-/// The parent of a process; none of a thread, whose parent is its process's.
+/// The parent of a process. None for a thread, whose parent is that of its process.
 pub fn parent(pid: Pid) -> Option<Pid> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let value = |name: &str| {
@@ -45,20 +47,12 @@ pub fn parent(pid: Pid) -> Option<Pid> {
     value("PPid:").filter(|_| value("Tgid:") == Some(pid))
 }
 
-fn stat(pid: Pid) -> Option<(char, i32)> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let mut words = text.rsplit_once(')')?.1.split_whitespace();
-    Some((words.next()?.chars().next()?, words.next()?.parse().ok()?))
-}
-
-/// Every process that descends from this one and runs; orphans among them, this one being their
-/// reaper.
+/// All running descendants of this process. It is a subreaper, so orphans are among them.
 pub fn descendants() -> Vec<Pid> {
     let mut parents = HashMap::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let pid = entry.file_name().to_string_lossy().parse::<i32>().ok();
-        if let Some((pid, (_, parent))) = pid.and_then(|pid| Some((pid, stat(Pid::from_raw(pid))?)))
-        {
+        let Ok(pid) = entry.file_name().to_string_lossy().parse() else { continue };
+        if let Some((_, parent)) = state(pid) {
             parents.insert(pid, parent);
         }
     }
@@ -74,30 +68,30 @@ pub fn descendants() -> Vec<Pid> {
     pids.filter(|pid| is_running(*pid)).collect()
 }
 
-/// Where a process stands, for a report of a hang.
-pub fn standing(pid: Pid) -> String {
+/// Describes a process and its current system call.
+pub fn description(pid: Pid) -> String {
     let read = |name: &str| {
         let bytes = fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
         String::from_utf8_lossy(&bytes).replace('\0', " ").trim().to_owned()
     };
-    let (state, parent) = stat(pid).unwrap_or(('?', 0));
-    let (line, call, place) = (read("cmdline"), read("syscall"), read("wchan"));
-    format!("process {pid} (parent {parent}, {state}) of '{line}': call {call}, in {place}")
+    let (state, parent) = state(pid.as_raw()).unwrap_or(('?', 0));
+    let (line, call, function) = (read("cmdline"), read("syscall"), read("wchan"));
+    format!("process {pid} (parent {parent}, {state}) of '{line}': call {call}, in {function}")
 }
 
-/// Kills processes by their ids.
-pub fn end(pids: &[Pid]) {
+/// Kills processes.
+pub fn kill_all(pids: &[Pid]) {
     for pid in pids {
-        // One that is gone by now is what is wanted.
+        // It may have ended.
         let _ = kill(*pid, Signal::SIGKILL);
     }
 }
 
-/// Looks until it is so or the time is up; whether it is so.
-pub fn until(limit: Duration, mut is_so: impl FnMut() -> bool) -> bool {
+/// Waits until a condition is true. Returns false if the time is up.
+pub fn wait_until(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + limit;
     loop {
-        if is_so() {
+        if condition() {
             return true;
         }
         if Instant::now() >= deadline {

@@ -1,5 +1,4 @@
-//! What vsrun is made to do while its calls fail: command lines, what stands in
-//! the directory beforehand, and what is done to it from outside.
+//! The scenarios: command lines, the files that are there before, and signals from outside.
 
 use std::fs;
 use std::io;
@@ -10,11 +9,11 @@ use std::time::{Duration, SystemTime};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
-/// One step of a scenario; each waits for what it needs.
+/// One step of a scenario. Each waits until it is possible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// A server runs that did not before.
-    Life,
+    /// A new server runs.
+    Start,
     /// The server is killed.
     Crash,
     /// The manager gets SIGHUP.
@@ -27,21 +26,20 @@ pub enum Step {
     Gone,
 }
 
-/// One way of using vsrun.
+/// A way to use vsrun.
 pub struct Scenario {
-    /// As `--only` takes it.
+    /// Its name for `--only`.
     pub name: &'static str,
-    /// The words before `--`; `{bin}` is where the programs are.
+    /// The words before `--`. `{bin}` is the directory of the programs.
     pub options: &'static str,
-    /// The program in `{bin}` that is to be the server.
+    /// The server, a program in `{bin}`.
     pub command: &'static str,
-    /// What stands there before.
+    /// Makes the files that are there before the start.
     pub prepare: fn(&Path) -> io::Result<()>,
-    /// What happens.
     pub steps: &'static [Step],
     /// The exit status of the process that was started.
     pub status: i32,
-    /// What may stay behind: names, or beginnings of names that end in `*`.
+    /// Files that may remain. A `*` at the end matches anything.
     pub leaves: &'static [&'static str],
 }
 
@@ -51,27 +49,27 @@ impl Scenario {
         self.options.contains("-m ")
     }
 
-    /// Whether the server is another user's.
+    /// Whether the server runs as another user.
     pub fn has_user(&self) -> bool {
         self.options.contains("-u nobody")
     }
 
-    /// Whether it is refused even if nothing fails.
+    /// Whether vsrun refuses it even without a fault.
     pub fn is_bad(&self) -> bool {
-        !self.steps.contains(&Step::Life)
+        !self.steps.contains(&Step::Start)
     }
 }
 
-use Step::{Crash, Exit, Gone, Hangup, Life, Term};
+use Step::{Crash, Exit, Gone, Hangup, Start, Term};
 
-/// All of them, the most used first.
+/// All scenarios.
 pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "foreground",
         options: "",
         command: "ends",
         prepare: nothing,
-        steps: &[Life, Exit],
+        steps: &[Start, Exit],
         status: 7,
         leaves: &[],
     },
@@ -80,7 +78,7 @@ pub const SCENARIOS: &[Scenario] = &[
         options: "-p server.pid -u nobody",
         command: "ends",
         prepare: nothing,
-        steps: &[Life, Exit],
+        steps: &[Start, Exit],
         status: 7,
         leaves: &["server.pid"],
     },
@@ -89,7 +87,7 @@ pub const SCENARIOS: &[Scenario] = &[
         options: "-b -p server.pid -u nobody",
         command: "stays",
         prepare: old_pidfile,
-        steps: &[Exit, Life],
+        steps: &[Exit, Start],
         status: 0,
         leaves: &["server.pid"],
     },
@@ -98,7 +96,7 @@ pub const SCENARIOS: &[Scenario] = &[
         options: "-b -p server.pid -u nobody -r / -w /tmp",
         command: "stays",
         prepare: nothing,
-        steps: &[Exit, Life],
+        steps: &[Exit, Start],
         status: 0,
         leaves: &["server.pid"],
     },
@@ -107,7 +105,7 @@ pub const SCENARIOS: &[Scenario] = &[
         options: "-p server.pid -u nobody -m manager.pid {bin}/agrees",
         command: "stays",
         prepare: nothing,
-        steps: &[Life, Crash, Life, Term, Exit],
+        steps: &[Start, Crash, Start, Term, Exit],
         status: 0,
         leaves: &[],
     },
@@ -116,7 +114,7 @@ pub const SCENARIOS: &[Scenario] = &[
         options: "-b -p server.pid -m manager.pid {bin}/agrees",
         command: "stays",
         prepare: old_pidfile,
-        steps: &[Exit, Life, Hangup, Life, Term, Gone],
+        steps: &[Exit, Start, Hangup, Start, Term, Gone],
         status: 0,
         leaves: &[],
     },
@@ -125,7 +123,7 @@ pub const SCENARIOS: &[Scenario] = &[
         options: "-b -p server.pid -u nobody -m manager.pid {bin}/agrees",
         command: "stays",
         prepare: nothing,
-        steps: &[Exit, Life, Term, Gone],
+        steps: &[Exit, Start, Term, Gone],
         status: 0,
         leaves: &[],
     },
@@ -134,7 +132,7 @@ pub const SCENARIOS: &[Scenario] = &[
         options: "-p server.pid -m manager.pid {bin}/refuses",
         command: "stays",
         prepare: nothing,
-        steps: &[Life, Crash, Exit],
+        steps: &[Start, Crash, Exit],
         status: 137,
         leaves: &[],
     },
@@ -143,7 +141,7 @@ pub const SCENARIOS: &[Scenario] = &[
         options: "-p server.pid -u nobody -d new/logs 1d",
         command: "ends",
         prepare: nothing,
-        steps: &[Life, Exit],
+        steps: &[Start, Exit],
         status: 7,
         leaves: &["server.pid", "new*"],
     },
@@ -152,7 +150,7 @@ pub const SCENARIOS: &[Scenario] = &[
         options: "-b -p server.pid -u nobody -d logs 1d",
         command: "stays",
         prepare: old_logs,
-        steps: &[Exit, Life],
+        steps: &[Exit, Start],
         status: 0,
         leaves: &["server.pid", "logs/*"],
     },
@@ -161,7 +159,7 @@ pub const SCENARIOS: &[Scenario] = &[
         options: "-p server.pid -u nobody -d logs 1d -m manager.pid {bin}/agrees",
         command: "stays",
         prepare: old_logs,
-        steps: &[Life, Crash, Life, Hangup, Life, Term, Exit],
+        steps: &[Start, Crash, Start, Hangup, Start, Term, Exit],
         status: 0,
         leaves: &["logs/*"],
     },
@@ -170,7 +168,7 @@ pub const SCENARIOS: &[Scenario] = &[
         options: "-p server.pid -u nobody -s tag",
         command: "ends",
         prepare: nothing,
-        steps: &[Life, Exit],
+        steps: &[Start, Exit],
         status: 7,
         leaves: &["server.pid"],
     },
@@ -179,7 +177,7 @@ pub const SCENARIOS: &[Scenario] = &[
         options: "-b -p server.pid -u nobody -s tag -m manager.pid {bin}/agrees",
         command: "stays",
         prepare: nothing,
-        steps: &[Exit, Life, Crash, Life, Term, Gone],
+        steps: &[Exit, Start, Crash, Start, Term, Gone],
         status: 0,
         leaves: &[],
     },
@@ -212,10 +210,11 @@ fn old_pidfile(work: &Path) -> io::Result<()> {
     fs::write(work.join("server.pid"), "41\n")
 }
 
-/// What vsrun is to delete of [`old_logs`].
+/// Those of [`old_logs`] that vsrun must delete.
 pub const EXPIRED: [&str; 2] = ["logs/logfile.1", "logs/vsrun.log.1"];
 
-/// A log directory of the user's with something to rotate, to expire and to leave alone.
+/// Makes a log directory of the user nobody, with logs to rotate, logs that expire, and another
+/// file.
 fn old_logs(work: &Path) -> io::Result<()> {
     const NOBODY: u32 = 65534;
     let logs = work.join("logs");

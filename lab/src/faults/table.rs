@@ -1,11 +1,11 @@
-//! The figures of a matrix as a table in Markdown, printed or put into the page.
+//! The results as a table in Markdown.
 
 use std::collections::BTreeSet;
 
 use crate::document;
 use xtask::steps::{Failure, root};
 
-/// What has come of one scenario.
+/// The results of one scenario.
 #[derive(Debug, Default, Clone)]
 pub struct Row {
     pub name: String,
@@ -16,14 +16,14 @@ pub struct Row {
     pub refused: usize,
     pub gave_up: usize,
     pub killed: usize,
-    pub kept: usize,
+    pub not_removed: usize,
     pub not_reached: usize,
     pub violations: usize,
 }
 
 impl Row {
     fn runs(&self) -> usize {
-        let good = self.done + self.refused + self.gave_up + self.killed + self.kept;
+        let good = self.done + self.refused + self.gave_up + self.killed + self.not_removed;
         good + self.not_reached + self.violations
     }
 
@@ -37,7 +37,7 @@ impl Row {
             self.refused,
             self.gave_up,
             self.killed,
-            self.kept,
+            self.not_removed,
             self.not_reached,
             self.violations,
         ];
@@ -46,7 +46,7 @@ impl Row {
     }
 }
 
-/// The table, with a total.
+/// The table, with a line of totals.
 pub fn markdown(rows: &[Row]) -> String {
     let mut text = "| scenario | calls | distinct | errors | runs | done | refused | gave up \
                     | killed, restarted | not removed | not reached | violations |\n\
@@ -62,14 +62,14 @@ pub fn markdown(rows: &[Row]) -> String {
         total.refused += row.refused;
         total.gave_up += row.gave_up;
         total.killed += row.killed;
-        total.kept += row.kept;
+        total.not_removed += row.not_removed;
         total.not_reached += row.not_reached;
         total.violations += row.violations;
     }
     text + &total.line()
 }
 
-/// Puts the table into the page.
+/// Writes the table into docs/faults.md.
 pub fn write(table: &str) -> Result<(), Failure> {
     document::put(&root().join("docs/faults.md"), "matrix", table)
 }

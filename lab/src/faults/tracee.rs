@@ -1,4 +1,4 @@
-//! One process under the tracer: what is kept of it, and what is read from it.
+//! A traced process: its state, and reading its memory and files.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -12,27 +12,31 @@ use nix::libc::{self, user_regs_struct};
 use nix::sys::ptrace;
 use nix::unistd::Pid;
 
-/// One of vsrun's own processes, or one of its threads.
+/// A process or thread of vsrun.
 pub struct Tracee {
+    /// Its name, see [`Point`](super::fault::Point).
     pub process: String,
+    /// The number of its children and threads.
     pub forked: u32,
+    /// The number of its calls, by name.
     pub counts: HashMap<String, u32>,
+    /// Whether its calls count.
     pub counting: bool,
-    /// What the call that is being made is to return.
+    /// The change to make when the current call returns.
     pub pending: Option<Change>,
 }
 
-/// Where the program begins, and what stands there when no breakpoint does.
+/// The address of the program's entry point, and the word there without the breakpoint.
 pub struct Breakpoint {
     pub address: u64,
     pub word: i64,
 }
 
-/// What is changed of a call when it returns.
+/// A change to a call when it returns.
 pub enum Change {
     Fail(Errno),
-    /// The first argument, which a call leaves as it is.
-    PutBack(u64),
+    /// Restore the first argument, because a system call does not change it.
+    RestoreFirst(u64),
 }
 
 impl Tracee {
@@ -56,14 +60,14 @@ impl Breakpoint {
     }
 }
 
-/// Whether a descriptor is a pipe, a socket or the like: there is no disk that could be lacking.
-pub fn leads_to_memory(pid: Pid, descriptor: u64) -> bool {
+/// Whether a descriptor is a pipe, a socket or the like, which has no disk that can fail.
+pub fn is_in_memory(pid: Pid, descriptor: u64) -> bool {
     let link = fs::read_link(format!("/proc/{pid}/fd/{descriptor}"));
     link.is_ok_and(|link| link.is_relative())
 }
 
-/// The last name of what a process asks about or removes, by a descriptor or by a path.
-pub fn looked_at(pid: Pid, call: &str, registers: &user_regs_struct) -> Option<String> {
+/// The last component of the path that a call checks or removes.
+pub fn file_name(pid: Pid, call: &str, registers: &user_regs_struct) -> Option<String> {
     let path = |address: u64| {
         let mut bytes = [0; 4096];
         let memory = File::open(format!("/proc/{pid}/mem")).ok()?;
@@ -81,7 +85,7 @@ pub fn looked_at(pid: Pid, call: &str, registers: &user_regs_struct) -> Option<S
     Some(path?.file_name()?.to_string_lossy().into_owned())
 }
 
-/// What a process was executed with.
+/// The command line of a process.
 pub fn command_line(pid: Pid) -> String {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     String::from_utf8_lossy(&line).replace('\0', " ")

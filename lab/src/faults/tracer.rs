@@ -1,12 +1,12 @@
-//! Runs vsrun under ptrace(2), sees every system call of vsrun's own processes,
-//! and makes one of them fail. What they execute is let go at its exec.
+//! Runs vsrun under ptrace(2), sees every system call of vsrun's processes, and makes one of them
+//! fail. A process that executes another program is detached.
 //!
-//! strace(1) can inject errors too, but counts calls "per syscall and per tracee" and cannot be
-//! told which tracee: `when=3` strikes the third call of every process. Here a call is named by
-//! process, name and ordinal (see [`Point`]), so that each is reached by itself and exactly once.
+//! strace(1) can inject errors too, but counts calls "per syscall and per tracee": `when=3` makes the
+//! third call of every process fail. Here a call is named by process, name and ordinal (see
+//! [`Point`]), so that exactly one fails.
 //!
-//! Calls count from the program's entry point on, where a breakpoint is set (AT_ENTRY, see
-//! getauxval(3)). What is before that is the dynamic loader's, which maps the libraries.
+//! Calls count from the program's entry point (AT_ENTRY, see getauxval(3)), where a breakpoint is
+//! set. Earlier ones are those of the dynamic loader.
 
 use std::collections::{HashMap, HashSet};
 use std::io::Write;
@@ -21,70 +21,68 @@ use nix::unistd::Pid;
 use super::calls;
 use super::fault::{Fault, Kind, Point};
 use super::processes::parent;
-use super::tracee::{Breakpoint, Change, Tracee, command_line, leads_to_memory, looked_at};
+use super::tracee::{Breakpoint, Change, Tracee, command_line, file_name, is_in_memory};
 
-/// How a process ended: its status, or the signal's number.
+/// How a process ended: its status, or the number of the signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
     Status(i32),
     Signal(i32),
 }
 
-/// What the tracer has learned.
 #[derive(Debug)]
 pub enum Event {
-    /// A process has become another program.
+    /// A process has executed another program.
     Executed { pid: Pid, command: String },
-    /// One of vsrun's own processes has ended.
+    /// A process of vsrun has ended.
     Ended { process: String, end: End },
-    /// The process that was started has ended, as vsrun or as the server that it became.
+    /// The process that was started has ended. It may have executed the server.
     InitialEnded(End),
 }
 
-/// What is wanted of the tracer.
+/// What the tracer does.
 #[derive(Debug, Clone)]
 pub enum Task {
-    /// Run, and touch nothing.
+    /// Only run vsrun.
     Watch,
-    /// Note every call.
+    /// Record every call.
     List,
-    /// Make this happen.
-    Strike(Fault),
+    /// Make this fault happen.
+    Inject(Fault),
 }
 
-/// The call that was made to fail.
+/// The call at the fault's point.
 #[derive(Debug)]
-pub struct Struck {
-    /// Its first argument, which is a descriptor in most.
+pub struct FailedCall {
+    /// Its first argument, which is a descriptor in most calls.
     pub descriptor: u64,
-    /// The name of what it was to look at.
-    pub looked_at: Option<String>,
+    /// The name of the file that it checks or removes.
+    pub file_name: Option<String>,
 }
 
 /// vsrun and all its processes.
 pub struct Tracer {
     task: Task,
     initial: Pid,
-    /// Once the gate has become vsrun.
+    /// None until the shell has executed vsrun.
     entry: Option<Breakpoint>,
     tracees: HashMap<Pid, Tracee>,
-    /// Children that stopped before their parent's fork was heard of.
+    /// Children that stopped before the event of their parent's fork.
     early: HashSet<Pid>,
-    /// Every call in the order in which it was made.
+    /// All calls in their order.
     pub points: Vec<Point>,
-    /// The call at the fault's point, if that was reached.
-    pub struck: Option<Struck>,
+    /// The call that failed, if the run reached it.
+    pub failed_call: Option<FailedCall>,
 }
 
-/// Holds the process until it is traced, and then becomes vsrun.
-const GATE: &str = "read -r go && exec \"$@\" </dev/null";
+/// Waits until the process is traced, then executes vsrun.
+const WAIT_AND_EXECUTE: &str = "read -r go && exec \"$@\" </dev/null";
 
 impl Tracer {
-    /// Starts a command that says where its output goes and where it runs. The first of `words`
-    /// is the program.
-    pub fn start(mut gate: Command, words: &[String], task: Task) -> Result<Tracer, String> {
-        gate.args(["-c", GATE, "gate"]).args(words).stdin(Stdio::piped());
-        let mut child = gate.spawn().map_err(|error| format!("cannot run sh: {error}"))?;
+    /// Starts vsrun by a shell. The first of `words` is the program.
+    pub fn start(mut shell: Command, words: &[String], task: Task) -> Result<Tracer, String> {
+        shell.args(["-c", WAIT_AND_EXECUTE, "sh"]).args(words).stdin(Stdio::piped());
+        let mut child = shell.spawn().map_err(|error| format!("cannot run sh: {error}"))?;
         let initial = Pid::from_raw(child.id() as i32);
         let options = Options::PTRACE_O_TRACESYSGOOD
             | Options::PTRACE_O_TRACEFORK
@@ -103,7 +101,7 @@ impl Tracer {
             tracees: HashMap::new(),
             early: HashSet::new(),
             points: Vec::new(),
-            struck: None,
+            failed_call: None,
         };
         tracer.tracees.insert(initial, Tracee::new("1".to_owned(), false));
         Ok(tracer)
@@ -111,31 +109,33 @@ impl Tracer {
 
     /// Whether the fault is a kill.
     pub fn is_killing(&self) -> bool {
-        matches!(&self.task, Task::Strike(Fault { kind: Kind::Kill, .. }))
+        matches!(&self.task, Task::Inject(Fault { kind: Kind::Kill, .. }))
     }
 
-    /// vsrun's own processes.
+    /// All processes of vsrun.
     pub fn alive(&self) -> impl Iterator<Item = Pid> + '_ {
         self.tracees.keys().copied()
     }
 
-    /// Deals with one thing that has happened, if any has; none if nothing has.
+    /// Handles one change of a process. None if there is none.
     pub fn step(&mut self) -> Option<Vec<Event>> {
         match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG | WaitPidFlag::__WALL)) {
             Ok(WaitStatus::StillAlive) | Err(_) => None,
-            Ok(status) => Some(self.hear(status)),
+            Ok(status) => Some(self.on_status(status)),
         }
     }
 
-    fn hear(&mut self, status: WaitStatus) -> Vec<Event> {
+    fn on_status(&mut self, status: WaitStatus) -> Vec<Event> {
         match status {
             WaitStatus::Exited(pid, code) => return self.ended(pid, End::Status(code)),
             WaitStatus::Signaled(pid, signal, _) => {
                 return self.ended(pid, End::Signal(signal as i32));
             }
-            WaitStatus::PtraceEvent(pid, _, event) => return self.hear_event(pid, event),
-            WaitStatus::PtraceSyscall(pid) => self.hear_call(pid),
-            WaitStatus::Stopped(pid, Signal::SIGTRAP) if self.is_at_entry(pid) => self.begin(pid),
+            WaitStatus::PtraceEvent(pid, _, event) => return self.on_event(pid, event),
+            WaitStatus::PtraceSyscall(pid) => self.on_syscall(pid),
+            WaitStatus::Stopped(pid, Signal::SIGTRAP) if self.is_at_entry(pid) => {
+                self.start_counting(pid)
+            }
             WaitStatus::Stopped(pid, signal) => self.resume(pid, Some(signal)),
             WaitStatus::Continued(_) | WaitStatus::StillAlive => {}
         }
@@ -149,16 +149,15 @@ impl Tracer {
         if pid == self.initial {
             events.push(Event::InitialEnded(end));
         }
-        self.adopt_orphans();
+        self.add_orphans();
         events
     }
 
-    /// A parent that is killed between its fork and the word of it leaves a child that nobody
-    /// knows.
-    fn adopt_orphans(&mut self) {
-        let known =
+    /// Adds children whose parent was killed before the event of its fork.
+    fn add_orphans(&mut self) {
+        let has_parent =
             |pid: &Pid| parent(*pid).is_none_or(|parent| self.tracees.contains_key(&parent));
-        let orphans: Vec<Pid> = self.early.iter().copied().filter(|pid| !known(pid)).collect();
+        let orphans: Vec<Pid> = self.early.iter().copied().filter(|pid| !has_parent(pid)).collect();
         for pid in orphans {
             self.early.remove(&pid);
             self.tracees.insert(pid, Tracee::new("orphan".to_owned(), true));
@@ -166,24 +165,24 @@ impl Tracer {
         }
     }
 
-    fn hear_event(&mut self, pid: Pid, event: i32) -> Vec<Event> {
+    fn on_event(&mut self, pid: Pid, event: i32) -> Vec<Event> {
         match event {
             libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK | libc::PTRACE_EVENT_CLONE => {
-                self.adopt(pid);
+                self.add_child(pid);
             }
             libc::PTRACE_EVENT_EXEC if self.entry.is_some() => {
                 self.tracees.remove(&pid);
                 let command = command_line(pid);
-                // A process that has been killed in the meantime needs no letting go.
+                // The process may have been killed.
                 let _ = ptrace::detach(pid, None);
                 return vec![Event::Executed { pid, command }];
             }
-            // The shell's own exec may be seen too.
-            libc::PTRACE_EVENT_EXEC if command_line(pid).contains(GATE) => {}
+            // This is the exec of the shell itself.
+            libc::PTRACE_EVENT_EXEC if command_line(pid).contains(WAIT_AND_EXECUTE) => {}
             libc::PTRACE_EVENT_EXEC => self.entry = Breakpoint::set(pid),
             _ if !self.tracees.contains_key(&pid) => {
                 self.early.insert(pid);
-                self.adopt_orphans();
+                self.add_orphans();
                 return Vec::new();
             }
             _ => {}
@@ -193,13 +192,13 @@ impl Tracer {
     }
 
     fn is_at_entry(&self, pid: Pid) -> bool {
-        let waits = self.tracees.get(&pid).is_some_and(|own| !own.counting);
+        let is_before = self.tracees.get(&pid).is_some_and(|own| !own.counting);
         let at = ptrace::getregs(pid).ok().map(|registers| registers.rip - 1);
-        waits && at.is_some() && at == self.entry.as_ref().map(|entry| entry.address)
+        is_before && at.is_some() && at == self.entry.as_ref().map(|entry| entry.address)
     }
 
-    /// Takes the breakpoint away; from here on calls count.
-    fn begin(&mut self, pid: Pid) {
+    /// Removes the breakpoint. From here on calls count.
+    fn start_counting(&mut self, pid: Pid) {
         if let (Some(entry), Ok(mut registers)) = (&self.entry, ptrace::getregs(pid)) {
             registers.rip = entry.address;
             let whole = ptrace::write(pid, entry.address as *mut _, entry.word);
@@ -210,42 +209,42 @@ impl Tracer {
         self.resume(pid, None);
     }
 
-    fn adopt(&mut self, parent: Pid) {
+    fn add_child(&mut self, parent: Pid) {
         let Ok(child) = ptrace::getevent(parent) else { return };
         let child = Pid::from_raw(i32::try_from(child).unwrap_or_default());
         let Some(own) = self.tracees.get_mut(&parent) else { return };
         own.forked += 1;
-        let born = Tracee::new(format!("{}.{}", own.process, own.forked), true);
-        self.tracees.insert(child, born);
+        let added = Tracee::new(format!("{}.{}", own.process, own.forked), true);
+        self.tracees.insert(child, added);
         if self.early.remove(&child) {
             self.resume(child, None);
         }
     }
 
-    fn hear_call(&mut self, pid: Pid) {
+    fn on_syscall(&mut self, pid: Pid) {
         const ENTRY: u8 = 1;
         if ptrace::syscall_info(pid).is_ok_and(|info| info.op == ENTRY) {
-            self.enter(pid);
+            self.on_entry(pid);
         } else if let Some(change) = self.tracees.get_mut(&pid).and_then(|own| own.pending.take()) {
             if let Ok(mut registers) = ptrace::getregs(pid) {
                 match change {
                     Change::Fail(error) => registers.rax = -(error as i64) as u64,
-                    Change::PutBack(first) => registers.rdi = first,
+                    Change::RestoreFirst(first) => registers.rdi = first,
                 }
-                // A process that has been killed in the meantime returns from nothing.
+                // The process may have been killed.
                 let _ = ptrace::setregs(pid, registers);
             }
         }
         self.resume(pid, None);
     }
 
-    fn enter(&mut self, pid: Pid) {
+    fn on_entry(&mut self, pid: Pid) {
         let (Ok(mut registers), Some(own)) = (ptrace::getregs(pid), self.tracees.get_mut(&pid))
         else {
             return;
         };
         let mut call = calls::name(registers.orig_rax, registers.rsi);
-        if matches!(call.as_str(), "read" | "write") && leads_to_memory(pid, registers.rdi) {
+        if matches!(call.as_str(), "read" | "write") && is_in_memory(pid, registers.rdi) {
             call += ":pipe";
         }
         let ordinal = own.counts.entry(call.clone()).or_default();
@@ -253,20 +252,20 @@ impl Tracer {
         let point = Point { process: own.process.clone(), call, ordinal: *ordinal };
         match &self.task {
             Task::List => self.points.push(point),
-            Task::Strike(fault) if fault.point == point && self.struck.is_none() => {
-                self.struck = Some(Struck {
+            Task::Inject(fault) if fault.point == point && self.failed_call.is_none() => {
+                self.failed_call = Some(FailedCall {
                     descriptor: registers.rdi,
-                    looked_at: looked_at(pid, &point.call, &registers),
+                    file_name: file_name(pid, &point.call, &registers),
                 });
                 match fault.kind {
                     Kind::Kill => {
-                        // It is there: it is stopped.
+                        // It is stopped, so it exists.
                         let _ = kill(pid, Signal::SIGKILL);
                         return;
                     }
-                    // Its failure is told by the old end of the heap, see brk(2).
+                    // A brk(2) that fails returns the old end of the heap.
                     Kind::Error(_) if point.call == "brk" => {
-                        own.pending = Some(Change::PutBack(registers.rdi));
+                        own.pending = Some(Change::RestoreFirst(registers.rdi));
                         registers.rdi = 0;
                     }
                     Kind::Error(error) => {
@@ -276,25 +275,25 @@ impl Tracer {
                         }
                     }
                 }
-                // A process that has been killed in the meantime calls nothing.
+                // The process may have been killed.
                 let _ = ptrace::setregs(pid, registers);
             }
-            Task::Strike(_) | Task::Watch => {}
+            Task::Inject(_) | Task::Watch => {}
         }
     }
 
-    /// Lets a stopped process go on, up to its next call where that one may matter.
+    /// Continues a stopped process, up to its next call if calls of it matter.
     fn resume(&self, pid: Pid, signal: Option<Signal>) {
         let own = self.tracees.get(&pid).filter(|own| own.counting);
         let to_next_call = own.is_some_and(|own| match &self.task {
             Task::Watch => false,
             Task::List => true,
-            Task::Strike(fault) => {
+            Task::Inject(fault) => {
                 own.pending.is_some()
-                    || (self.struck.is_none() && own.process == fault.point.process)
+                    || (self.failed_call.is_none() && own.process == fault.point.process)
             }
         });
-        // A process that has been killed in the meantime does not go on.
+        // The process may have been killed.
         let _ = if to_next_call { ptrace::syscall(pid, signal) } else { ptrace::cont(pid, signal) };
     }
 }

@@ -1,4 +1,4 @@
-//! Whether what was seen of a run may be.
+//! Judges what was seen of a run.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -7,47 +7,47 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 
 use super::fault::{Fault, Kind};
-use super::place::{Place, Tree};
 use super::run::Seen;
+use super::sandbox::{Sandbox, Tree};
 use super::scenarios::{EXPIRED, Scenario, Step};
 use super::tracer::End;
 
-/// What a manager takes away, whoever made it.
+/// The files that a manager removes, even if it found them.
 const PIDFILES: [&str; 3] = ["server.pid", "manager.pid", "manager.pid.lock"];
-/// Of a server that the scenario has killed.
+/// The status of a server that SIGKILL ended.
 const KILLED: i32 = 128 + 9;
-/// vsrun itself failed.
+/// The status of a failure of vsrun itself.
 const FAILED: i32 = 125;
 const STDERR: u64 = 2;
 
-/// What a run has come to.
+/// The result of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// All that the scenario wants.
+    /// Everything that the scenario requires.
     Done,
-    /// One line, a status of vsrun's own, and nothing left behind.
+    /// One line, the right status, and nothing left behind.
     Refused,
-    /// A manager has given up in good order, after it had run the server.
+    /// A manager that had run the server said why it could not go on, and removed everything.
     GaveUp,
-    /// vsrun was killed, and a fresh start in the same place did all that the scenario wants.
+    /// vsrun was killed, and a fresh start did everything that the scenario requires.
     Killed,
-    /// Done, refused or given up, but a file whose removal failed is still there.
-    Kept,
-    /// The call was not made this time.
+    /// As the first three, but a file remains, because the failed call was to remove or check it.
+    NotRemoved,
+    /// The run did not make the call this time.
     NotReached,
-    /// Anything else: what was wrong.
+    /// Anything else.
     Violation(String),
 }
 
 impl Outcome {
-    /// Its word on the line that a run prints.
+    /// The word that a run prints.
     pub fn word(&self) -> &'static str {
         match self {
             Outcome::Done => "done",
             Outcome::Refused => "refused",
             Outcome::GaveUp => "gave-up",
             Outcome::Killed => "killed",
-            Outcome::Kept => "kept",
+            Outcome::NotRemoved => "not-removed",
             Outcome::NotReached => "not-reached",
             Outcome::Violation(_) => "violation",
         }
@@ -57,85 +57,83 @@ impl Outcome {
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Outcome::Violation(why) => write!(f, "violation\t{why}"),
+            Outcome::Violation(violation) => write!(f, "violation\t{violation}"),
             other => f.write_str(other.word()),
         }
     }
 }
 
-/// `Err` holds what was wrong; `Ok(None)` is a run that was cut short by a kill, and is to be
-/// followed by a fresh start.
+/// `Err` holds the violations. `Ok(None)` is a run that a kill cut short; a fresh start must follow.
 pub type Judged = Result<Option<Outcome>, Vec<String>>;
 
-/// What the directory held before the start.
+/// The directory before the start.
 #[derive(Debug, Clone, Copy)]
 pub struct Before<'a> {
     pub tree: &'a Tree,
-    /// What of it may be changed or gone afterwards.
-    pub strays: &'a BTreeSet<PathBuf>,
+    /// Files in it that may be changed or removed.
+    pub leftovers: &'a BTreeSet<PathBuf>,
 }
 
 /// Judges a run.
 pub fn judge(
     scenario: &Scenario,
-    place: &Place,
+    sandbox: &Sandbox,
     before: Before<'_>,
     fault: Option<&Fault>,
     seen: &Seen,
 ) -> Judged {
-    let (errors, messages) = (place.errors(), place.messages());
-    let mut wrong = seen.wrong.clone();
+    let (errors, messages) = (sandbox.errors(), sandbox.messages());
+    let mut violations = seen.violations.clone();
     if messages.contains("panicked") || messages.contains("memory allocation") {
-        wrong.push("a panic or an abort".to_owned());
+        violations.push("a panic or an abort".to_owned());
     }
     if !messages.contains("cannot write pidfile") {
-        wrong.extend(seen.unwritten.iter().cloned());
+        violations.extend(seen.not_in_pidfile.iter().cloned());
     }
-    if !place.seen("stale").is_empty() && !was_removal(fault, seen, Path::new("server.pid")) {
-        wrong.push("a handler ran while the dead server's pidfile was there".to_owned());
+    if !sandbox.written("stale").is_empty() && !concerned(fault, seen, Path::new("server.pid")) {
+        violations.push("a handler ran while the dead server's pidfile was there".to_owned());
     }
     let is_killed = fault.is_some_and(|fault| fault.kind == Kind::Kill);
     let is_done = seen.completed && !scenario.is_bad();
-    let gave_up = !is_done && scenario.is_managed() && !seen.lives.is_empty();
-    let outcome = match () {
-        () if is_done => Some(Outcome::Done),
-        () if is_killed => {
-            wrong.extend(told_twice(scenario, &errors));
-            None
-        }
-        () if gave_up => {
-            wrong.extend(gave_up_badly(scenario, &messages, seen));
-            Some(Outcome::GaveUp)
-        }
-        () => {
-            wrong.extend(refused_badly(scenario, &errors, fault, seen));
-            Some(if seen.completed { Outcome::Done } else { Outcome::Refused })
-        }
+    let has_run = !seen.servers.is_empty();
+    let gave_up = !is_done && !is_killed && scenario.is_managed() && has_run;
+    let outcome = if is_done {
+        Some(Outcome::Done)
+    } else if is_killed {
+        violations.extend(repeated_error(scenario, &errors));
+        None
+    } else if gave_up {
+        violations.extend(wrong_end(scenario, &messages, seen));
+        Some(Outcome::GaveUp)
+    } else {
+        violations.extend(wrong_refusal(scenario, &errors, fault, seen));
+        Some(if seen.completed { Outcome::Done } else { Outcome::Refused })
     };
-    let now = match place.tree() {
+    let now = match sandbox.tree() {
         Ok(now) => now,
         Err(error) => return Err(vec![format!("cannot read the directory: {error}")]),
     };
-    let ran = is_done || gave_up;
-    wrong.extend(lost(scenario, before, &now, !seen.lives.is_empty()));
-    // A directory that is said to have been removed has no old logs.
-    let is_told = messages.contains("cannot ") || is_killed || call(fault) == "getdents64";
-    if is_done && !is_told {
-        wrong.extend(unexpired(before, &now));
+    violations.extend(lost(scenario, before, &now, has_run, &messages));
+    // getdents64(2) fails with ENOENT for a directory that was removed, which has no old logs.
+    let is_excused = messages.contains("cannot ") || is_killed || call(fault) == "getdents64";
+    if is_done && !is_excused {
+        violations.extend(unexpired(before, &now));
     }
-    let left = if is_killed { Vec::new() } else { left_behind(scenario, before, &now, ran) };
-    // A directory cannot go before what is in it.
-    let unremoved = left.iter().all(|path| {
-        left.iter().any(|inner| inner.starts_with(path) && was_removal(fault, seen, inner))
+    let left = match is_killed {
+        true => Vec::new(),
+        false => left_behind(scenario, before, &now, is_done || gave_up),
+    };
+    // A directory cannot be removed before the files in it.
+    let is_fault = left.iter().all(|path| {
+        left.iter().any(|inner| inner.starts_with(path) && concerned(fault, seen, inner))
     });
-    if !unremoved {
-        wrong.extend(left.iter().map(|path| format!("'{}' is left behind", path.display())));
+    if !is_fault {
+        violations.extend(left.iter().map(|path| format!("'{}' is left behind", path.display())));
     }
-    match (wrong.is_empty(), left.is_empty()) {
+    match (violations.is_empty(), left.is_empty()) {
         (true, true) => Ok(outcome),
-        // What cannot be removed stays, and what cannot be seen to be vsrun's own is not removed.
-        (true, false) => Ok(Some(Outcome::Kept)),
-        (false, _) => Err(wrong),
+        (true, false) => Ok(Some(Outcome::NotRemoved)),
+        (false, _) => Err(violations),
     }
 }
 
@@ -143,28 +141,28 @@ fn call(fault: Option<&Fault>) -> &str {
     fault.map_or("", |fault| fault.point.call.as_str())
 }
 
-/// Whether the call that failed was to remove this file, or to look at it.
-fn was_removal(fault: Option<&Fault>, seen: &Seen, path: &Path) -> bool {
-    let looked_at = seen.struck.as_ref().and_then(|struck| struck.looked_at.as_deref());
-    fault.is_some() && looked_at.is_some_and(|looked_at| path.ends_with(looked_at))
+/// Whether the call that failed was to remove or to check this file.
+fn concerned(fault: Option<&Fault>, seen: &Seen, path: &Path) -> bool {
+    let name = seen.failed_call.as_ref().and_then(|call| call.file_name.as_deref());
+    fault.is_some() && name.is_some_and(|name| path.ends_with(name))
 }
 
-/// What is wrong with how a start was refused: the status, or how often that was said.
-fn refused_badly(
+/// A refused start with a wrong status, or without exactly one line.
+fn wrong_refusal(
     scenario: &Scenario,
     errors: &str,
     fault: Option<&Fault>,
     seen: &Seen,
 ) -> Option<String> {
-    let Some(End::Status(status)) = seen.status else {
-        return Some(format!("neither done nor refused: {:?}", seen.status));
+    let Some(End::Status(status)) = seen.end else {
+        return Some(format!("neither done nor refused: {:?}", seen.end));
     };
     let call = call(fault);
     let is_missing = fault.is_some_and(|fault| fault.kind == Kind::Error(Errno::ENOENT));
     let right: &[i32] = match call {
         "execve" if is_missing => &[127],
         "execve" => &[126],
-        // It may look for the program.
+        // The call may be part of the search for the program.
         "access" | "faccessat2" | "newfstatat" | "openat" | "statx" => &[FAILED, 126],
         _ => &[FAILED],
     };
@@ -172,49 +170,46 @@ fn refused_badly(
     if !is_right {
         return Some(format!("status {status} instead of {right:?}"));
     }
-    // What cannot be written is not read.
-    let is_mute = call.starts_with("write")
-        && seen.struck.as_ref().is_some_and(|struck| struck.descriptor == STDERR);
+    // The line cannot be seen if its write failed.
+    let is_unwritten = call.starts_with("write")
+        && seen.failed_call.as_ref().is_some_and(|call| call.descriptor == STDERR);
     match own_lines(errors) {
         1 => None,
-        0 if is_mute => None,
+        0 if is_unwritten => None,
         lines => Some(format!("{lines} lines for one failure")),
     }
 }
 
-/// What is wrong with how a manager gave up: that it said nothing, or the status, which is the last
-/// server's unless the start was over long before. Where vsrun could not see how its first start
-/// went, it has taken that server back.
-fn gave_up_badly(scenario: &Scenario, messages: &str, seen: &Seen) -> Option<String> {
+/// A manager that gave up without a message or with a wrong status. Right is the last server's. If
+/// the first start failed at its end, the server was stopped again, and 125 is right too.
+fn wrong_end(scenario: &Scenario, messages: &str, seen: &Seen) -> Option<String> {
     let last = if scenario.steps[0] == Step::Exit { 0 } else { KILLED };
-    let is_right = |status| status == last || status == FAILED && seen.lives.len() == 1;
-    if !matches!(seen.status, Some(End::Status(status)) if is_right(status)) {
-        return Some(format!("a manager gave up with {:?} instead of {last}", seen.status));
+    let is_right = |status| status == last || status == FAILED && seen.servers.len() == 1;
+    if !matches!(seen.end, Some(End::Status(status)) if is_right(status)) {
+        return Some(format!("a manager gave up with {:?} instead of {last}", seen.end));
     }
-    (!messages.contains("cannot ")).then(|| "a manager gave up without a word".to_owned())
+    (!messages.contains("cannot ")).then(|| "a manager gave up without a message".to_owned())
 }
 
-/// What is wrong with what the others say when one is killed: one line, besides the one for what
-/// is wrong with the scenario.
-fn told_twice(scenario: &Scenario, errors: &str) -> Option<String> {
-    let told = errors.lines().filter(|line| is_error(line)).count();
-    (told > 1 + usize::from(scenario.is_bad()))
-        .then(|| format!("{told} errors told for one failure"))
+/// More than one error after a kill, besides the scenario's own.
+fn repeated_error(scenario: &Scenario, errors: &str) -> Option<String> {
+    let count = errors.lines().filter(|line| is_error(line)).count();
+    (count > 1 + usize::from(scenario.is_bad())).then(|| format!("{count} errors for one failure"))
 }
 
-/// How many lines vsrun has told, but for the warning that no syslog daemon is there.
+/// The number of vsrun's lines, without the warning that there is no syslog daemon.
 fn own_lines(errors: &str) -> usize {
     let own = errors.lines().filter(|line| line.starts_with("vsrun: "));
     own.filter(|line| !line.contains("/dev/log") && line.contains(": ")).count()
 }
 
-/// Whether a line tells of a failure, and not of what a manager has done.
+/// Whether a line is an error, not a report of a manager.
 fn is_error(line: &str) -> bool {
-    let told = ["cannot ", "already managed", "the background process died"];
-    line.starts_with("vsrun: ") && told.iter().any(|told| line.contains(told))
+    let errors = ["cannot ", "already managed", "the background process died"];
+    line.starts_with("vsrun: ") && errors.iter().any(|error| line.contains(error))
 }
 
-/// Whether the scenario leaves a file of this name as it likes, once a server has run.
+/// Whether the scenario may change a file of this name once a server has run.
 fn may_differ(scenario: &Scenario, name: &str) -> bool {
     scenario.leaves.iter().any(|known| match known.strip_suffix('*') {
         Some(start) => name.starts_with(start) && !name.ends_with("precious"),
@@ -222,40 +217,48 @@ fn may_differ(scenario: &Scenario, name: &str) -> bool {
     })
 }
 
-/// What is there and was not, or not so. A manager that was there has taken its pidfiles away, and
-/// those that it found.
-fn left_behind(scenario: &Scenario, before: Before<'_>, now: &Tree, ran: bool) -> Vec<PathBuf> {
-    let is_over = ran && scenario.is_managed();
-    let left = now.iter().filter(|(path, about)| {
+/// Files that are new or changed, and must not be. At its end a manager has removed all pidfiles,
+/// even those that it found.
+fn left_behind(scenario: &Scenario, before: Before<'_>, now: &Tree, has_run: bool) -> Vec<PathBuf> {
+    let is_over = has_run && scenario.is_managed();
+    let left = now.iter().filter(|(path, entry)| {
         let name = path.to_string_lossy();
         match before.tree.get(*path) {
             _ if PIDFILES.contains(&name.as_ref()) && is_over => true,
-            _ if ran && may_differ(scenario, &name) => false,
-            _ if before.strays.contains(*path) => false,
-            old => old != Some(*about),
+            _ if has_run && may_differ(scenario, &name) => false,
+            _ if before.leftovers.contains(*path) => false,
+            old => old != Some(*entry),
         }
     });
     left.map(|(path, _)| path.clone()).collect()
 }
 
-/// What was there and is nowhere now. A server's pidfile is written anew, a log is renamed or, if
-/// it is empty, used, and one that has expired is deleted once a server runs.
-fn lost(scenario: &Scenario, before: Before<'_>, now: &Tree, ran: bool) -> Vec<String> {
-    let old = before.tree.iter().filter(|(path, about)| {
+/// Files that are gone and must not be. A server's pidfile is replaced. A log is renamed, used if it
+/// is empty, or appended to with a message. An expired log is deleted once a server runs.
+fn lost(
+    scenario: &Scenario,
+    before: Before<'_>,
+    now: &Tree,
+    has_run: bool,
+    messages: &str,
+) -> Vec<String> {
+    let says_so = messages.contains("appending to the old file");
+    let lost = before.tree.iter().filter(|(path, entry)| {
         let name = path.to_string_lossy();
-        let is_empty = |about: &str| about.lines().count() == 1;
-        let is_renamed = || now.values().any(|now| now == *about);
-        let is_expired = ran && EXPIRED.contains(&name.as_ref());
-        !(name == "server.pid"
-            || before.strays.contains(*path)
-            || now.get(*path) == Some(*about)
-            || is_expired
-            || may_differ(scenario, &name) && (is_empty(about) || is_renamed()))
+        let is_unchanged = now.get(*path) == Some(*entry);
+        let is_expired = has_run && EXPIRED.contains(&name.as_ref());
+        let is_empty = entry.lines().count() == 1;
+        let is_renamed = || now.values().any(|now| now == *entry);
+        let is_appended_to =
+            || says_so && now.get(*path).is_some_and(|now| now.starts_with(entry.as_str()));
+        let is_kept = may_differ(scenario, &name) && (is_empty || is_renamed() || is_appended_to());
+        let may_go = name == "server.pid" || before.leftovers.contains(*path) || is_expired;
+        !(is_unchanged || is_kept || may_go)
     });
-    old.map(|(path, _)| format!("'{}' is lost", path.display())).collect()
+    lost.map(|(path, _)| format!("'{}' is lost", path.display())).collect()
 }
 
-/// Which logs should have been deleted.
+/// Logs that have expired and were not deleted.
 fn unexpired(before: Before<'_>, now: &Tree) -> Vec<String> {
     let old = EXPIRED.iter().map(Path::new).filter(|path| before.tree.contains_key(*path));
     let left = old.filter(|path| now.get(*path) == before.tree.get(*path));
