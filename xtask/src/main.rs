@@ -1,4 +1,4 @@
-//! vsrun's own chores: `cargo xtask VERB`. This file only picks the verb.
+//! `cargo xtask`: builds, checks and packages vsrun.
 
 mod check;
 mod completions;
@@ -21,7 +21,11 @@ use package::Checks;
 use xtask::steps;
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "vsrun's own chores")]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "Builds, checks and packages vsrun"
+)]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
@@ -35,7 +39,7 @@ enum Verb {
         #[arg(last = true)]
         arguments: Vec<String>,
     },
-    /// Build vsrun and show its main job: start, crash, handler, restart, stop
+    /// Build vsrun and show what it does: start, crash, restart, stop, refusal
     Demo,
     /// Run everything that CI runs besides the tests
     Check,
