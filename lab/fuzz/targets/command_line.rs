@@ -1,4 +1,4 @@
-//! Whole command lines, words ended by NUL: parsed, planned, and not done.
+//! Whole command lines, words ended by NUL: they are parsed and planned, but not executed.
 #![no_main]
 
 use std::ffi::{OsStr, OsString};
@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use libfuzzer_sys::fuzz_target;
 use nix::sys::stat::Mode;
-use vsrun::cli::{Parsed, Cli, parse};
+use vsrun::cli::{Cli, Parsed, parse};
 use vsrun::error::{Error, FAILED};
 use vsrun::plan::Plan;
 use vsrun_fuzz::{assert_visible, look_up_in_files_only, words};

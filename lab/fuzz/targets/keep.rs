@@ -1,5 +1,5 @@
-//! Keep durations, and what they mean at a moment: the text, NUL, and as many
-//! bytes of a moment as there are.
+//! Keep durations, and their cutoff at a point in time. The input is the text, NUL, and the bytes of
+//! the time.
 #![no_main]
 
 use chrono::{DateTime, FixedOffset};
@@ -23,7 +23,7 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// Whether a text is a number from 1 to the largest of 32 bits and perhaps a unit, told digit by digit.
+/// Whether a text is a number of 32 bits above 0 and optionally a unit, checked digit by digit.
 fn is_keep(text: &str) -> bool {
     let digits = text.strip_suffix(['h', 'd', 'w', 'm']).unwrap_or(text);
     let value = digits

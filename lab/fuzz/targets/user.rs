@@ -1,4 +1,4 @@
-//! What may stand behind `-u`, looked up in the files of this machine.
+//! Values of `-u`, looked up in the files of this machine.
 #![no_main]
 
 use std::ffi::OsString;
@@ -11,7 +11,7 @@ use vsrun_fuzz::{assert_visible, look_up_in_files_only};
 
 fuzz_target!(|data: &[u8]| {
     look_up_in_files_only();
-    // Arguments hold no NUL.
+    // Arguments contain no NUL.
     if data.contains(&0) {
         return;
     }
@@ -32,9 +32,9 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// Checks that a text is an id as people write it, or the name of somebody.
+/// Checks that a text is a number in its usual form, or a name.
 fn assert_names(text: &[u8], id: u32) {
-    assert_ne!(id, u32::MAX, "the id that means nobody");
+    assert_ne!(id, u32::MAX, "this id means no change, see setresuid(2)");
     let text = std::str::from_utf8(text).expect("text");
     assert!(!text.is_empty() && !text.contains(char::is_whitespace), "{text:?}");
     if text.parse::<i128>().is_ok() {
