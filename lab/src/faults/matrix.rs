@@ -1,7 +1,7 @@
 //! All runs, on all cores, and their results. Each run is a process, because it traces and reaps all
 //! of its children.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
@@ -68,7 +68,7 @@ pub fn run(settings: &Settings, only: Option<&Scenario>, program: &Path) -> Resu
     if settings.write {
         write(&table)?;
     }
-    match results.rows.iter().map(|row| row.violations).sum() {
+    match results.rows.iter().map(Row::violations).sum() {
         0usize => Ok(()),
         some => Err(Failure::Message(format!("faults: {some} violations"))),
     }
@@ -124,23 +124,9 @@ fn run_in_process(scenario: &Scenario, fault: &Fault, program: &Path) -> String 
 impl Results {
     fn add(&mut self, job: &Job, scenario: &Scenario, outcome: &str) {
         let (word, violation) = outcome.split_once('\t').unwrap_or((outcome, ""));
-        let row = &mut self.rows[job.scenario];
-        let fields = HashMap::from([
-            ("done", &mut row.done),
-            ("refused", &mut row.refused),
-            ("gave-up", &mut row.gave_up),
-            ("killed", &mut row.killed),
-            ("not-removed", &mut row.not_removed),
-            ("not-reached", &mut row.not_reached),
-        ]);
-        match fields.into_iter().find(|(name, _)| *name == word) {
-            Some((_, field)) => *field += 1,
-            None => {
-                row.violations += 1;
-                let Job { fault, .. } = job;
-                println!("violation: {violation}");
-                println!("  cargo xtask faults --only {} --at {fault}", scenario.name);
-            }
+        if self.rows[job.scenario].count(word) {
+            println!("violation: {violation}");
+            println!("  cargo xtask faults --only {} --at {}", scenario.name, job.fault);
         }
         self.finished += 1;
         if self.finished % 250 == 0 {

@@ -39,27 +39,17 @@ pub enum Outcome {
     Violation(String),
 }
 
-impl Outcome {
-    /// The word that a run prints.
-    pub fn word(&self) -> &'static str {
-        match self {
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
             Outcome::Done => "done",
             Outcome::Refused => "refused",
             Outcome::GaveUp => "gave-up",
             Outcome::Killed => "killed",
             Outcome::NotRemoved => "not-removed",
             Outcome::NotReached => "not-reached",
-            Outcome::Violation(_) => "violation",
-        }
-    }
-}
-
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Outcome::Violation(violation) => write!(f, "violation\t{violation}"),
-            other => f.write_str(other.word()),
-        }
+            Outcome::Violation(violation) => return write!(f, "violation\t{violation}"),
+        })
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use plotters::prelude::*;
 
-use super::record::{Point, Record};
+use super::record::{Point, Record, max, median};
 use xtask::steps::Failure;
 
 type Curve = (&'static str, RGBColor, fn(&Point) -> f64);
@@ -19,16 +19,12 @@ fn panels(record: &Record, file: &Path) -> Result<(), Box<dyn std::error::Error>
     let area = SVGBackend::new(file, (900, 720)).into_drawing_area();
     area.fill(&WHITE)?;
     let descriptors: [Curve; 2] = [
-        ("most", RED, |point| point.descriptors.last().copied().unwrap_or(0) as f64),
-        ("median", BLUE, |point| {
-            point.descriptors.get(point.descriptors.len() / 2).copied().unwrap_or(0) as f64
-        }),
+        ("most", RED, |point| max(&point.descriptors) as f64),
+        ("median", BLUE, |point| median(&point.descriptors) as f64),
     ];
     let memory: [Curve; 2] = [
-        ("most", RED, |point| point.dirty.last().copied().unwrap_or(0) as f64),
-        ("median", BLUE, |point| {
-            point.dirty.get(point.dirty.len() / 2).copied().unwrap_or(0) as f64
-        }),
+        ("most", RED, |point| max(&point.dirty) as f64),
+        ("median", BLUE, |point| median(&point.dirty) as f64),
     ];
     let logs: [Curve; 2] = [
         ("old logs", BLUE, |point| point.old_logs as f64),

@@ -126,11 +126,13 @@ fn min<T: Copy + Default>(sorted: &[T]) -> T {
     sorted.first().copied().unwrap_or_default()
 }
 
-fn max<T: Copy + Default>(sorted: &[T]) -> T {
+/// The largest value, or the default.
+pub fn max<T: Copy + Default>(sorted: &[T]) -> T {
     sorted.last().copied().unwrap_or_default()
 }
 
-fn median<T: Copy + Default>(sorted: &[T]) -> T {
+/// The median, or the default.
+pub fn median<T: Copy + Default>(sorted: &[T]) -> T {
     sorted.get(sorted.len() / 2).copied().unwrap_or_default()
 }
 
