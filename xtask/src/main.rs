@@ -35,7 +35,7 @@ struct Cli {
 enum Verb {
     /// Install what the tests need (as root), then run every test
     Test {
-        /// Arguments for `cargo test`, as in `cargo xtask test -- --test docs`
+        /// Arguments for `cargo test`, as in `cargo xtask test -- --test integration docs::`
         #[arg(last = true)]
         arguments: Vec<String>,
     },
