@@ -27,6 +27,9 @@ pub fn exec_status(reason: Errno) -> u8 {
     if matches!(reason, Errno::ENOENT | Errno::ENOTDIR) { NOT_FOUND } else { NOT_EXECUTABLE }
 }
 
+/// What could not be done for a program, in [`Error::CannotExecute`].
+pub const EXECUTE: &str = "execute";
+
 /// Why vsrun could not do what it was asked.
 #[derive(Debug)]
 pub enum Error {
@@ -163,10 +166,13 @@ impl fmt::Display for Error {
                     "cannot {doing} '{object}': symbolic link '{path}' is not followed: {why}"
                 )
             }
+            Error::CannotExecute { doing, what, object, .. } if object.is_empty() => {
+                write!(f, "cannot {doing} {what} '': it is empty")
+            }
             Error::CannotExecute { doing, what, object, root, reason } => {
                 write!(f, "cannot {doing} {what} '{}': {}", escaped(object), strerror(*reason))?;
                 if *reason == Errno::ENOENT {
-                    show_search(f, object, root.as_deref())
+                    show_search(f, doing, object, root.as_deref())
                 } else {
                     Ok(())
                 }
@@ -195,15 +201,22 @@ impl fmt::Display for Error {
 }
 
 /// Adds where a program that does not exist was looked for.
-fn show_search(f: &mut fmt::Formatter<'_>, program: &OsStr, root: Option<&Path>) -> fmt::Result {
+fn show_search(
+    f: &mut fmt::Formatter<'_>,
+    doing: &str,
+    program: &OsStr,
+    root: Option<&Path>,
+) -> fmt::Result {
     let program = program.as_bytes();
-    if !program.is_empty() && !program.contains(&b'/') {
+    // An interpreter is named by its path.
+    let is_searched = doing == EXECUTE && !program.contains(&b'/');
+    if is_searched {
         f.write_str(" on PATH")?;
     }
     if let Some(root) = root {
         write!(f, " inside the new root '{}'", escaped(root))?;
     }
-    if program.iter().any(u8::is_ascii_whitespace) {
+    if doing == EXECUTE && program.iter().any(u8::is_ascii_whitespace) {
         f.write_str("; it is one word, and no shell is involved")?;
     }
     Ok(())

@@ -38,9 +38,10 @@ pub fn refused(error: &clap::Error, words: &[OsString]) -> Error {
             Some(reason) => return Error::Usage(reason.to_string()),
             None => format!("the option '{option}' cannot take this value"),
         },
-        ErrorKind::InvalidValue => format!("the option '{option}' needs its value"),
-        ErrorKind::WrongNumberOfValues => {
-            format!("the option '{option}' needs its two values")
+        ErrorKind::InvalidValue | ErrorKind::WrongNumberOfValues => {
+            // The option is shown with the names of its values.
+            let values = if option.matches('<').count() > 1 { "two values" } else { "value" };
+            format!("the option '{option}' needs its {values}")
         }
         ErrorKind::TooManyValues => format!("the option '{option}' takes no value"),
         other => format!("{}: '{option}'", other.as_str().unwrap_or("wrong arguments")),

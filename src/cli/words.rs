@@ -47,6 +47,7 @@ pub fn for_clap(words: Vec<OsString>, definition: &Command) -> Result<Vec<OsStri
 
 fn with_one_hyphen<'a>(word: &OsStr, definition: &'a Command) -> Option<&'a str> {
     let name = word.as_bytes().strip_prefix(b"-")?;
+    let name = name.split(|byte| *byte == b'=').next()?;
     let mut longs = definition.get_arguments().filter_map(Arg::get_long);
     longs.find(|long| long.as_bytes() == name)
 }

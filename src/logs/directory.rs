@@ -87,7 +87,7 @@ impl LogDirectory {
         if self.directory.lock_shared() == Err(Errno::EWOULDBLOCK) {
             let path = escaped(&self.path);
             self.notices.push(format!(
-                "another manager uses log directory '{path}': their logs will mix; \
+                "log directory '{path}' is locked, as by another manager: their logs will mix; \
                  give each manager a directory of its own"
             ));
         }
@@ -114,7 +114,8 @@ impl LogDirectory {
         mem::take(&mut self.notices)
     }
 
-    /// Reads which old logs there are (see [`OldLogs::list`]).
+    /// Reads which old logs there are, all of them to be looked at for their age by the next calls of
+    /// [`LogDirectory::expire_some`].
     pub fn list(&mut self) -> Result<(), Errno> {
         self.old_logs.list(&self.directory)
     }
@@ -124,7 +125,8 @@ impl LogDirectory {
         self.old_logs.is_expiring()
     }
 
-    /// Deletes some of the old logs that have outlived their time (see [`OldLogs::expire_some`]).
+    /// Deletes some of the old logs that have outlived their time. True while there are more to look
+    /// at. An error says at the end which of them could not be deleted.
     pub fn expire_some(&mut self) -> Result<bool, ExpiryFailure> {
         self.old_logs.expire_some(&self.directory, self.keep)
     }

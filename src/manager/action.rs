@@ -14,8 +14,8 @@ pub enum Action {
     SayStarted,
     /// Say why the start or the handler has failed.
     SayFailure,
-    /// Say so if the server left processes behind.
-    SayLeftovers,
+    /// Say so if this life of the server left processes behind.
+    SayLeftovers(Death),
     /// Ask the server to end, by SIGTERM.
     StopServer,
     /// Look whether the server has ended and cannot be reaped.

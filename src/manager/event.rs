@@ -16,6 +16,8 @@ pub enum Event {
     StartFailed(Death),
     /// The handler could not be run.
     HandlerFailed,
+    /// The handler could not be run because its environment was too large, which is smaller now.
+    HandlerTooLarge,
     /// The system had no memory, process or descriptor for the start or the handler.
     ResourcesLacked,
     /// The server is gone.

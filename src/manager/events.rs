@@ -94,7 +94,7 @@ impl Manager<'_> {
             None => {}
         }
         if let Some(Err(death)) = self.handler.task.outcome() {
-            ended.handler = self.handler_not_started(death.end);
+            ended.handler = Some(self.handler_not_started(death.end));
         }
         let now = Moment::now();
         match self.logger.as_mut().and_then(|logger| logger.outcome(now)) {

@@ -1,14 +1,15 @@
 //! The termination handler, and the environment that describes a death to it.
 
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::event::Verdict;
+use super::server::Server;
 use super::task::Task;
 use crate::death::Death;
 use crate::error::Error;
 use crate::plan::Plan;
-use crate::sys::child::Descriptors;
+use crate::sys::child::{Descriptors, WorksIn};
 use crate::sys::failure::End;
 use crate::sys::wait::Exit;
 use crate::variables;
@@ -21,6 +22,9 @@ pub struct Handler {
     /// How many variables are the same at every death.
     constant: usize,
     size: Size,
+    /// Where the server works: as planned, or in its root directory.
+    work_dir: Option<PathBuf>,
+    root: PathBuf,
 }
 
 /// How large the handler's environment may be.
@@ -37,37 +41,42 @@ enum Size {
 
 impl Handler {
     /// A handler for this server.
-    ///
-    /// `enters_log_dir`: whether the server's user may enter the log directory.
-    pub fn new(plan: &Plan, path: &Path, enters_log_dir: bool) -> Handler {
+    pub fn new(plan: &Plan, path: &Path) -> Handler {
         let user = plan.user.as_ref().map(|user| user.name.as_os_str());
-        let (log_dir, work_dir) = (plan.log_dir(), plan.server_dir(enters_log_dir));
         let manager = std::process::id().to_string();
         let command = plan.command_line();
         let constants = [
             (variables::USER, user),
-            (variables::WORKDIR, work_dir.as_deref().map(Path::as_os_str)),
             (variables::PIDFILE, plan.pidfile.as_deref().map(Path::as_os_str)),
             (variables::MANAGER_PID, Some(OsStr::new(&manager))),
-            (variables::LOGDIR, log_dir.map(Path::as_os_str)),
+            (variables::LOGDIR, plan.log_dir().map(Path::as_os_str)),
             (variables::COMMAND, Some(command.as_os_str())),
         ];
         let constants = constants.iter().filter_map(|(name, value)| Some((*name, (*value)?)));
         let spec = plan.handler(path, constants);
         let constant = spec.program.environment.count();
-        Handler { constant, size: Size::Full, task: Task::new(spec) }
+        let work_dir = plan.server_dir();
+        let root = plan.root.clone().unwrap_or_else(|| "/".into());
+        Handler { constant, size: Size::Full, work_dir, root, task: Task::new(spec) }
     }
 
-    /// Starts it for a death.
+    /// Starts it for a death of the server.
     pub fn start(
         &mut self,
         death: &Death,
-        restarts: u64,
+        server: &Server,
         descriptors: Descriptors<'_>,
     ) -> Result<(), End> {
+        let work_dir = match server.works_in() {
+            WorksIn::Planned => self.work_dir.as_deref(),
+            WorksIn::Root => Some(self.root.as_path()),
+        };
         self.task.spec.program.environment.replace_tail(self.constant, |tail| {
             death.for_each_variable(|name, value| tail.set(name, value));
-            tail.set(variables::RESTARTS, restarts);
+            tail.set(variables::RESTARTS, server.restarts());
+            if let Some(dir) = work_dir {
+                tail.set_bytes(variables::WORKDIR, dir.as_os_str());
+            }
         });
         let held = self.task.fork(descriptors)?;
         self.task.release(held)

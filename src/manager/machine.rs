@@ -162,6 +162,7 @@ impl Machine {
                 actions.push(Action::SayFailure);
                 self.refuse(death, actions);
             }
+            (Handling(death), HandlerTooLarge) => self.run_handler(death, now, actions),
             (Handling(death), ResourcesLacked) => {
                 actions.push(Action::SayFailure);
                 self.try_again(Next::RunHandler(death), now, actions);
@@ -176,7 +177,7 @@ impl Machine {
                 actions.push(Action::Say(Note::HandlerRuns));
             }
 
-            (Interrupting(then), HandlerEnded(_)) => self.fulfil(then, actions),
+            (Interrupting(then), HandlerEnded(_) | HandlerTooLarge) => self.fulfil(then, actions),
             (Interrupting(then), HandlerFailed | ResourcesLacked) => {
                 actions.push(Action::SayFailure);
                 self.fulfil(then, actions);
@@ -202,15 +203,15 @@ impl Machine {
             // What cannot happen in a state, and whatever happens when all is over.
             (
                 Starting,
-                Ready | ServerEnded(_) | HandlerEnded(_) | HandlerFailed | SignalArrived(_)
-                | StopNotSent | TimePassed,
+                Ready | ServerEnded(_) | HandlerEnded(_) | HandlerFailed | HandlerTooLarge
+                | SignalArrived(_) | StopNotSent | TimePassed,
             )
             | (
                 Running,
-                Ready | Started | StartFailed(_) | HandlerFailed | ResourcesLacked
-                | HandlerEnded(_) | StopNotSent | TimePassed,
+                Ready | Started | StartFailed(_) | HandlerFailed | HandlerTooLarge
+                | ResourcesLacked | HandlerEnded(_) | StopNotSent | TimePassed,
             )
-            | (Stopping(_), Ready | HandlerEnded(_) | HandlerFailed)
+            | (Stopping(_), Ready | HandlerEnded(_) | HandlerFailed | HandlerTooLarge)
             | (
                 Handling(_),
                 Ready | Started | StartFailed(_) | ServerEnded(_) | SignalArrived(_) | StopNotSent,
@@ -222,13 +223,15 @@ impl Machine {
             )
             | (
                 Waiting(_),
-                Ready | Started | StartFailed(_) | HandlerFailed | ResourcesLacked | ServerEnded(_)
-                | HandlerEnded(_) | SignalArrived(_) | StopNotSent,
+                Ready | Started | StartFailed(_) | HandlerFailed | HandlerTooLarge
+                | ResourcesLacked | ServerEnded(_) | HandlerEnded(_) | SignalArrived(_)
+                | StopNotSent,
             )
             | (
                 Done(_),
-                Ready | Started | StartFailed(_) | HandlerFailed | ResourcesLacked | ServerEnded(_)
-                | HandlerEnded(_) | Requested(_) | SignalArrived(_) | StopNotSent | TimePassed,
+                Ready | Started | StartFailed(_) | HandlerFailed | HandlerTooLarge
+                | ResourcesLacked | ServerEnded(_) | HandlerEnded(_) | Requested(_)
+                | SignalArrived(_) | StopNotSent | TimePassed,
             ) => {}
         }
     }
@@ -293,7 +296,7 @@ impl Machine {
 
     fn died(&mut self, death: Death, now: Moment, actions: &mut Vec<Action>) {
         if is_voluntary(&death) {
-            actions.push(Action::SayLeftovers);
+            actions.push(Action::SayLeftovers(death));
             return self.finish(Outcome::Status(0));
         }
         self.server_down(death, now, actions);

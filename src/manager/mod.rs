@@ -18,7 +18,6 @@ use std::path::Path;
 
 use nix::unistd::chdir;
 
-use crate::death::Death;
 use crate::error::Error;
 use crate::limits;
 use crate::logs::Output;
@@ -31,7 +30,6 @@ use crate::sys::clock::Moment;
 use crate::sys::fds;
 use crate::sys::fork::adopt_orphans;
 use crate::sys::signals::Requests;
-use crate::sys::spawn::works_there;
 use action::Action;
 use event::Event;
 use handler::Handler;
@@ -70,8 +68,6 @@ struct Manager<'a> {
     command: String,
     /// Why the last start or handler failed, until that is said.
     failure: Option<Error>,
-    /// The death that the handler was run for last.
-    last_death: Option<Death>,
     next_expiry: Option<Moment>,
     /// Whether it has left the directory in which it was started.
     has_left: bool,
@@ -106,7 +102,6 @@ impl<'a> Manager<'a> {
         let own_output = output.of_vsrun().unwrap_or(fds::standard_error());
         let messages = Messages::new(own_output, output.style())
             .map_err(|reason| Error::cannot("place the standard streams", "", reason))?;
-        let enters_log_dir = enters_log_dir(plan, management, &output);
         // Its descendants stay its own, so that it knows what a server leaves behind. A kernel
         // without this (before Linux 3.4) costs a line.
         let _ = adopt_orphans();
@@ -115,7 +110,7 @@ impl<'a> Manager<'a> {
             plan,
             machine: Machine::new(now),
             actions: Vec::new(),
-            handler: Handler::new(plan, &management.handler, enters_log_dir),
+            handler: Handler::new(plan, &management.handler),
             server: Server::new(plan.server(), pidfile),
             logger: plan.logger().map(|spec| Logger::new(spec, now)),
             next_expiry: plan.log_dir().map(|_| now + limits::LOG_EXPIRY),
@@ -125,7 +120,6 @@ impl<'a> Manager<'a> {
                 .map_err(|reason| Error::cannot("open a signalfd", "", reason))?,
             output,
             failure: None,
-            last_death: None,
             has_left: false,
             on_started: Some(on_started),
             _claim: claim,
@@ -161,14 +155,4 @@ fn enter_own_dir(plan: &Plan, output: &mut Output) -> Result<(), Error> {
         None => chdir(own_dir),
     };
     entered.map_err(|reason| Error::cannot("change directory to", own_dir, reason))
-}
-
-/// Whether the server's user may enter the log directory.
-fn enters_log_dir(plan: &Plan, management: &Management, output: &Output) -> bool {
-    let has_directory = plan.log_dir().is_some();
-    if plan.user.is_none() || !has_directory {
-        return true;
-    }
-    let spec = plan.handler(&management.handler, [].into_iter());
-    works_there(&spec, output.of_handler())
 }

@@ -10,10 +10,10 @@ use super::event::{Event, Verdict};
 use super::server::StartError;
 use crate::death::Death;
 use crate::error::Error;
-use crate::sys::clock::Moment;
+use crate::sys::clock::{Moment, since_boot};
 use crate::sys::directory::Directory;
 use crate::sys::failure::{End, Stage, at, is_shortage};
-use crate::sys::wait::children;
+use crate::sys::wait::children_since;
 use crate::sys::{fds, memory};
 
 impl Manager<'_> {
@@ -37,7 +37,7 @@ impl Manager<'_> {
             Action::ConfirmStart => self.confirm_start(),
             Action::SayStarted => self.say_started(),
             Action::SayFailure => self.say_failure(),
-            Action::SayLeftovers => self.say_leftovers(),
+            Action::SayLeftovers(death) => self.say_leftovers(&death),
             Action::StopServer => {
                 let sent = self.server.stop();
                 let is_unsent = sent.is_err();
@@ -115,15 +115,13 @@ impl Manager<'_> {
     }
 
     /// The event for a handler that was not executed. One whose environment is too large for the
-    /// kernel is started again with a smaller one.
-    pub(super) fn handler_not_started(&mut self, end: End) -> Option<Event> {
+    /// kernel gets a smaller one.
+    pub(super) fn handler_not_started(&mut self, end: End) -> Event {
         if end.is_too_large() && self.handler.shrink() {
-            if let Some(death) = self.last_death {
-                return self.run_handler(&death);
-            }
+            return Event::HandlerTooLarge;
         }
         self.failure = Some(self.plan.error(&self.handler.task.spec, end));
-        Some(if end.is_shortage() { Event::ResourcesLacked } else { Event::HandlerFailed })
+        if end.is_shortage() { Event::ResourcesLacked } else { Event::HandlerFailed }
     }
 
     /// Reports a logger that was not executed.
@@ -135,9 +133,8 @@ impl Manager<'_> {
     }
 
     fn run_handler(&mut self, death: &Death) -> Option<Event> {
-        self.last_death = Some(*death);
-        let started = self.handler.start(death, self.server.restarts(), self.output.of_handler());
-        started.err().and_then(|end| self.handler_not_started(end))
+        let started = self.handler.start(death, &self.server, self.output.of_handler());
+        started.err().map(|end| self.handler_not_started(end))
     }
 
     fn signal_handler(&mut self, signal: i32) {
@@ -187,9 +184,10 @@ impl Manager<'_> {
     }
 
     /// Says what it looks like when a server leaves processes behind that it meant to leave.
-    fn say_leftovers(&mut self) {
+    fn say_leftovers(&mut self, death: &Death) {
         let logger = self.logger.as_ref().and_then(|logger| logger.task.pid());
-        let left = children().into_iter().find(|child| Some(*child) != logger);
+        let born = since_boot().saturating_sub(death.uptime);
+        let left = children_since(born).into_iter().find(|child| Some(*child) != logger);
         if let Some(left) = left {
             self.messages.say(&format_args!(
                 "the server has left process {left} behind; if it has put itself into the \

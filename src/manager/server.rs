@@ -7,7 +7,7 @@ use super::task::Task;
 use crate::death::Death;
 use crate::error::Error;
 use crate::pidfile::Pidfile;
-use crate::sys::child::{ChildSpec, Descriptors};
+use crate::sys::child::{ChildSpec, Descriptors, WorksIn};
 use crate::sys::failure::{End, is_shortage};
 use crate::sys::wait::Exit;
 
@@ -18,6 +18,7 @@ pub struct Server {
     pub task: Task,
     pidfile: Option<Pidfile>,
     starts: u64,
+    works_in: WorksIn,
     /// What came of removing the pidfile.
     removal: Result<(), Error>,
 }
@@ -34,12 +35,18 @@ pub enum StartError {
 impl Server {
     /// A server that has not been started.
     pub fn new(spec: ChildSpec, pidfile: Option<Pidfile>) -> Server {
-        Server { task: Task::new(spec), pidfile, starts: 0, removal: Ok(()) }
+        let works_in = WorksIn::Planned;
+        Server { task: Task::new(spec), pidfile, starts: 0, works_in, removal: Ok(()) }
     }
 
     /// How often it has been started again.
     pub fn restarts(&self) -> u64 {
         self.starts.saturating_sub(1)
+    }
+
+    /// Where the last process works, or has worked, that executed it.
+    pub fn works_in(&self) -> WorksIn {
+        self.works_in
     }
 
     /// Starts a process whose id is in the pidfile before it executes the server. Where the server
@@ -70,7 +77,10 @@ impl Server {
     pub fn outcome(&mut self) -> Option<Result<Pid, Death>> {
         let outcome = self.task.outcome()?;
         match outcome {
-            Ok(_) => self.starts += 1,
+            Ok(_) => {
+                self.starts += 1;
+                self.works_in = self.task.works_in();
+            }
             Err(_) => self.remove_pidfile(),
         }
         Some(outcome)

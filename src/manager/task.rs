@@ -9,7 +9,7 @@ use nix::libc;
 use nix::unistd::Pid;
 
 use crate::death::Death;
-use crate::sys::child::{ChildSpec, Descriptors};
+use crate::sys::child::{ChildSpec, Descriptors, WorksIn};
 use crate::sys::clock::since_boot;
 use crate::sys::failure::End;
 use crate::sys::signals;
@@ -72,6 +72,11 @@ impl Task {
             self.life = None;
             Death { pid, end, uptime: Duration::ZERO }
         }))
+    }
+
+    /// Where its process works, when it has executed the program.
+    pub fn works_in(&self) -> WorksIn {
+        self.life.as_ref().map_or(WorksIn::Planned, |life| life.child.works_in())
     }
 
     /// Records that a process has been reaped. None if it is not this task's.

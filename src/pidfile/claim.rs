@@ -39,7 +39,7 @@ impl Claim {
     pub fn acquire(path: &Path) -> Result<Claim, Error> {
         let lock_path = lock_of(path.as_os_str());
         let lock_path = Path::new(&lock_path);
-        let cannot = |reason| Error::cannot("lock", lock_path, reason);
+        let cannot = |reason| Error::cannot_open("lock", lock_path, reason);
         let place = Place::open(lock_path).map_err(cannot)?;
         let lock = take_lock(&place, lock_path)?;
         // The lock holds even if the mode of another user's file cannot be changed.

@@ -51,7 +51,7 @@ enum Start {
 impl Pidfile {
     /// Opens the directory of an absolute path and looks at what stands there. Writes nothing.
     pub fn open(path: &Path, before: Existing) -> Result<Pidfile, Error> {
-        let cannot = |reason| Error::cannot("write pidfile", path, reason);
+        let cannot = |reason| Error::cannot_open("write pidfile", path, reason);
         let place = Place::open(path).map_err(cannot)?;
         let entry = place.entry().map_err(cannot)?;
         let is_null =

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::command::{c_string, candidates};
 use super::identity::User;
 use super::{Output, Plan, WorkDir};
-use crate::error::Error;
+use crate::error::{EXECUTE, Error};
 use crate::sys::child::{ChildSpec, Parentage, Session};
 use crate::sys::exec_strings::ExecStrings;
 use crate::sys::failure::{End, Refusal, Stage};
@@ -48,14 +48,12 @@ impl Plan {
         }
     }
 
-    /// Where the server works, as it is seen from outside its root.
-    ///
-    /// `enters_log_dir`: whether the user may enter the log directory.
-    pub fn server_dir(&self, enters_log_dir: bool) -> Option<PathBuf> {
+    /// Where the server is to work, as it is seen from outside its root.
+    pub fn server_dir(&self) -> Option<PathBuf> {
         let root = self.root.as_deref().unwrap_or(Path::new("/"));
         match self.work_dir() {
             WorkDir::Named(dir) => Some(root.join(dir.strip_prefix("/").unwrap_or(dir))),
-            WorkDir::Logs(dir) if enters_log_dir && dir.starts_with(root) => Some(dir.to_owned()),
+            WorkDir::Logs(dir) if dir.starts_with(root) => Some(dir.to_owned()),
             WorkDir::Logs(_) => Some(root.to_owned()),
             WorkDir::Root(root) => Some(root.to_owned()),
             WorkDir::Caller(dir) => dir.map(Path::to_owned),
@@ -122,7 +120,7 @@ impl Plan {
         };
         let object = match stage {
             Stage::HeldUp => return Error::HeldUp { what, object: name() },
-            Stage::Execute => return not_executed("execute"),
+            Stage::Execute => return not_executed(EXECUTE),
             Stage::Interpret => return not_executed("find the interpreter of"),
             Stage::Root => path(&spec.root),
             Stage::WorkDir => match (&spec.work_dir, self.work_dir()) {

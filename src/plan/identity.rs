@@ -117,8 +117,8 @@ impl User {
     }
 }
 
-const FOREIGN_GROUPS: &str = "the caller has other supplementary groups than the user, and only \
-                              root may change them; run vsrun as root, or log in again";
+const FOREIGN_GROUPS: &str = "the caller has other supplementary groups than the user, and may not \
+                              change them (CAP_SETGID); run vsrun as root, or log in again";
 
 /// Supplementary groups as the kernel uses them: in no order, the primary group among them.
 fn as_set(groups: &[Gid], primary: Gid) -> BTreeSet<libc::gid_t> {

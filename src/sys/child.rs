@@ -63,8 +63,20 @@ pub struct Descriptors<'a> {
     pub work_dir: Option<BorrowedFd<'a>>,
 }
 
+/// Where a child works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorksIn {
+    /// In the directory that was planned.
+    Planned,
+    /// In its root directory, since it cannot reach the planned one.
+    Root,
+}
+
 /// Everything up to the exec, in the order that keeps each step possible and safe.
-pub(super) fn become_child(spec: &ChildSpec, descriptors: Descriptors<'_>) -> Result<(), Refusal> {
+pub(super) fn become_child(
+    spec: &ChildSpec,
+    descriptors: Descriptors<'_>,
+) -> Result<WorksIn, Refusal> {
     if spec.session == Session::Own {
         // SAFETY: setsid touches no memory.
         checked(Stage::Session, unsafe { libc::setsid() })?;
@@ -95,11 +107,13 @@ pub(super) fn become_child(spec: &ChildSpec, descriptors: Descriptors<'_>) -> Re
         entered?;
     }
     let is_lent = spec.work_dir.is_none() && descriptors.work_dir.is_some();
-    if is_lent && (spec.root.is_some() || spec.identity.is_some()) {
-        leave_unreachable_dir(spec.identity.as_ref())?;
-    }
+    let works_in = if is_lent && (spec.root.is_some() || spec.identity.is_some()) {
+        leave_unreachable_dir(spec.identity.as_ref())?
+    } else {
+        WorksIn::Planned
+    };
     fds::close_all_on_exec();
-    Ok(())
+    Ok(works_in)
 }
 
 /// Enters the working directory: by its path, or by a descriptor where no path is set. A log
@@ -125,19 +139,19 @@ fn enter_root() -> Result<(), Refusal> {
 /// Goes to the root directory unless the working directory can be reached by its path: the kernel
 /// gives one outside the root no path that begins with a slash (see getcwd(2)), and a user may not
 /// search every directory. Root never follows that path, in which others may have put a link.
-fn leave_unreachable_dir(identity: Option<&Identity>) -> Result<(), Refusal> {
+fn leave_unreachable_dir(identity: Option<&Identity>) -> Result<WorksIn, Refusal> {
     let mut path = [0_u8; libc::PATH_MAX as usize];
     let (start, size) = (path.as_mut_ptr(), path.len());
     // SAFETY: the kernel writes at most `size` bytes, to a buffer of that size.
     let length = unsafe { libc::syscall(libc::SYS_getcwd, start, size) };
-    if length <= 0 || path[0] != b'/' {
-        return enter_root();
-    }
-    if identity.is_none_or(|identity| identity.uid.is_root()) {
-        return Ok(());
-    }
+    let has_path = length > 0 && path[0] == b'/';
+    let is_root = identity.is_none_or(|identity| identity.uid.is_root());
     // SAFETY: the kernel has written a path that ends in NUL.
-    if unsafe { libc::chdir(path.as_ptr().cast()) } == 0 { Ok(()) } else { enter_root() }
+    if has_path && (is_root || unsafe { libc::chdir(path.as_ptr().cast()) } == 0) {
+        return Ok(WorksIn::Planned);
+    }
+    enter_root()?;
+    Ok(WorksIn::Root)
 }
 
 /// dup2(2) takes close-on-exec away, the two numbers being different.

@@ -118,6 +118,11 @@ impl ExecStrings {
 pub struct Tail<'a>(&'a mut ExecStrings);
 
 impl Tail<'_> {
+    /// Adds `NAME=value` with a value of any bytes but NUL.
+    pub fn set_bytes(&mut self, name: &str, value: &OsStr) {
+        self.0.push(&[name.as_bytes(), b"=", value.as_bytes()]);
+    }
+
     /// Adds `NAME=value`.
     pub fn set(&mut self, name: &str, value: impl std::fmt::Display) {
         use std::io::Write as _;

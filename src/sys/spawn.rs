@@ -9,12 +9,10 @@ use nix::fcntl::OFlag;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
-use nix::sys::stat::{fstat, stat};
 use nix::unistd::{ForkResult, Pid, pipe2};
 
-use super::child::{ChildSpec, Descriptors, Parentage, become_child};
+use super::child::{ChildSpec, Descriptors, Parentage, WorksIn, become_child};
 use super::clock::Moment;
-use super::entry::is_same;
 use super::failure::{End, Refusal, Report, Stage, at};
 use super::fork::{fork_child, leave};
 use super::program::{execute, may_execute};
@@ -32,6 +30,7 @@ pub struct Held(Child);
 pub struct Child {
     pid: Pid,
     kinship: Kinship,
+    works_in: WorksIn,
     /// The channel to a child whose exec has not been seen to succeed or fail.
     channel: Option<OwnedFd>,
 }
@@ -48,12 +47,6 @@ pub fn check(spec: &ChildSpec, descriptors: Descriptors<'_>) -> Result<(), End> 
         .wait_for_exec(Moment::now() + limits::START)
 }
 
-/// Whether a child that becomes what `spec` says works in the directory of `descriptors`.
-pub fn works_there(spec: &ChildSpec, descriptors: Descriptors<'_>) -> bool {
-    let child = fork_into(spec, descriptors, Goal::CheckWorkDir).and_then(Held::release);
-    child.and_then(|mut child| child.wait_for_exec(Moment::now() + limits::START)).is_ok()
-}
-
 /// Becomes the program, in this process. Returns only with a refusal, standard error being the
 /// caller's again; what was changed of the identity and the root stays changed.
 pub fn exec_here(spec: &ChildSpec, descriptors: Descriptors<'_>) -> Refusal {
@@ -62,7 +55,7 @@ pub fn exec_here(spec: &ChildSpec, descriptors: Descriptors<'_>) -> Refusal {
         Err(error) => return at(Stage::Streams)(fds::errno(error)),
     };
     let refusal = match become_child(spec, descriptors) {
-        Ok(()) => {
+        Ok(_) => {
             signals::reset_for_exec();
             execute(&spec.program)
         }
@@ -79,11 +72,13 @@ pub fn exec_here(spec: &ChildSpec, descriptors: Descriptors<'_>) -> Refusal {
 enum Goal {
     Execute,
     Check,
-    CheckWorkDir,
 }
 
 /// The exit status of a child that did not become its program. Only this file sees it.
 const FAILED: i32 = 125;
+/// What a child sends that works in its root directory instead of the planned one. No stage has this
+/// number.
+const WORKS_IN_ROOT: Report = [u8::MAX; 5];
 /// What the parent sends when the child may go on.
 const GO: [u8; 1] = [1];
 
@@ -96,7 +91,10 @@ fn fork_into(spec: &ChildSpec, descriptors: Descriptors<'_>, goal: Goal) -> Resu
             drop(ours);
             run_child(spec, descriptors, goal, theirs.as_raw_fd())
         }
-        ForkResult::Parent { child: pid } => Ok(Held(Child { pid, kinship, channel: Some(ours) })),
+        ForkResult::Parent { child: pid } => {
+            let works_in = WorksIn::Planned;
+            Ok(Held(Child { pid, kinship, works_in, channel: Some(ours) }))
+        }
     }
 }
 
@@ -109,10 +107,10 @@ impl Held {
     /// Lets it go on to its exec. What comes of that is for [`Child::outcome`] and
     /// [`Child::wait_for_exec`] to tell.
     pub fn release(mut self) -> Result<Child, End> {
-        let Child { pid, kinship, ref mut channel } = self.0;
+        let Child { pid, kinship, works_in, ref mut channel } = self.0;
         let Some(channel) = channel.take() else { unreachable!("it is held by its channel") };
         let sent = send_go(&channel);
-        let mut child = Child { pid, kinship, channel: Some(channel) };
+        let mut child = Child { pid, kinship, works_in, channel: Some(channel) };
         match sent {
             Ok(()) => Ok(child),
             Err(reason) => Err(child.end(at(Stage::Channel)(reason))),
@@ -147,6 +145,11 @@ impl Child {
         self.pid
     }
 
+    /// Where it works, when it has executed its program.
+    pub fn works_in(&self) -> WorksIn {
+        self.works_in
+    }
+
     /// What can be read when [`Child::outcome`] is known; none when it has been asked for.
     pub fn channel(&self) -> Option<BorrowedFd<'_>> {
         self.channel.as_ref().map(AsFd::as_fd)
@@ -164,6 +167,7 @@ impl Child {
                 // it had to say is still to be read.
                 Err(Errno::EINTR | Errno::ECONNRESET) => {}
                 Ok(0) => break self.is_executed(),
+                Ok(_) if report == WORKS_IN_ROOT => self.works_in = WorksIn::Root,
                 Ok(_) => break Err(self.end(Refusal::from_report(report))),
                 Err(reason) => break Err(self.end(at(Stage::Channel)(reason))),
             }
@@ -223,8 +227,13 @@ fn run_child(spec: &ChildSpec, descriptors: Descriptors<'_>, goal: Goal, channel
     signals::reset_for_exec();
     // Held until the exec.
     let _parent = (spec.parentage == Parentage::Orphan).then(|| become_orphan(channel));
-    if let Err(refusal) = become_child(spec, descriptors) {
-        give_up(channel, refusal);
+    match become_child(spec, descriptors) {
+        Ok(WorksIn::Planned) => {}
+        Ok(WorksIn::Root) => {
+            // Without this the handler is given the planned directory.
+            let _ = send(channel, &WORKS_IN_ROOT, MsgFlags::MSG_NOSIGNAL);
+        }
+        Err(refusal) => give_up(channel, refusal),
     }
     loop {
         match recv(channel, &mut GO.clone(), MsgFlags::empty()) {
@@ -241,7 +250,6 @@ fn run_child(spec: &ChildSpec, descriptors: Descriptors<'_>, goal: Goal, channel
             Ok(()) => leave(0),
             Err(reason) => at(Stage::Execute)(reason),
         },
-        Goal::CheckWorkDir => leave(if is_work_dir(descriptors.work_dir) { 0 } else { FAILED }),
     };
     give_up(channel, refusal)
 }
@@ -281,11 +289,6 @@ fn closes_in_time(closed: &OwnedFd) -> bool {
             changed => return changed != Ok(0),
         }
     }
-}
-
-fn is_work_dir(directory: Option<BorrowedFd<'_>>) -> bool {
-    let (here, directory) = (stat("."), directory.map(fstat));
-    matches!((here, directory), (Ok(here), Some(Ok(directory))) if is_same(&here, &directory))
 }
 
 fn give_up(channel: RawFd, refusal: Refusal) -> ! {

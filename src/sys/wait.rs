@@ -105,8 +105,8 @@ pub fn wait_for(child: Pid) -> Result<Exit, Errno> {
 /// The end of a child that a tracer may keep from being reaped (see ptrace(2)); none while it
 /// lives. One that cannot be reaped counts as killed: nothing else ends what is traced for good.
 pub fn end_of(child: Pid) -> Option<Exit> {
-    let (state, flags) = state_of(child).unwrap_or_default();
-    if state == "t" && flags & KILLED_BY_SIGNAL != 0 {
+    let is_dying = |stat: Stat| stat.state == b't' && stat.flags & KILLED_BY_SIGNAL != 0;
+    if Stat::of(child).is_some_and(is_dying) {
         // On its way out, where its tracer has stopped it. No signal reaches it any more.
         return Some(KILLED);
     }
@@ -147,10 +147,18 @@ pub(super) fn ended_before_exec(child: Pid, kinship: Kinship) -> Option<Exit> {
     }
 }
 
-/// The children of this process, where the kernel lists them (see proc_tid_children(5)).
-pub fn children() -> Vec<Pid> {
+/// The children of this process that were started at this time since boot or later, where the kernel
+/// lists them (see proc_tid_children(5)).
+pub fn children_since(start: Duration) -> Vec<Pid> {
+    // SAFETY: sysconf only reads.
+    let ticks = u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).unwrap_or(1).max(1);
+    let first = start.as_millis() * u128::from(ticks) / 1000;
     let listed = fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
-    listed.split_whitespace().filter_map(|pid| Some(Pid::from_raw(pid.parse().ok()?))).collect()
+    let children =
+        listed.split_whitespace().filter_map(|pid| Some(Pid::from_raw(pid.parse().ok()?)));
+    children
+        .filter(|child| Stat::of(*child).is_some_and(|it| u128::from(it.start) >= first))
+        .collect()
 }
 
 const KILLED: Exit = Exit::Signal { number: libc::SIGKILL, core: false };
@@ -158,7 +166,7 @@ const KILLED: Exit = Exit::Signal { number: libc::SIGKILL, core: false };
 /// Whether a process is the copy of its parent still, dead or alive. False where `/proc` does not
 /// say so.
 fn has_not_executed(child: Pid) -> bool {
-    state_of(child).is_some_and(|(_, flags)| flags & FORKED_WITHOUT_EXEC != 0)
+    Stat::of(child).is_some_and(|stat| stat.flags & FORKED_WITHOUT_EXEC != 0)
 }
 
 /// PF_FORKNOEXEC in the kernel's include/linux/sched.h.
@@ -166,15 +174,25 @@ const FORKED_WITHOUT_EXEC: u32 = 0x40;
 /// PF_SIGNALED, likewise.
 const KILLED_BY_SIGNAL: u32 = 0x400;
 
-/// The state of a process and its flags in the kernel, where `/proc` shows them (see
-/// proc_pid_stat(5)).
-fn state_of(process: Pid) -> Option<(String, u32)> {
-    let stat = fs::read(format!("/proc/{process}/stat")).ok()?;
-    // The name in parentheses may hold anything. Behind it are the state and, five fields on, the
-    // flags.
-    let end = stat.iter().rposition(|byte| *byte == b')')?;
-    let mut fields = std::str::from_utf8(&stat[end + 1..]).ok()?.split_whitespace();
-    Some((fields.next()?.to_owned(), fields.nth(5)?.parse().ok()?))
+/// What `/proc` shows of a process (see proc_pid_stat(5)).
+struct Stat {
+    state: u8,
+    flags: u32,
+    /// Its start since boot, in clock ticks.
+    start: u64,
+}
+
+impl Stat {
+    fn of(process: Pid) -> Option<Stat> {
+        let stat = fs::read(format!("/proc/{process}/stat")).ok()?;
+        // The name in parentheses may hold anything. Behind it is the third field.
+        let end = stat.iter().rposition(|byte| *byte == b')')?;
+        let mut fields = std::str::from_utf8(&stat[end + 1..]).ok()?.split_whitespace();
+        let state = *fields.next()?.as_bytes().first()?;
+        let flags = fields.nth(5)?.parse().ok()?;
+        let start = fields.nth(12)?.parse().ok()?;
+        Some(Stat { state, flags, start })
+    }
 }
 
 fn open_pidfd(process: Pid) -> Result<OwnedFd, Errno> {

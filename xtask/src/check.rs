@@ -1,16 +1,16 @@
-//! `cargo xtask check`: what CI runs besides the tests. Every check runs, also
-//! after one that failed; the failures are told together at the end.
+//! `cargo xtask check`: what CI runs besides the tests. After a check that failed the others still
+//! run, and the last lines list all failures.
 
 use std::process::Stdio;
 
 use crate::completions;
-use crate::faults;
-use crate::fuzz::{self, cargo_for_fuzzing};
 use crate::generated::Mode;
-use crate::guard;
+use crate::lab;
 use crate::man;
-use crate::soak;
 use crate::steps::{Failure, cargo, run as step};
+
+/// The fuzz targets' manifest. They are a workspace of their own.
+const FUZZ: &str = "lab/fuzz/Cargo.toml";
 
 /// Runs all checks.
 pub fn run() -> Result<(), Failure> {
@@ -22,15 +22,17 @@ pub fn run() -> Result<(), Failure> {
         }
     };
     note(step(&mut cargo("fmt --all --check")));
+    note(step(cargo("fmt --check --manifest-path").arg(FUZZ)));
     note(step(&mut cargo("clippy --locked --workspace --all-targets -- -D warnings")));
     let mut doc = cargo("doc --locked --workspace --no-deps");
     note(step(doc.env("RUSTDOCFLAGS", "-Dwarnings")));
     note(man::run(Mode::Check));
     note(completions::run(Mode::Check));
-    note(guard::run(false));
-    note(soak::run(&soak::Settings::short()));
-    note(fuzzing());
-    note(refused_calls());
+    note(step(&mut lab::command("guard")));
+    note(step(&mut lab::command("soak --minutes 0.3 --managers 12")));
+    note(step(&mut lab::command("fuzz")));
+    note(step(&mut lab::command("fuzz --clippy")));
+    note(step(&mut lab::command("faults --sample --if-possible")));
     note(deny());
     note(advisories());
     if failures.is_empty() {
@@ -38,23 +40,7 @@ pub fn run() -> Result<(), Failure> {
         return Ok(());
     }
     let (many, list) = (failures.len(), failures.join("\n  "));
-    Err(Failure::Told(format!("{many} checks failed:\n  {list}")))
-}
-
-/// The fuzz crate is a workspace of its own, so that the checks above pass it by.
-fn fuzzing() -> Result<(), Failure> {
-    step(cargo("fmt --check").args(["--manifest-path", fuzz::MANIFEST]))?;
-    fuzz::run(&fuzz::Job::Runs(fuzz::RUNS), &[])?;
-    step(cargo_for_fuzzing("clippy", &fuzz::host()?).args(["--", "-D", "warnings"]))
-}
-
-/// Lets a sample of vsrun's calls fail, or says that none did.
-fn refused_calls() -> Result<(), Failure> {
-    if let Some(why) = faults::hindrance() {
-        println!("xtask: faults: not checked: {why}");
-        return Ok(());
-    }
-    faults::run(&faults::Options::sample())
+    Err(Failure::Message(format!("{many} checks failed:\n  {list}")))
 }
 
 fn deny() -> Result<(), Failure> {
@@ -64,27 +50,27 @@ fn deny() -> Result<(), Failure> {
     }
     let checks = ["--locked", "check", "bans", "licenses", "sources"];
     step(cargo("deny --workspace").args(checks))?;
-    // The few crates of fuzzing need not make use of every licence that is allowed.
+    // The crates of the fuzz targets do not use every licence that is allowed.
     let few = ["--allow", "license-not-encountered"];
-    step(cargo("deny --manifest-path").arg(fuzz::MANIFEST).args(checks).args(few))
+    step(cargo("deny --manifest-path").arg(FUZZ).args(checks).args(few))
 }
 
-/// Asks cargo, which also looks into its own bin directory.
+/// Runs it by cargo, which also searches its own bin directory.
 fn cargo_knows_deny() -> bool {
-    let mut asked = cargo("deny --version");
-    asked.stdout(Stdio::null()).stderr(Stdio::null());
-    asked.status().is_ok_and(|status| status.success())
+    let mut version = cargo("deny --version");
+    version.stdout(Stdio::null()).stderr(Stdio::null());
+    version.status().is_ok_and(|status| status.success())
 }
 
-/// Checks for known vulnerabilities, or says that nothing was checked: the database is a download
-/// of its own, and a machine without it must not pass in silence.
+/// Checks for known vulnerabilities. Where their database cannot be downloaded, a line says that
+/// nothing was checked.
 fn advisories() -> Result<(), Failure> {
     let fetched = cargo("deny fetch db").output();
     let reason = match &fetched {
         Ok(output) if output.status.success() => {
             let checks = ["--locked", "check", "advisories"];
             step(cargo("deny --workspace").args(checks))?;
-            return step(cargo("deny --manifest-path").arg(fuzz::MANIFEST).args(checks));
+            return step(cargo("deny --manifest-path").arg(FUZZ).args(checks));
         }
         Ok(output) => last_line(&output.stderr),
         Err(error) => error.to_string(),
@@ -93,8 +79,8 @@ fn advisories() -> Result<(), Failure> {
     Ok(())
 }
 
-fn last_line(told: &[u8]) -> String {
-    let told = String::from_utf8_lossy(told);
-    let last = told.lines().rfind(|line| !line.trim().is_empty());
+fn last_line(output: &[u8]) -> String {
+    let text = String::from_utf8_lossy(output);
+    let last = text.lines().rfind(|line| !line.trim().is_empty());
     last.unwrap_or("no reason given").trim().to_owned()
 }

@@ -31,7 +31,9 @@ pub fn run_without(command: &Command) -> Result<(), Failure> {
     let (status, left) = ran;
     if !left.is_empty() {
         let left = left.into_iter().collect::<Vec<_>>().join("\n  ");
-        return Err(Failure::Told(format!("{line}: {status}; it left these processes:\n  {left}")));
+        return Err(Failure::Message(format!(
+            "{line}: {status}; it left these processes:\n  {left}"
+        )));
     }
     if status.success() { Ok(()) } else { Err(Failure::Step(line, status)) }
 }

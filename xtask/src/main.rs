@@ -1,31 +1,31 @@
-//! vsrun's own chores: `cargo xtask VERB`. This file only picks the verb.
+//! `cargo xtask`: builds, checks and packages vsrun.
 
-mod bench;
 mod check;
 mod completions;
 mod demo;
-mod document;
-mod faults;
-mod fuzz;
 mod generated;
-mod guard;
+mod lab;
 mod leftovers;
 mod man;
 mod package;
-mod soak;
 mod source;
-mod steps;
 mod test;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use generated::Mode;
 use package::Checks;
+use xtask::steps;
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "vsrun's own chores")]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "Builds, checks and packages vsrun"
+)]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
@@ -39,29 +39,10 @@ enum Verb {
         #[arg(last = true)]
         arguments: Vec<String>,
     },
-    /// Build vsrun and show its main job: start, crash, handler, restart, stop
+    /// Build vsrun and show what it does: start, crash, restart, stop, refusal
     Demo,
     /// Run everything that CI runs besides the tests
     Check,
-    /// Feed the fuzz targets the committed inputs, and others at random
-    Fuzz {
-        /// How many inputs each target tries at random, the same ones every time
-        #[arg(long, value_name = "NUMBER", default_value_t = fuzz::RUNS)]
-        runs: u64,
-        /// Go on for so long with each target instead, from where the last time ended
-        #[arg(long, value_name = "NUMBER")]
-        seconds: Option<u64>,
-        /// Try one input only, as after a finding
-        #[arg(long, value_name = "FILE", conflicts_with = "seconds", requires = "targets")]
-        input: Option<PathBuf>,
-        /// Add to the committed inputs what --seconds found and they do not reach
-        #[arg(long, conflicts_with_all = ["seconds", "input"])]
-        merge: bool,
-        /// The targets, instead of all
-        targets: Vec<String>,
-    },
-    /// Let every system call of vsrun fail once, as root
-    Faults(faults::Options),
     /// Make man/vsrun.8 from man/vsrun.8.in and the options' definition
     Man {
         /// Write nothing; fail if the committed page is out of date
@@ -95,25 +76,34 @@ enum Verb {
         #[arg(long, default_value = "/usr/local")]
         prefix: String,
     },
-    /// Run many managers with servers that crash, and see that they stay as small as they were
-    Soak(soak::Settings),
-    /// Measure vsrun beside its peers, in one run
-    Bench(bench::Settings),
-    /// See that a start and a manager at rest take no more than before
-    Guard {
-        /// Write new ceilings, five percent above what is measured
-        #[arg(long)]
-        write: bool,
-    },
-    /// What the managers of `soak` manage
-    #[command(hide = true)]
-    SoakServer,
     /// Make the shell completions from the options' definition
     Completions {
         /// Write nothing; fail if a committed file is out of date
         #[arg(long)]
         check: bool,
     },
+    /// Compare vsrun with other programs, in one run
+    #[command(disable_help_flag = true)]
+    Bench(Lab),
+    /// Make every system call of vsrun fail once, as root
+    #[command(disable_help_flag = true)]
+    Faults(Lab),
+    /// Run the fuzz targets on the committed inputs and on random ones
+    #[command(disable_help_flag = true)]
+    Fuzz(Lab),
+    /// Check that a start and a manager at rest need no more than before
+    #[command(disable_help_flag = true)]
+    Guard(Lab),
+    /// Run many managers of crashing servers, and check that they do not grow
+    #[command(disable_help_flag = true)]
+    Soak(Lab),
+}
+
+/// What `lab` parses.
+#[derive(Args)]
+struct Lab {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
 }
 
 fn main() -> ExitCode {
@@ -121,10 +111,6 @@ fn main() -> ExitCode {
         Verb::Test { arguments } => test::run(&arguments),
         Verb::Demo => demo::run(),
         Verb::Check => check::run(),
-        Verb::Fuzz { runs, seconds, input, merge, targets } => {
-            fuzz::run(&fuzz::Job::of(runs, seconds, input, merge), &targets)
-        }
-        Verb::Faults(options) => faults::run(&options),
         Verb::Deb { directory, no_check } => {
             package::deb(directory.as_deref(), Checks::from_no_check(no_check))
         }
@@ -132,12 +118,13 @@ fn main() -> ExitCode {
             package::rpm(directory.as_deref(), Checks::from_no_check(no_check))
         }
         Verb::Dist { destdir, prefix } => package::dist(&destdir, &prefix),
-        Verb::Guard { write } => guard::run(write),
-        Verb::Bench(settings) => bench::run(&settings),
-        Verb::Soak(settings) => soak::run(&settings),
-        Verb::SoakServer => soak::serve(),
         Verb::Man { check } => man::run(Mode::from_check(check)),
         Verb::Completions { check } => completions::run(Mode::from_check(check)),
+        Verb::Bench(Lab { arguments }) => lab::execute("bench", &arguments),
+        Verb::Faults(Lab { arguments }) => lab::execute("faults", &arguments),
+        Verb::Fuzz(Lab { arguments }) => lab::execute("fuzz", &arguments),
+        Verb::Guard(Lab { arguments }) => lab::execute("guard", &arguments),
+        Verb::Soak(Lab { arguments }) => lab::execute("soak", &arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::source::{Archives, VERSION, empty, epoch, path_with_toolchain};
-use crate::steps::{Failure, cargo, cargo_target, root, run as step};
+use crate::source::{Archives, VERSION, epoch, path_with_toolchain};
+use crate::steps::{Failure, cargo, cargo_target, empty, root, run as step};
 
 /// Whether a package's build runs the modules' tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

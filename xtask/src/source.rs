@@ -57,18 +57,6 @@ pub fn epoch() -> Result<String, Failure> {
     Ok(String::from_utf8_lossy(&date.stdout).trim().to_owned())
 }
 
-/// An empty directory in this place.
-pub fn empty(directory: &Path) -> Result<(), Failure> {
-    match fs::remove_dir_all(directory) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(format!("cannot remove the old '{}': {error}", directory.display()).into());
-        }
-        _ => {}
-    }
-    fs::create_dir_all(directory)
-        .map_err(|error| format!("cannot create '{}': {error}", directory.display()).into())
-}
-
 /// The directories to search for programs, the running toolchain's first: a packaging tool that
 /// changes HOME would make rustup lose the way to it.
 pub fn path_with_toolchain() -> Result<std::ffi::OsString, Failure> {
@@ -155,7 +143,7 @@ fn files() -> Result<Vec<PathBuf>, Failure> {
         .map(PathBuf::from)
         .filter(|file| !file.starts_with("debian") && root().join(file).exists())
         // No build needs them: a workspace of its own with inputs at random, and pictures.
-        .filter(|file| !file.starts_with("fuzz") && file.extension() != Some("svg".as_ref()))
+        .filter(|file| !file.starts_with("lab/fuzz") && file.extension() != Some("svg".as_ref()))
         .collect();
     files.sort();
     files.dedup();

@@ -74,6 +74,7 @@ impl World {
                 Event::HandlerEnded(Verdict::Restart),
                 Event::HandlerEnded(Verdict::Refuse),
                 Event::HandlerFailed,
+                Event::HandlerTooLarge,
                 Event::ResourcesLacked,
             ]);
         }
@@ -114,6 +115,7 @@ impl World {
             Event::TimePassed => {
                 self.now = self.now.max(self.machine.deadline().expect("a deadline"));
             }
+            Event::HandlerTooLarge => self.handler = false,
             Event::Ready | Event::LoggerFailed | Event::SignalArrived(_) | Event::StopNotSent => {}
         }
     }
@@ -151,7 +153,7 @@ impl World {
                 Action::ConfirmStart
                 | Action::SayStarted
                 | Action::SayFailure
-                | Action::SayLeftovers
+                | Action::SayLeftovers(_)
                 | Action::SayServerStays
                 | Action::Say(_) => {}
             }

@@ -15,7 +15,7 @@ enum Cell {
     For(State, u64, Vec<Action>),
 }
 
-const COLUMNS: usize = 15;
+const COLUMNS: usize = 16;
 
 /// The events in the order of the table's columns.
 fn columns() -> [Event; COLUMNS] {
@@ -25,6 +25,7 @@ fn columns() -> [Event; COLUMNS] {
         Event::Started,
         Event::StartFailed(refused()),
         Event::HandlerFailed,
+        Event::HandlerTooLarge,
         Event::ResourcesLacked,
         Event::ServerEnded(killed(11)),
         Event::ServerEnded(killed(15)),
@@ -74,6 +75,7 @@ fn table() -> Vec<(State, [Cell; COLUMNS])> {
             Keep(Stopping(then), vec![SayStarted]),
             next(&[SayFailure]),
             Same,
+            Same,
             next(&[SayFailure]),
             next(&[ended(crash)]),
             next(&[ended(killed(15))]),
@@ -94,6 +96,7 @@ fn table() -> Vec<(State, [Cell; COLUMNS])> {
             Same,
             Same,
             next(&[SayFailure]),
+            next(&[]),
             next(&[SayFailure]),
             Same,
             Same,
@@ -119,6 +122,7 @@ fn table() -> Vec<(State, [Cell; COLUMNS])> {
             Same,
             Same,
             Same,
+            Same,
             start(&[asked(restart)]),
             done(&[asked(exit)]),
             Same,
@@ -133,6 +137,7 @@ fn table() -> Vec<(State, [Cell; COLUMNS])> {
                 Keep(Starting, vec![SayFailure]),
                 To(Running, vec![SayStarted]),
                 run(refused(), &[SayFailure]),
+                Same,
                 Same,
                 again(Next::Start),
                 Same,
@@ -155,9 +160,10 @@ fn table() -> Vec<(State, [Cell; COLUMNS])> {
                 Same,
                 Same,
                 Same,
+                Same,
                 run(crash, &[ended(crash)]),
                 For(Waiting(Next::RunHandler(killed(15))), 100, vec![ended(killed(15))]),
-                done(&[ended(exited(0)), SayLeftovers]),
+                done(&[ended(exited(0)), SayLeftovers(exited(0))]),
                 Same,
                 Same,
                 stop(restart),
@@ -176,6 +182,7 @@ fn table() -> Vec<(State, [Cell; COLUMNS])> {
                 Same,
                 Same,
                 refuse(&[SayFailure]),
+                run(old, &[]),
                 again(Next::RunHandler(old)),
                 Same,
                 Same,

@@ -163,6 +163,9 @@ words_that_mean_options_files_or_programs_are_no_addresses() { # test
     expect 0 mail_admin 'MAIL_ADMIN_TO=-oQ/tmp |/bin/sh /etc/passwd ops * :include:x'
     shows err "'|/bin/sh' in MAIL_ADMIN_TO is no address"
     shows mail 'To: ops'
+    expect 0 mail_admin 'MAIL_ADMIN_TO=a@x.org;b@x.org List: c@x.org@y'
+    shows mail 'To: a@x.org, b@x.org'
+    shows err "'c@x.org@y' in MAIL_ADMIN_TO is no address"
     expect 0 mail_admin 'MAIL_ADMIN_TO=-x'
     shows err 'mail-admin: no mail: MAIL_ADMIN_TO has no address'
 }

@@ -141,7 +141,7 @@ fn a_manager_reports_that_another_one_uses_its_directory() {
     let sandbox = sandbox();
     let logs = LogDirectory::at(users_dir(&sandbox, "logs"));
     let line = format!(
-        "another manager uses log directory '{}': their logs will mix; \
+        "log directory '{}' is locked, as by another manager: their logs will mix; \
          give each manager a directory of its own",
         logs.path().display()
     );

@@ -1,20 +1,20 @@
-//! Reads a log file as it grows, through its rotations.
+//! Reads a log file as it grows, and the new file after a rotation.
 
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-/// A file that is read from its beginning, and its successor under the same name after it.
+/// Reads a file from its start, then the next one under the same name.
 pub struct Follower {
     path: PathBuf,
     open: Option<File>,
-    /// The beginning of a line whose end has not been written yet.
+    /// The start of a line whose end has not been written yet.
     rest: String,
 }
 
 impl Follower {
-    /// Follows this path, which need not exist yet.
+    /// Follows a file that need not exist yet.
     pub fn new(path: PathBuf) -> Follower {
         Follower { path, open: None, rest: String::new() }
     }
@@ -26,7 +26,7 @@ impl Follower {
 
     /// The whole lines that were written since the last call.
     pub fn new_lines(&mut self) -> Vec<String> {
-        // Looked at before reading: what the old file holds by then is all it will ever hold.
+        // Checked before reading, because nothing is written to the old file after a rotation.
         let is_rotated = self.is_rotated();
         let mut text = std::mem::take(&mut self.rest);
         text += &self.read();
@@ -39,7 +39,7 @@ impl Follower {
         text.lines().map(str::to_owned).collect()
     }
 
-    /// Whether another file stands under the name than the one that is open.
+    /// Whether the open file is no longer the one under its name.
     fn is_rotated(&self) -> bool {
         let inode = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
         let Ok(named) = self.path.metadata().map(inode) else {
@@ -52,7 +52,7 @@ impl Follower {
     fn read(&mut self) -> String {
         let mut bytes = Vec::new();
         if let Some(file) = &mut self.open {
-            // A file that cannot be read shows nothing, and the demo's deadline tells.
+            // If it fails, the demo runs into its time limit.
             let _ = file.read_to_end(&mut bytes);
         }
         String::from_utf8_lossy(&bytes).into_owned()

@@ -1,5 +1,5 @@
-//! The demo's server, handler, pidfiles and logs in a directory of their own,
-//! which goes with the demo, however that ends.
+//! The demo's server, handlers, pidfiles and logs, in a directory that is removed when the demo
+//! ends.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -25,16 +25,21 @@ done
 
 const HANDLER: &str = "#!/bin/sh
 echo \"handler: server $VSRUN_SERVER_PID $VSRUN_SERVER_EXPLAIN\" \\
-    \"after $VSRUN_SERVER_UPTIME s: start it again\"
+    \"after $VSRUN_SERVER_UPTIME s: restart\"
 exit 0
 ";
 
-/// How long the demo waits for anything.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// How many ticks of a server are shown before the next step.
-const TICKS: usize = 4;
+const REFUSING_HANDLER: &str = "#!/bin/sh
+echo \"handler: server $VSRUN_SERVER_PID $VSRUN_SERVER_EXPLAIN: no restart\"
+exit 1
+";
 
-/// Everything the demo needs.
+/// The time limit of each wait.
+const LIMIT: Duration = Duration::from_secs(20);
+/// How many ticks of a server are shown before the next step.
+const TICKS: usize = 3;
+
+/// The directory, and vsrun if it runs.
 pub struct Stage {
     directory: PathBuf,
     user: Option<&'static str>,
@@ -45,17 +50,18 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Makes the directory with the server and the handler in it.
-    pub fn set(user: Option<&'static str>) -> Result<Stage, String> {
+    /// Makes the directory with the server and the handlers.
+    pub fn new(user: Option<&'static str>) -> Result<Stage, String> {
         let template = std::env::temp_dir().join("vsrun-demo-XXXXXX");
         let directory = mkdtemp(&template)
             .map_err(|error| format!("cannot make '{}': {error}", template.display()))?;
         let logs = ["vsrun.log", "logfile"];
         let logs = logs.map(|name| Follower::new(directory.join("logs").join(name))).into();
         let stage = Stage { directory, user, vsrun: None, logs, server: None };
-        // The server's user has to come in.
+        // The server's user must be able to enter it.
         make_executable(&stage.directory)?;
-        for (name, text) in [("server", SERVER), ("handler", HANDLER)] {
+        let programs = [("server", SERVER), ("handler", HANDLER), ("refuse", REFUSING_HANDLER)];
+        for (name, text) in programs {
             let path = stage.directory.join(name);
             fs::write(&path, text)
                 .map_err(|error| format!("cannot write '{}': {error}", path.display()))?;
@@ -64,22 +70,18 @@ impl Stage {
         Ok(stage)
     }
 
-    /// What is typed to start the server.
-    pub fn command_line(&self) -> String {
-        format!("vsrun {}", self.arguments().join(" "))
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
-    fn arguments(&self) -> Vec<&str> {
-        let user = self.user.map(|user| ["-u", user]);
-        let rest = "-p server.pid -m manager.pid ./handler -d logs 1d -- ./server";
-        user.into_iter().flatten().chain(rest.split(' ')).collect()
-    }
-
-    /// Starts vsrun.
-    pub fn start(&mut self) -> Result<(), String> {
+    /// Prints the command line of vsrun with this handler, and starts it.
+    pub fn start(&mut self, handler: &str) -> Result<(), String> {
+        let user = self.user.map(|user| format!("-u {user} ")).unwrap_or_default();
+        let words = format!("{user}-p server.pid -m manager.pid {handler} -d logs 1d -- ./server");
+        println!("  $ vsrun {words}");
         let program = cargo_target().join("release/vsrun");
         let mut command = Command::new(&program);
-        command.args(self.arguments()).current_dir(&self.directory).stdin(Stdio::null());
+        command.args(words.split(' ')).current_dir(&self.directory).stdin(Stdio::null());
         let started = command.spawn();
         let vsrun =
             started.map_err(|error| format!("cannot run '{}': {error}", program.display()))?;
@@ -87,7 +89,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Waits for a server that was not there before, and for some of its ticks.
+    /// Waits for a new server and some of its ticks.
     pub fn wait_for_a_new_server(&mut self) -> Result<(), String> {
         let before = self.server;
         let mut ticks = 0;
@@ -99,8 +101,8 @@ impl Stage {
                 stage.server = stage.read_pidfile("server.pid").or(before);
             }
             let tick = stage.server.map(|server| format!("of server {server}"));
-            let of_it = |line: &&String| tick.as_ref().is_some_and(|tick| line.ends_with(tick));
-            ticks += lines.iter().filter(of_it).count();
+            let is_tick = |line: &&String| tick.as_ref().is_some_and(|tick| line.ends_with(tick));
+            ticks += lines.iter().filter(is_tick).count();
             Ok(stage.server != before && ticks >= TICKS)
         })
     }
@@ -115,8 +117,8 @@ impl Stage {
         send(self.read_pidfile("manager.pid").ok_or("there is no manager.pid")?, signal)
     }
 
-    /// Waits for vsrun to end, with its pidfiles removed.
-    pub fn wait_for_the_end(&mut self) -> Result<ExitStatus, String> {
+    /// Waits for the end of vsrun, and prints its status. Its pidfiles must be gone.
+    pub fn wait_for_the_end(&mut self) -> Result<(), String> {
         let mut ended = None;
         self.wait("the end of vsrun", |stage, _| {
             ended = stage.ended()?;
@@ -128,7 +130,10 @@ impl Stage {
                 return Err(format!("{name} is still there"));
             }
         }
-        ended.ok_or_else(|| "vsrun has no status".to_owned())
+        if let Some(status) = ended {
+            println!("  vsrun ended with {status}; its pidfiles are gone.");
+        }
+        Ok(())
     }
 
     fn ended(&mut self) -> Result<Option<ExitStatus>, String> {
@@ -137,7 +142,7 @@ impl Stage {
         ended.map_err(|error| format!("cannot wait for vsrun: {error}"))
     }
 
-    /// Shows which log files there are.
+    /// Prints the names of the log files.
     pub fn list_logs(&self) -> Result<(), String> {
         let directory = self.directory.join("logs");
         let listed = fs::read_dir(&directory)
@@ -151,16 +156,16 @@ impl Stage {
         Ok(())
     }
 
-    /// Shows the logs as they grow until the condition holds; it gets the lines that are new.
+    /// Prints new lines of the logs until the condition, which receives them, is true.
     fn wait(
         &mut self,
-        what: &str,
-        mut holds: impl FnMut(&mut Stage, &[String]) -> Result<bool, String>,
+        effect: &str,
+        mut condition: impl FnMut(&mut Stage, &[String]) -> Result<bool, String>,
     ) -> Result<(), String> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + LIMIT;
         loop {
             let lines = self.show_new_lines();
-            match holds(self, &lines) {
+            match condition(self, &lines) {
                 Ok(false) => {}
                 done => {
                     self.show_new_lines();
@@ -168,7 +173,7 @@ impl Stage {
                 }
             }
             if Instant::now() >= deadline {
-                return Err(format!("waited {} s for {what} in vain", PATIENCE.as_secs()));
+                return Err(format!("waited {} s in vain for {effect}", LIMIT.as_secs()));
             }
             sleep(Duration::from_millis(10));
         }
@@ -194,7 +199,7 @@ impl Stage {
 impl Drop for Stage {
     fn drop(&mut self) {
         if let Some(mut vsrun) = self.vsrun.take() {
-            // Both may fail when vsrun has ended by itself, which is as good.
+            // vsrun may have ended.
             let _ = self.signal_manager(Signal::SIGTERM);
             let _ = vsrun.wait();
         }

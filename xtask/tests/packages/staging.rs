@@ -54,9 +54,9 @@ fn changelogs_spec_page_and_fuzz_lock_are_of_this_version() {
     assert_eq!(line.split_whitespace().nth(1), Some(version));
     let page = read("man/vsrun-handlers.7");
     assert!(page.contains(&format!("\"vsrun {version}\"")), "man/vsrun-handlers.7");
-    let lock = read("fuzz/Cargo.lock");
+    let lock = read("lab/fuzz/Cargo.lock");
     let entry = format!("name = \"vsrun\"\nversion = \"{version}\"");
-    assert!(lock.contains(&entry), "fuzz/Cargo.lock");
+    assert!(lock.contains(&entry), "lab/fuzz/Cargo.lock");
 }
 
 fn stage(shell: &[&str], prefix: &str) -> (Sandbox, PathBuf) {

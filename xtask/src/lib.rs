@@ -1,0 +1,3 @@
+//! What `cargo xtask` and `lab` share.
+
+pub mod steps;
