@@ -15,7 +15,11 @@ pub struct Backoff {
 impl Backoff {
     /// Between restarts: none, 0.1 s, 0.2 s, 0.4 s ... 30 s.
     pub fn of_restarts() -> Backoff {
-        Backoff { first: Duration::ZERO, max: limits::RESTART_DELAY, next: Duration::ZERO }
+        Backoff {
+            first: Duration::ZERO,
+            max: limits::RESTART_DELAY,
+            next: Duration::ZERO,
+        }
     }
 
     /// Between attempts while the system lacks something: 0.1 s, 0.2 s, 0.4 s ... 5 s.
@@ -61,7 +65,9 @@ mod tests {
     #[test]
     fn restarts_are_spaced_up_to_half_a_minute() {
         let mut backoff = Backoff::of_restarts();
-        let spaced = [0, 100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000, 30000];
+        let spaced = [
+            0, 100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000, 30000,
+        ];
         assert_eq!(delays(&mut backoff, 12), spaced);
         backoff.reset();
         assert_eq!(delays(&mut backoff, 2), [0, 100]);

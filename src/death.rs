@@ -25,7 +25,11 @@ pub struct Death {
 impl Death {
     /// The death of a server that had no process.
     pub fn without_life(end: End) -> Death {
-        Death { pid: Pid::from_raw(0), end, uptime: Duration::ZERO }
+        Death {
+            pid: Pid::from_raw(0),
+            end,
+            uptime: Duration::ZERO,
+        }
     }
 
     /// The exit status that stands for this death: 128 and the signal's number for a signal.
@@ -33,9 +37,10 @@ impl Death {
         match self.end {
             End::Exited(Exit::Status(status)) => status,
             End::Exited(Exit::Signal { number, .. }) => 128 + number as u8,
-            End::Refused(Refusal { stage: Stage::Execute | Stage::Interpret, reason }) => {
-                exec_status(reason)
-            }
+            End::Refused(Refusal {
+                stage: Stage::Execute | Stage::Interpret,
+                reason,
+            }) => exec_status(reason),
             End::Refused(_) => FAILED,
         }
     }
@@ -82,7 +87,12 @@ impl fmt::Display for End {
         match self {
             End::Exited(exit) => exit.fmt(f),
             End::Refused(Refusal { stage, reason }) => {
-                write!(f, "could not be started: cannot {}: {}", stage.doing(), strerror(*reason))
+                write!(
+                    f,
+                    "could not be started: cannot {}: {}",
+                    stage.doing(),
+                    strerror(*reason)
+                )
             }
         }
     }
@@ -95,10 +105,16 @@ mod tests {
     use super::*;
 
     fn shown(end: End) -> (u8, Vec<String>) {
-        let death = Death { pid: Pid::from_raw(7), end, uptime: Duration::from_millis(2900) };
+        let death = Death {
+            pid: Pid::from_raw(7),
+            end,
+            uptime: Duration::from_millis(2900),
+        };
         let mut variables = Vec::new();
         death.for_each_variable(|name, value| variables.push(format!("{name}={value}")));
-        variables.iter_mut().for_each(|line| *line = line.replace("VSRUN_SERVER_", ""));
+        variables
+            .iter_mut()
+            .for_each(|line| *line = line.replace("VSRUN_SERVER_", ""));
         variables.sort();
         (death.status(), variables)
     }
@@ -120,7 +136,10 @@ mod tests {
 
     #[test]
     fn a_death_by_signal_is_shown_with_its_number() {
-        let (status, variables) = shown(End::Exited(Exit::Signal { number: 15, core: false }));
+        let (status, variables) = shown(End::Exited(Exit::Signal {
+            number: 15,
+            core: false,
+        }));
         assert_eq!(status, 143);
         let expected = [
             "COREDUMP=0",
@@ -135,7 +154,10 @@ mod tests {
 
     #[test]
     fn a_core_dump_is_shown() {
-        let (status, variables) = shown(End::Exited(Exit::Signal { number: 11, core: true }));
+        let (status, variables) = shown(End::Exited(Exit::Signal {
+            number: 11,
+            core: true,
+        }));
         assert_eq!(status, 139);
         assert!(variables.contains(&"EXPLAIN=dumped core with signal 11".to_owned()));
         assert!(variables.contains(&"COREDUMP=1".to_owned()));
@@ -143,7 +165,10 @@ mod tests {
 
     #[test]
     fn a_server_that_could_not_be_executed_is_shown_as_an_exit() {
-        let refusal = Refusal { stage: Stage::Execute, reason: Errno::ENOENT };
+        let refusal = Refusal {
+            stage: Stage::Execute,
+            reason: Errno::ENOENT,
+        };
         let (status, variables) = shown(End::Refused(refusal));
         assert_eq!(status, 127);
         assert!(variables.contains(&"EXITED=1".to_owned()));

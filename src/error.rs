@@ -24,7 +24,11 @@ pub const NOT_FOUND: u8 = 127;
 /// The exit status for a command whose execve(2) was refused for this reason (POSIX, Shell
 /// Command Language 2.8.2).
 pub fn exec_status(reason: Errno) -> u8 {
-    if matches!(reason, Errno::ENOENT | Errno::ENOTDIR) { NOT_FOUND } else { NOT_EXECUTABLE }
+    if matches!(reason, Errno::ENOENT | Errno::ENOTDIR) {
+        NOT_FOUND
+    } else {
+        NOT_EXECUTABLE
+    }
 }
 
 /// What could not be done for a program, in [`Error::CannotExecute`].
@@ -109,21 +113,37 @@ pub enum Error {
 impl Error {
     /// An error of the system with the object it befell.
     pub fn cannot(doing: &'static str, object: impl AsRef<OsStr>, reason: Errno) -> Error {
-        Error::Cannot { doing, object: object.as_ref().to_owned(), reason }
+        Error::Cannot {
+            doing,
+            object: object.as_ref().to_owned(),
+            reason,
+        }
     }
 
     /// An error of the system with the path it befell, and the symbolic link that caused it.
     pub fn cannot_open(doing: &'static str, path: &Path, reason: Errno) -> Error {
-        let link = if reason == Errno::ELOOP { refused_link(path) } else { None };
+        let link = if reason == Errno::ELOOP {
+            refused_link(path)
+        } else {
+            None
+        };
         match link {
-            Some(link) => Error::LinkRefused { doing, object: path.into(), link },
+            Some(link) => Error::LinkRefused {
+                doing,
+                object: path.into(),
+                link,
+            },
             None => Error::cannot(doing, path, reason),
         }
     }
 
     /// A value that may not be used, and why.
     pub fn refused(doing: &'static str, object: impl AsRef<OsStr>, reason: &'static str) -> Error {
-        Error::Refused { doing, object: object.as_ref().to_owned(), reason }
+        Error::Refused {
+            doing,
+            object: object.as_ref().to_owned(),
+            reason,
+        }
     }
 
     /// The exit status that goes with this error.
@@ -149,16 +169,37 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Usage(text) => f.write_str(text),
-            Error::Refused { doing, object, reason } => {
+            Error::Refused {
+                doing,
+                object,
+                reason,
+            } => {
                 write!(f, "cannot {doing} '{}': {reason}", escaped(object))
             }
-            Error::Cannot { doing, object, reason } if object.is_empty() => {
+            Error::Cannot {
+                doing,
+                object,
+                reason,
+            } if object.is_empty() => {
                 write!(f, "cannot {doing}: {}", strerror(*reason))
             }
-            Error::Cannot { doing, object, reason } => {
-                write!(f, "cannot {doing} '{}': {}", escaped(object), strerror(*reason))
+            Error::Cannot {
+                doing,
+                object,
+                reason,
+            } => {
+                write!(
+                    f,
+                    "cannot {doing} '{}': {}",
+                    escaped(object),
+                    strerror(*reason)
+                )
             }
-            Error::LinkRefused { doing, object, link } => {
+            Error::LinkRefused {
+                doing,
+                object,
+                link,
+            } => {
                 let (object, path) = (escaped(object), escaped(&link.path));
                 let why = link.why;
                 write!(
@@ -166,11 +207,27 @@ impl fmt::Display for Error {
                     "cannot {doing} '{object}': symbolic link '{path}' is not followed: {why}"
                 )
             }
-            Error::CannotExecute { doing, what, object, .. } if object.is_empty() => {
+            Error::CannotExecute {
+                doing,
+                what,
+                object,
+                ..
+            } if object.is_empty() => {
                 write!(f, "cannot {doing} {what} '': it is empty")
             }
-            Error::CannotExecute { doing, what, object, root, reason } => {
-                write!(f, "cannot {doing} {what} '{}': {}", escaped(object), strerror(*reason))?;
+            Error::CannotExecute {
+                doing,
+                what,
+                object,
+                root,
+                reason,
+            } => {
+                write!(
+                    f,
+                    "cannot {doing} {what} '{}': {}",
+                    escaped(object),
+                    strerror(*reason)
+                )?;
                 if *reason == Errno::ENOENT {
                     show_search(f, doing, object, root.as_deref())
                 } else {
@@ -179,16 +236,26 @@ impl fmt::Display for Error {
             }
             Error::HeldUp { what, object } => {
                 let (object, limit) = (escaped(object), limits::START.as_secs());
-                write!(f, "cannot execute {what} '{object}': no exec within {limit} s; ")?;
+                write!(
+                    f,
+                    "cannot execute {what} '{object}': no exec within {limit} s; "
+                )?;
                 f.write_str("its process is stopped, or waits for a file system")
             }
             Error::Died { what, object, exit } => {
                 let (object, exit) = (escaped(object), exit.named());
-                write!(f, "cannot execute {what} '{object}': its process {exit} first")
+                write!(
+                    f,
+                    "cannot execute {what} '{object}': its process {exit} first"
+                )
             }
             Error::Managed(Some(pid)) => write!(f, "already managed by process {pid}"),
             Error::Managed(None) => f.write_str("already managed by another process"),
-            Error::PidfileInUse { path, holder, used_as } => {
+            Error::PidfileInUse {
+                path,
+                holder,
+                used_as,
+            } => {
                 write!(f, "cannot write pidfile '{}': ", escaped(path))?;
                 match holder {
                     Some(pid) => write!(f, "process {pid} uses it as its {used_as}"),
@@ -225,5 +292,8 @@ fn show_search(
 /// The system's words for a reason (see strerror(3)).
 pub fn strerror(reason: Errno) -> String {
     let text = std::io::Error::from_raw_os_error(reason as i32).to_string();
-    text.split(" (os error").next().unwrap_or_default().to_owned()
+    text.split(" (os error")
+        .next()
+        .unwrap_or_default()
+        .to_owned()
 }

@@ -40,7 +40,13 @@ impl Messages {
     /// Lines in this style to what `to` leads to.
     pub fn new(to: BorrowedFd<'_>, style: Style) -> Result<Messages, Errno> {
         let to = fds::open_nonblocking(to).map_err(fds::errno)?;
-        Ok(Messages { to, style, lost: 0, cut: false, line: Line::new() })
+        Ok(Messages {
+            to,
+            style,
+            lost: 0,
+            cut: false,
+            line: Line::new(),
+        })
     }
 
     /// Sends the lines to come elsewhere, to what never waits for a reader. Needs no new
@@ -55,7 +61,9 @@ impl Messages {
     pub fn say(&mut self, text: &dyn Display) {
         if self.lost > 0 {
             let lost = self.lost;
-            if self.write(&format_args!("{lost} of these messages could not be written")) {
+            if self.write(&format_args!(
+                "{lost} of these messages could not be written"
+            )) {
                 self.lost = 0;
             }
         }
@@ -65,7 +73,9 @@ impl Messages {
     }
 
     fn write(&mut self, text: &dyn Display) -> bool {
-        let line = self.line.of(if self.cut { "\n" } else { "" }, self.style, text);
+        let line = self
+            .line
+            .of(if self.cut { "\n" } else { "" }, self.style, text);
         let written = fds::write_now(self.to.as_fd(), line);
         if written > 0 {
             self.cut = written < line.len();
@@ -109,10 +119,15 @@ impl fmt::Write for Line {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let room = LINE_MAX - 1 - self.0.len();
         // No character is cut in two.
-        let taken =
-            (0..=text.len().min(room)).rfind(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        let taken = (0..=text.len().min(room))
+            .rfind(|end| text.is_char_boundary(*end))
+            .unwrap_or(0);
         self.0.extend_from_slice(&text.as_bytes()[..taken]);
-        if taken < text.len() { Err(fmt::Error) } else { Ok(()) }
+        if taken < text.len() {
+            Err(fmt::Error)
+        } else {
+            Ok(())
+        }
     }
 }
 

@@ -152,7 +152,10 @@ struct Values<'a>(&'a str);
 impl<'a> Values<'a> {
     fn find(&self, name: &str) -> Option<&'a str> {
         let pairs = self.0.lines().filter_map(|line| line.split_once('='));
-        pairs.into_iter().find(|(other, _)| *other == name).map(|(_, value)| value)
+        pairs
+            .into_iter()
+            .find(|(other, _)| *other == name)
+            .map(|(_, value)| value)
     }
 
     fn read<T>(
@@ -160,7 +163,9 @@ impl<'a> Values<'a> {
         name: &str,
         decode: impl FnOnce(&'a str) -> Option<T>,
     ) -> Result<Option<T>, SnapshotError> {
-        let Some(text) = self.find(name) else { return Ok(None) };
+        let Some(text) = self.find(name) else {
+            return Ok(None);
+        };
         match decode(text) {
             Some(value) => Ok(Some(value)),
             None => Err(SnapshotError::Line(format!("{name}={text}"))),
@@ -242,19 +247,29 @@ fn encode_death(death: Death) -> String {
 
 fn decode_death(text: &str) -> Option<Death> {
     let words: Vec<&str> = text.split(' ').collect();
-    let [pid, uptime, end @ ..] = words.as_slice() else { return None };
+    let [pid, uptime, end @ ..] = words.as_slice() else {
+        return None;
+    };
     let end = match end {
         ["status", status] => End::Exited(Exit::Status(status.parse().ok()?)),
-        ["signal", number, core] => {
-            End::Exited(Exit::Signal { number: number.parse().ok()?, core: flag(core)? })
-        }
+        ["signal", number, core] => End::Exited(Exit::Signal {
+            number: number.parse().ok()?,
+            core: flag(core)?,
+        }),
         ["refused", stage, reason] => {
             let stage = Stage::from_number(stage.parse().ok()?)?;
-            End::Refused(Refusal { stage, reason: Errno::from_raw(reason.parse().ok()?) })
+            End::Refused(Refusal {
+                stage,
+                reason: Errno::from_raw(reason.parse().ok()?),
+            })
         }
         _ => return None,
     };
-    Some(Death { pid: Pid::from_raw(pid.parse().ok()?), end, uptime: nanos(uptime)? })
+    Some(Death {
+        pid: Pid::from_raw(pid.parse().ok()?),
+        end,
+        uptime: nanos(uptime)?,
+    })
 }
 
 #[cfg(test)]
@@ -270,7 +285,10 @@ mod tests {
                 .prop_map(|(number, core)| End::Exited(Exit::Signal { number, core })),
             (0..14_u8, 1..120).prop_map(|(stage, reason)| {
                 let stage = Stage::from_number(stage).expect("a stage");
-                End::Refused(Refusal { stage, reason: Errno::from_raw(reason) })
+                End::Refused(Refusal {
+                    stage,
+                    reason: Errno::from_raw(reason),
+                })
             }),
         ]
     }
@@ -304,18 +322,26 @@ mod tests {
 
     fn snapshots() -> impl Strategy<Value = Snapshot> {
         let moments = || prop::option::of(any::<u64>().prop_map(Moment::from_nanos));
-        (states(), moments(), moments(), any::<[bool; 3]>(), times(), times()).prop_map(
-            |(state, deadline, stop_since, flags, restart_delay, attempt_delay)| Snapshot {
-                state,
-                deadline,
-                has_run: flags[0],
-                stop_since,
-                stop_is_said: flags[1],
-                stop_is_unsent: flags[2],
-                restart_delay,
-                attempt_delay,
-            },
+        (
+            states(),
+            moments(),
+            moments(),
+            any::<[bool; 3]>(),
+            times(),
+            times(),
         )
+            .prop_map(
+                |(state, deadline, stop_since, flags, restart_delay, attempt_delay)| Snapshot {
+                    state,
+                    deadline,
+                    has_run: flags[0],
+                    stop_since,
+                    stop_is_said: flags[1],
+                    stop_is_unsent: flags[2],
+                    restart_delay,
+                    attempt_delay,
+                },
+            )
     }
 
     proptest! {
@@ -340,7 +366,13 @@ mod tests {
 
     #[test]
     fn another_format_is_refused() {
-        assert_eq!("format=2\nstate=running\n".parse::<Snapshot>(), Err(SnapshotError::Format));
-        assert_eq!("state=running\n".parse::<Snapshot>(), Err(SnapshotError::Format));
+        assert_eq!(
+            "format=2\nstate=running\n".parse::<Snapshot>(),
+            Err(SnapshotError::Format)
+        );
+        assert_eq!(
+            "state=running\n".parse::<Snapshot>(),
+            Err(SnapshotError::Format)
+        );
     }
 }

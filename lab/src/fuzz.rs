@@ -28,7 +28,12 @@ pub struct Settings {
     #[arg(long, value_name = "NUMBER")]
     seconds: Option<u64>,
     /// Try only this input, as after a failure
-    #[arg(long, value_name = "FILE", conflicts_with = "seconds", requires = "targets")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "seconds",
+        requires = "targets"
+    )]
     input: Option<PathBuf>,
     /// Add to the committed inputs those that --seconds found and that reach more of the code
     #[arg(long, conflicts_with_all = ["seconds", "input"])]
@@ -52,7 +57,11 @@ pub fn run(settings: &Settings) -> Result<(), Failure> {
     }
     step(cargo_with_flags("build", &host).arg("--bins"))?;
     let programs = target_dir().join(host).join("release");
-    for name in if settings.targets.is_empty() { &all } else { &settings.targets } {
+    for name in if settings.targets.is_empty() {
+        &all
+    } else {
+        &settings.targets
+    } {
         Target::new(name, &programs).run(settings)?;
     }
     Ok(())
@@ -74,7 +83,9 @@ fn cargo_with_flags(verb: &str, host: &str) -> Command {
 
 /// This machine's target triple. With `--target`, cargo keeps the flags from build scripts.
 fn host() -> Result<String, Failure> {
-    let output = Command::new("rustc").args(["--print", "host-tuple"]).output();
+    let output = Command::new("rustc")
+        .args(["--print", "host-tuple"])
+        .output();
     let output = output.map_err(|error| format!("cannot run rustc: {error}"))?;
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
@@ -89,7 +100,10 @@ fn all_targets() -> Result<Vec<String>, Failure> {
     let mut names = Vec::new();
     for entry in fs::read_dir(&directory).map_err(cannot)? {
         let file = entry.map_err(cannot)?.path();
-        names.extend(file.file_stem().map(|name| name.to_string_lossy().into_owned()));
+        names.extend(
+            file.file_stem()
+                .map(|name| name.to_string_lossy().into_owned()),
+        );
     }
     names.sort();
     Ok(names)
@@ -133,11 +147,15 @@ impl Target<'_> {
         }
         if let Some(seconds) = settings.seconds {
             create(&self.found)?;
-            program.arg("-print_final_stats=1").arg(format!("-max_total_time={seconds}"));
+            program
+                .arg("-print_final_stats=1")
+                .arg(format!("-max_total_time={seconds}"));
         } else {
             // Earlier finds would change what a run does.
             empty(&self.found)?;
-            program.args(["-seed=1", "-verbosity=0"]).arg(format!("-runs={}", settings.runs));
+            program
+                .args(["-seed=1", "-verbosity=0"])
+                .arg(format!("-runs={}", settings.runs));
         }
         self.explore(program)
     }

@@ -36,9 +36,18 @@ pub fn run(settings: &Settings) -> Result<(), Failure> {
         .map_err(|error| format!("cannot copy vsrun: {error}"))?;
     // Pages of a file that was just written count as dirty.
     nix::unistd::sync();
-    let plain = Start { vsrun: &vsrun, scratch: scratch.path(), options: &[], wrapper: Vec::new() };
+    let plain = Start {
+        vsrun: &vsrun,
+        scratch: scratch.path(),
+        options: &[],
+        wrapper: Vec::new(),
+    };
     let names = with_own_names(scratch.path())?;
-    let as_user = Start { options: &["-u", "nobody"], wrapper: names, ..plain };
+    let as_user = Start {
+        options: &["-u", "nobody"],
+        wrapper: names,
+        ..plain
+    };
     let figures = [
         ("bytes", fs::metadata(&vsrun).ok().map(|about| about.len())),
         ("instructions-of-a-start", plain.instructions()),
@@ -65,7 +74,9 @@ fn compare(figures: &[(&str, Option<u64>)]) -> Result<(), Failure> {
     let ceilings = fs::read_to_string(root().join(CEILINGS))
         .map_err(|error| format!("cannot read {CEILINGS}: {error}"))?;
     let ceiling = |name: &str| {
-        let line = ceilings.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let line = ceilings
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.and_then(|number| number.parse::<u64>().ok())
     };
     let mut above = Vec::new();
@@ -121,19 +132,35 @@ impl Start<'_> {
 
     fn instructions(&self) -> Option<u64> {
         let mut valgrind = self.tool("valgrind");
-        valgrind.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        valgrind
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default());
         instructions_of(valgrind, &self.words()?)
     }
 
     fn calls(&self) -> Option<u64> {
         let log = self.scratch.join("calls");
         let mut strace = self.tool("strace");
-        strace.args(["-f", "-qq", "-o"]).arg(&log).arg("env").arg("-i").args(self.words()?);
-        strace.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        strace.status().ok().filter(|status| status.code() == Some(126))?;
+        strace
+            .args(["-f", "-qq", "-o"])
+            .arg(&log)
+            .arg("env")
+            .arg("-i")
+            .args(self.words()?);
+        strace
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        strace
+            .status()
+            .ok()
+            .filter(|status| status.code() == Some(126))?;
         let lines = fs::read_to_string(log).ok()?;
         // The first execve is that of env(1).
-        let own = lines.split_once("execve(").and_then(|(_, rest)| rest.split_once("execve("))?.1;
+        let own = lines
+            .split_once("execve(")
+            .and_then(|(_, rest)| rest.split_once("execve("))?
+            .1;
         Some(own.lines().filter(|line| line.contains('(')).count() as u64)
     }
 }
@@ -144,7 +171,10 @@ fn with_own_names(scratch: &Path) -> Result<Vec<String>, Failure> {
                          mount --bind \"$0/$name\" \"/etc/$name\" || exit; done; exec \"$@\"";
     let files = [
         ("nsswitch.conf", "passwd: files\ngroup: files\n"),
-        ("passwd", "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n"),
+        (
+            "passwd",
+            "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n",
+        ),
         ("group", "root:x:0:\nnogroup:x:65534:\n"),
     ];
     for (name, text) in files {
@@ -152,16 +182,28 @@ fn with_own_names(scratch: &Path) -> Result<Vec<String>, Failure> {
             .map_err(|error| format!("cannot write {name}: {error}"))?;
     }
     let words = ["unshare", "--mount", "sh", "-c", SCRIPT].map(str::to_owned);
-    Ok(words.into_iter().chain([scratch.display().to_string()]).collect())
+    Ok(words
+        .into_iter()
+        .chain([scratch.display().to_string()])
+        .collect())
 }
 
 fn dirty(vsrun: &Path, scratch: &Path) -> Option<u64> {
     let pidfile = scratch.join("pid");
     let mut command = Command::new(vsrun);
-    command.arg("-p").arg(&pidfile).arg("-m").arg(scratch.join("manager")).arg("/bin/true");
+    command
+        .arg("-p")
+        .arg(&pidfile)
+        .arg("-m")
+        .arg(scratch.join("manager"))
+        .arg("/bin/true");
     command.args(["--", "/bin/sleep", "100"]).env_clear();
-    let mut manager =
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()?;
+    let mut manager = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .ok()?;
     let deadline = Instant::now() + Duration::from_secs(5);
     while !pidfile.exists() && Instant::now() < deadline {
         sleep(Duration::from_millis(10));

@@ -18,12 +18,18 @@ pub fn is_running(pid: i32) -> bool {
 /// The children of a process's first thread.
 pub fn children(pid: i32) -> Vec<i32> {
     let ids = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
-    ids.unwrap_or_default().split_whitespace().filter_map(|id| id.parse().ok()).collect()
+    ids.unwrap_or_default()
+        .split_whitespace()
+        .filter_map(|id| id.parse().ok())
+        .collect()
 }
 
 /// The name of the program that a process executes.
 pub fn name(pid: i32) -> String {
-    fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
+    fs::read_to_string(format!("/proc/{pid}/comm"))
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
 }
 
 /// A process's memory in KiB.

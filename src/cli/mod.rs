@@ -43,7 +43,10 @@ const AFTER_HELP: &str = "Every word behind '--' belongs to the server. vsrun(8)
 
 /// What the command line asks for.
 #[derive(Debug)]
-#[allow(clippy::large_enum_variant, reason = "there is one, and it is taken apart at once")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one, and it is taken apart at once"
+)]
 pub enum Parsed {
     /// A server.
     Server(Cli),
@@ -53,11 +56,20 @@ pub enum Parsed {
 
 /// The definition of the command line, without the server's command.
 pub fn definition() -> Command {
-    let help = Arg::new("help").short('h').long("help").action(ArgAction::Help);
-    let version = Arg::new("version").short('V').long("version").action(ArgAction::Version);
+    let help = Arg::new("help")
+        .short('h')
+        .long("help")
+        .action(ArgAction::Help);
+    let version = Arg::new("version")
+        .short('V')
+        .long("version")
+        .action(ArgAction::Version);
     Cli::command()
         .next_help_heading("Help")
-        .arg(help.help("Print help").long_help("Print help\n\n-h prints a summary."))
+        .arg(
+            help.help("Print help")
+                .long_help("Print help\n\n-h prints a summary."),
+        )
         .arg(version.help("Print version"))
 }
 
@@ -75,7 +87,10 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, Error>
     let mut cli = match matched {
         Ok(cli) => cli,
         Err(error)
-            if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) =>
+            if matches!(
+                error.kind(),
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+            ) =>
         {
             // The text is made; this formatter leaves clap's texts of errors out of the program.
             let text = error.apply::<KindFormatter>().to_string();
@@ -115,9 +130,18 @@ mod tests {
 
     #[test]
     fn a_missing_mark_is_an_error_that_says_where_to_put_it() {
-        for line in [&["-u", "www", "server"][..], &["-b"], &["server", "-b"], &["-b", "--"], &[]] {
+        for line in [
+            &["-u", "www", "server"][..],
+            &["-b"],
+            &["server", "-b"],
+            &["-b", "--"],
+            &[],
+        ] {
             let error = parsed(line).expect_err("a usage error");
-            assert!(error.contains("'--'") && error.contains(SYNOPSIS), "{error}");
+            assert!(
+                error.contains("'--'") && error.contains(SYNOPSIS),
+                "{error}"
+            );
         }
     }
 
@@ -130,8 +154,11 @@ mod tests {
 
     #[test]
     fn an_option_given_twice_is_an_error() {
-        for twice in [&["-b", "-b"][..], &["-u", "a", "-u", "b"], &["-d", "a", "1", "-d", "b", "1"]]
-        {
+        for twice in [
+            &["-b", "-b"][..],
+            &["-u", "a", "-u", "b"],
+            &["-d", "a", "1", "-d", "b", "1"],
+        ] {
             let line: Vec<&str> = twice.iter().copied().chain(["--", "server"]).collect();
             let error = parsed(&line).expect_err("a usage error");
             assert!(error.contains("cannot be used multiple times"), "{error}");
@@ -148,7 +175,10 @@ mod tests {
     #[test]
     fn an_error_is_one_line_whatever_the_word() {
         let error = parsed(&["--no\nsuch", "--", "server"]).expect_err("a usage error");
-        assert_eq!(error, "unexpected argument '--no\\nsuch' found; see vsrun --help");
+        assert_eq!(
+            error,
+            "unexpected argument '--no\\nsuch' found; see vsrun --help"
+        );
     }
 
     #[test]
@@ -180,13 +210,26 @@ mod tests {
 
     #[test]
     fn a_forgotten_value_is_noticed() {
-        for line in [&["-p", "-b"][..], &["-m", "pid", "-b"], &["-d", "logs"], &["-w"]] {
+        for line in [
+            &["-p", "-b"][..],
+            &["-m", "pid", "-b"],
+            &["-d", "logs"],
+            &["-w"],
+        ] {
             let line = [line, &["--", "server"]].concat();
             let error = parsed(&line).expect_err("a usage error");
             assert!(error.contains("needs its "), "{error}");
         }
-        for line in [&["-u", "-b"][..], &["-s", "-b"], &["-d", "-b", "1"], &["-p", "-"]] {
-            assert!(parsed(&[line, &["--", "server"]].concat()).is_ok(), "{line:?}");
+        for line in [
+            &["-u", "-b"][..],
+            &["-s", "-b"],
+            &["-d", "-b", "1"],
+            &["-p", "-"],
+        ] {
+            assert!(
+                parsed(&[line, &["--", "server"]].concat()).is_ok(),
+                "{line:?}"
+            );
         }
     }
 

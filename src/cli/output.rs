@@ -19,7 +19,11 @@ pub struct OutputOptions {
     /// The standard output and error of vsrun, the server and the handler
     /// go through the command `logger -t PREFIX`, which must be on PATH.
     #[arg(short, long, value_name = "PREFIX", value_parser = prefix())]
-    #[arg(allow_hyphen_values = true, conflicts_with = "logdir", verbatim_doc_comment)]
+    #[arg(
+        allow_hyphen_values = true,
+        conflicts_with = "logdir",
+        verbatim_doc_comment
+    )]
     pub syslog: Option<OsString>,
 
     /// Send all output to files in this directory
@@ -48,6 +52,9 @@ impl TryFrom<Vec<OsString>> for LogDir {
 
     fn try_from(values: Vec<OsString>) -> Result<LogDir, Error> {
         let [dir, typed] = pair(values);
-        Ok(LogDir { dir: non_empty("use log directory", dir)?.into(), keep: keep(&typed)? })
+        Ok(LogDir {
+            dir: non_empty("use log directory", dir)?.into(),
+            keep: keep(&typed)?,
+        })
     }
 }

@@ -46,5 +46,6 @@ pub fn non_empty(doing: &'static str, typed: OsString) -> Result<OsString, Error
 /// `KEEP`.
 pub fn keep(typed: &OsStr) -> Result<Keep, Error> {
     let text = typed.to_str().unwrap_or_default();
-    text.parse().map_err(|reason| Error::refused("use keep duration", typed, reason))
+    text.parse()
+        .map_err(|reason| Error::refused("use keep duration", typed, reason))
 }

@@ -20,12 +20,16 @@ pub fn missing_mark() -> Error {
 
 /// Nothing behind `--`.
 pub fn missing_command() -> Error {
-    Error::Usage(format!("missing command: put it behind '--', as in {SYNOPSIS}"))
+    Error::Usage(format!(
+        "missing command: put it behind '--', as in {SYNOPSIS}"
+    ))
 }
 
 /// A long option's name behind one hyphen, which clap would read as a letter and its value.
 pub fn one_hyphen(long: &str) -> Error {
-    usage(&format!("unexpected argument '-{long}' found: write '--{long}'"))
+    usage(&format!(
+        "unexpected argument '-{long}' found: write '--{long}'"
+    ))
 }
 
 /// What clap refused among these words.
@@ -40,11 +44,18 @@ pub fn refused(error: &clap::Error, words: &[OsString]) -> Error {
         },
         ErrorKind::InvalidValue | ErrorKind::WrongNumberOfValues => {
             // The option is shown with the names of its values.
-            let values = if option.matches('<').count() > 1 { "two values" } else { "value" };
+            let values = if option.matches('<').count() > 1 {
+                "two values"
+            } else {
+                "value"
+            };
             format!("the option '{option}' needs its {values}")
         }
         ErrorKind::TooManyValues => format!("the option '{option}' takes no value"),
-        other => format!("{}: '{option}'", other.as_str().unwrap_or("wrong arguments")),
+        other => format!(
+            "{}: '{option}'",
+            other.as_str().unwrap_or("wrong arguments")
+        ),
     };
     usage(&line)
 }
@@ -55,16 +66,22 @@ fn usage(line: &str) -> Error {
 
 fn unknown(error: &clap::Error, shown: &str, words: &[OsString]) -> Error {
     // clap replaces bytes that are no text; the word as typed shows them.
-    let typed = words.iter().find(|word| escaped(&*word.to_string_lossy()).to_string() == shown);
+    let typed = words
+        .iter()
+        .find(|word| escaped(&*word.to_string_lossy()).to_string() == shown);
     let shown = typed.map_or(shown.to_owned(), |word| escaped(word).to_string());
     if !shown.starts_with('-') || shown == "-" {
-        return Error::Usage(format!("unexpected argument '{shown}' found: {PUT_MARK} {SYNOPSIS}"));
+        return Error::Usage(format!(
+            "unexpected argument '{shown}' found: {PUT_MARK} {SYNOPSIS}"
+        ));
     }
     let suggested = text(error, ContextKind::SuggestedArg);
     if suggested.is_empty() {
         return usage(&format!("unexpected argument '{shown}' found"));
     }
-    usage(&format!("unexpected argument '{shown}' found (did you mean '{suggested}'?)"))
+    usage(&format!(
+        "unexpected argument '{shown}' found (did you mean '{suggested}'?)"
+    ))
 }
 
 fn conflict(error: &clap::Error, option: &str) -> String {

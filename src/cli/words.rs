@@ -71,7 +71,9 @@ fn option_of<'a, 'b>(
     let letters = word.strip_prefix(b"-")?;
     for (place, letter) in letters.iter().enumerate() {
         let letter = Some(char::from(*letter));
-        let option = definition.get_arguments().find(|it| it.get_short() == letter)?;
+        let option = definition
+            .get_arguments()
+            .find(|it| it.get_short() == letter)?;
         if value_count(option) > 0 {
             let rest = &letters[place + 1..];
             let value = rest.strip_prefix(b"=").unwrap_or(rest);
@@ -100,10 +102,17 @@ mod tests {
 
     #[test]
     fn an_attached_first_value_of_two_becomes_a_word() {
-        for line in [&["-dlogs", "7d"][..], &["--logdir=logs", "7d"], &["-d=logs", "7d"]] {
+        for line in [
+            &["-dlogs", "7d"][..],
+            &["--logdir=logs", "7d"],
+            &["-d=logs", "7d"],
+        ] {
             assert_eq!(ready(line)[1..], ["logs", "7d"]);
         }
-        assert_eq!(ready(&["-bmpid", "handler", "-ppid"]), ["-bm", "pid", "handler", "-ppid"]);
+        assert_eq!(
+            ready(&["-bmpid", "handler", "-ppid"]),
+            ["-bm", "pid", "handler", "-ppid"]
+        );
     }
 
     #[test]

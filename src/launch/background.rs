@@ -28,7 +28,9 @@ impl OutcomePipe {
     /// Reports the exit status of the start, the first time. False if the process that waited for it
     /// was killed: its caller sees a failed start then.
     pub fn report(&mut self, status: u8) -> bool {
-        let Some(pipe) = self.0.take() else { return true };
+        let Some(pipe) = self.0.take() else {
+            return true;
+        };
         loop {
             match write(&pipe, &[status]) {
                 Err(Errno::EINTR) => {}

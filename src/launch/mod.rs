@@ -49,7 +49,9 @@ fn report(outcome: Result<u8, Error>) -> u8 {
 
 fn print(text: &str) -> Result<u8, Error> {
     let mut output = std::io::stdout();
-    let written = output.write_all(text.as_bytes()).and_then(|()| output.flush());
+    let written = output
+        .write_all(text.as_bytes())
+        .and_then(|()| output.flush());
     written.map_err(|error| Error::cannot("write to", "standard output", fds::errno(error)))?;
     Ok(0)
 }
@@ -74,7 +76,11 @@ fn run(plan: &Plan) -> Result<u8, Error> {
 /// Whether the handler is there and may be executed, as the user who will run it.
 fn check_handler(plan: &Plan, management: &Management) -> Result<(), Error> {
     let spec = plan.handler(&management.handler, [].into_iter());
-    let descriptors = Descriptors { input: fds::null(), output: None, work_dir: None };
+    let descriptors = Descriptors {
+        input: fds::null(),
+        output: None,
+        work_dir: None,
+    };
     check(&spec, descriptors).map_err(|end| plan.error(&spec, end))
 }
 
@@ -100,6 +106,15 @@ fn manage(plan: &Plan, management: &Management, on_started: &mut dyn FnMut()) ->
     // First, since it may make the directory that the pidfile is to stand in.
     let output = Output::open(plan)?;
     let path = plan.pidfile.as_ref();
-    let pidfile = path.map(|path| open_server_pidfile(path, Some(&claim))).transpose()?;
-    manager::run(Start { plan, management, claim, output, pidfile, on_started })
+    let pidfile = path
+        .map(|path| open_server_pidfile(path, Some(&claim)))
+        .transpose()?;
+    manager::run(Start {
+        plan,
+        management,
+        claim,
+        output,
+        pidfile,
+        on_started,
+    })
 }

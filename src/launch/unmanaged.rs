@@ -32,7 +32,9 @@ struct StartRollback {
 impl StartRollback {
     /// Writes the id of the process that is to be the server.
     fn write_pidfile(&mut self, pid: Pid) -> Result<(), Error> {
-        let Some(pidfile) = &mut self.pidfile else { return Ok(()) };
+        let Some(pidfile) = &mut self.pidfile else {
+            return Ok(());
+        };
         let written = pidfile.write(pid);
         written.map_err(|reason| Error::cannot("write pidfile", pidfile.path(), reason))
     }
@@ -45,9 +47,14 @@ pub fn start(plan: &Plan) -> Result<u8, Error> {
     // First, since it may make the directory that the pidfile is to stand in.
     let mut output = Output::open(plan)?;
     start_logger(plan, &mut output, deadline)?;
-    output.take_notices().iter().for_each(|notice| say(&output, notice));
+    output
+        .take_notices()
+        .iter()
+        .for_each(|notice| say(&output, notice));
     let path = plan.pidfile.as_ref();
-    let pidfile = path.map(|path| open_server_pidfile(path, None)).transpose()?;
+    let pidfile = path
+        .map(|path| open_server_pidfile(path, None))
+        .transpose()?;
     let rollback = StartRollback { pidfile, output };
     if plan.background {
         start_in_background(plan, rollback, deadline)
@@ -57,7 +64,9 @@ pub fn start(plan: &Plan) -> Result<u8, Error> {
 }
 
 fn start_logger(plan: &Plan, output: &mut Output, deadline: Moment) -> Result<(), Error> {
-    let (Some(spec), Some(syslog)) = (plan.logger(), output.syslog()) else { return Ok(()) };
+    let (Some(spec), Some(syslog)) = (plan.logger(), output.syslog()) else {
+        return Ok(());
+    };
     let logger = spawn(&spec, syslog.of_logger()).and_then(Held::release);
     let started = logger.and_then(|mut logger| logger.wait_for_exec(deadline));
     started.map_err(|end| plan.error(&spec, end))
@@ -111,7 +120,10 @@ fn say_server(plan: &Plan, output: &Output, doing: &str, pid: Pid) {
 
 /// Writes a line where vsrun has a log of its own.
 fn say(output: &Output, text: &dyn Display) {
-    if let Some(Ok(mut messages)) = output.of_vsrun().map(|to| Messages::new(to, output.style())) {
+    if let Some(Ok(mut messages)) = output
+        .of_vsrun()
+        .map(|to| Messages::new(to, output.style()))
+    {
         messages.say(text);
     }
 }
@@ -119,7 +131,9 @@ fn say(output: &Output, text: &dyn Display) {
 /// Has old log files deleted when the server runs: when what this returns is closed, by an exec say,
 /// and nothing was written to it.
 fn expire(plan: &Plan, output: &mut Output) -> Option<OwnedFd> {
-    output.files().filter(|files| files.directory.is_expiring())?;
+    output
+        .files()
+        .filter(|files| files.directory.is_expiring())?;
     if !plan.background && adopts_orphans() {
         // An orphan would be a child of the server that this process becomes.
         expire_all(output);
@@ -127,7 +141,10 @@ fn expire(plan: &Plan, output: &mut Output) -> Option<OwnedFd> {
     }
     let begun = expire_after_exec(output);
     if let Err(reason) = &begun {
-        say(output, &format_args!("cannot delete old logs: {}", strerror(*reason)));
+        say(
+            output,
+            &format_args!("cannot delete old logs: {}", strerror(*reason)),
+        );
     }
     begun.ok()
 }
@@ -151,7 +168,10 @@ fn expire_after_exec(output: &mut Output) -> Result<OwnedFd, Errno> {
 
 fn expire_all(output: &mut Output) {
     loop {
-        match output.files().map_or(Ok(false), |files| files.directory.expire_some()) {
+        match output
+            .files()
+            .map_or(Ok(false), |files| files.directory.expire_some())
+        {
             Ok(true) => {}
             Ok(false) => return,
             Err(undeleted) => return say(output, &undeleted),
@@ -176,9 +196,14 @@ fn exec_with_rollback(
     let lock = || rollback.lock().unwrap_or_else(PoisonError::into_inner);
     thread::scope(|scope| {
         let held = lock();
-        let Some(made) = held.as_ref() else { unreachable!("nothing has taken it back") };
+        let Some(made) = held.as_ref() else {
+            unreachable!("nothing has taken it back")
+        };
         let take_back = || drop(lock().take());
-        match thread::Builder::new().stack_size(STACK_SIZE).spawn_scoped(scope, take_back) {
+        match thread::Builder::new()
+            .stack_size(STACK_SIZE)
+            .spawn_scoped(scope, take_back)
+        {
             Ok(_) => execute(made),
             Err(error) => at(Stage::Fork)(fds::errno(error)),
         }

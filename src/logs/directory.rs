@@ -180,7 +180,10 @@ impl LogDirectory {
 
     fn put_aside(&mut self, log: Log) -> Result<(), Errno> {
         let number = self.old_logs.take_number(log);
-        match self.directory.rename_new(OsStr::new(log.name()), OsStr::new(&log.old_name(number))) {
+        match self
+            .directory
+            .rename_new(OsStr::new(log.name()), OsStr::new(&log.old_name(number)))
+        {
             Ok(()) => self.put_aside.push((log, number)),
             Err(Errno::EEXIST | Errno::ENOENT) => {}
             Err(reason) => return Err(reason),
@@ -194,7 +197,11 @@ impl LogDirectory {
             return;
         };
         let old = log.old_name(self.put_aside[last].1);
-        if self.directory.rename_new(OsStr::new(&old), OsStr::new(log.name())).is_ok() {
+        if self
+            .directory
+            .rename_new(OsStr::new(&old), OsStr::new(log.name()))
+            .is_ok()
+        {
             self.put_aside.remove(last);
         }
     }
@@ -202,17 +209,22 @@ impl LogDirectory {
     /// Opens the old log to append to it, since a new one cannot be made for this reason, which is
     /// the error if there is no old one either.
     fn append(&mut self, log: Log, doing: &str, reason: Errno) -> Result<OwnedFd, Errno> {
-        let Ok(Some((file, _))) = self.open_own(OsStr::new(log.name())) else { return Err(reason) };
+        let Ok(Some((file, _))) = self.open_own(OsStr::new(log.name())) else {
+            return Err(reason);
+        };
         let path = self.path.join(log.name());
         let (path, reason) = (escaped(&path), strerror(reason));
-        self.notices
-            .push(format!("cannot {doing} log '{path}': {reason}; appending to the old file"));
+        self.notices.push(format!(
+            "cannot {doing} log '{path}': {reason}; appending to the old file"
+        ));
         Ok(file)
     }
 
     /// Opens a log in which nothing has been written yet, if it still is one.
     fn open_empty(&self, name: &OsStr) -> Result<Option<OwnedFd>, Errno> {
-        let Some((file, about)) = self.open_own(name)? else { return Ok(None) };
+        let Some((file, about)) = self.open_own(name)? else {
+            return Ok(None);
+        };
         if about.st_size > 0 {
             return Ok(None);
         }
@@ -254,14 +266,20 @@ impl Drop for LogDirectory {
             let ours = |entry: &FileStat| {
                 is_same(entry, file) && (*log == Log::Vsrun || entry.st_size == 0)
             };
-            if self.directory.entry(name).is_ok_and(|entry| entry.as_ref().is_some_and(ours)) {
+            if self
+                .directory
+                .entry(name)
+                .is_ok_and(|entry| entry.as_ref().is_some_and(ours))
+            {
                 // The start has failed already, and its error is the one to tell.
                 let _ = self.directory.remove(name);
             }
         }
         for (log, number) in self.put_aside.iter().rev() {
             let (old, name) = (log.old_name(*number), log.name());
-            let _ = self.directory.rename_new(OsStr::new(&old), OsStr::new(name));
+            let _ = self
+                .directory
+                .rename_new(OsStr::new(&old), OsStr::new(name));
         }
         remove_created(&self.made);
     }

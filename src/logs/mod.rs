@@ -56,11 +56,19 @@ impl Output {
                     directory.lock();
                 }
                 directory.list().map_err(cannot("list log directory"))?;
-                let mut create =
-                    |log| directory.rotate(log).map_err(cannot("create a log file in"));
+                let mut create = |log| {
+                    directory
+                        .rotate(log)
+                        .map_err(cannot("create a log file in"))
+                };
                 let (vsrun, server) = (create(Log::Vsrun)?, create(Log::Server)?);
-                let files =
-                    Files { directory, server, vsrun, is_lost: false, is_vsrun_log_new: false };
+                let files = Files {
+                    directory,
+                    server,
+                    vsrun,
+                    is_lost: false,
+                    is_vsrun_log_new: false,
+                };
                 Ok(Output::Files(Box::new(files)))
             }
             plan::Output::Syslog(_) => {
@@ -85,19 +93,26 @@ impl Output {
 
     /// What an administrator should know of the log files, each told once.
     pub fn take_notices(&mut self) -> Vec<String> {
-        self.files().map(|files| files.directory.take_notices()).unwrap_or_default()
+        self.files()
+            .map(|files| files.directory.take_notices())
+            .unwrap_or_default()
     }
 
     /// What the server starts from.
     pub fn of_server(&self) -> Descriptors<'_> {
         let (output, work_dir) = match self {
             Output::Inherited => (None, None),
-            Output::Files(files) => {
-                (Some(files.server.as_fd()), Some(files.directory.directory().as_fd()))
-            }
+            Output::Files(files) => (
+                Some(files.server.as_fd()),
+                Some(files.directory.directory().as_fd()),
+            ),
             Output::Syslog(syslog) => (Some(syslog.output()), None),
         };
-        Descriptors { input: fds::null(), output, work_dir }
+        Descriptors {
+            input: fds::null(),
+            output,
+            work_dir,
+        }
     }
 
     /// What the handler starts from: the log directory, or the manager's working directory.
@@ -106,7 +121,11 @@ impl Output {
             Output::Files(files) => Some(files.directory.directory().as_fd()),
             Output::Inherited | Output::Syslog(_) => None,
         };
-        Descriptors { input: fds::null(), output: self.of_vsrun(), work_dir }
+        Descriptors {
+            input: fds::null(),
+            output: self.of_vsrun(),
+            work_dir,
+        }
     }
 
     /// Where vsrun's own lines go.
@@ -168,7 +187,10 @@ impl Files {
         let followed = self.follow_path();
         self.directory.list()?;
         let vsrun = self.restore_vsrun_log();
-        let server = self.directory.rotate(Log::Server).map(|file| self.server = file);
+        let server = self
+            .directory
+            .rotate(Log::Server)
+            .map(|file| self.server = file);
         followed.and(vsrun).and(server)
     }
 

@@ -49,7 +49,11 @@ pub struct ExpiryFailure {
 
 impl fmt::Display for ExpiryFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot delete old log '{}'", self.log.old_name(self.number))?;
+        write!(
+            f,
+            "cannot delete old log '{}'",
+            self.log.old_name(self.number)
+        )?;
         if self.more > 0 {
             write!(f, " and {} more", self.more)?;
         }
@@ -68,7 +72,9 @@ impl OldLogs {
         self.highest = [0; 2];
         let (known, highest) = (&mut self.known, &mut self.highest);
         directory.for_each_name(|name| {
-            let Some((log, number)) = parse(name) else { return };
+            let Some((log, number)) = parse(name) else {
+                return;
+            };
             highest[log as usize] = number.max(highest[log as usize]);
             if known.len() < REMEMBERED && known.try_reserve(1).is_ok() {
                 known.push((log, number));
@@ -107,14 +113,24 @@ impl OldLogs {
         if self.unchecked == 0 {
             return Ok(false);
         }
-        let Some(cutoff) = keep.cutoff(clock::now()) else { return Ok(false) };
+        let Some(cutoff) = keep.cutoff(clock::now()) else {
+            return Ok(false);
+        };
         let rest = self.unchecked.saturating_sub(EXPIRED_AT_ONCE);
         for (log, number) in &self.known[rest..self.unchecked] {
             let deleted = expire(directory, &log.old_name(*number), cutoff);
             if let Err(reason) = deleted {
                 let more = self.undeleted.map_or(0, |known| known.more + 1);
-                let first = ExpiryFailure { log: *log, number: *number, more: 0, reason };
-                self.undeleted = Some(ExpiryFailure { more, ..self.undeleted.unwrap_or(first) });
+                let first = ExpiryFailure {
+                    log: *log,
+                    number: *number,
+                    more: 0,
+                    reason,
+                };
+                self.undeleted = Some(ExpiryFailure {
+                    more,
+                    ..self.undeleted.unwrap_or(first)
+                });
             }
         }
         self.unchecked = rest;

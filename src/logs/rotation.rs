@@ -29,7 +29,9 @@ impl Log {
 pub fn parse(name: &[u8]) -> Option<(Log, u64)> {
     let name = std::str::from_utf8(name).ok()?;
     let (base, digits) = name.rsplit_once('.')?;
-    let log = [Log::Server, Log::Vsrun].into_iter().find(|log| log.name() == base)?;
+    let log = [Log::Server, Log::Vsrun]
+        .into_iter()
+        .find(|log| log.name() == base)?;
     let number: u64 = digits.parse().ok()?;
     (log.old_name(number) == name).then_some((log, number))
 }
@@ -38,7 +40,10 @@ pub fn parse(name: &[u8]) -> Option<(Log, u64)> {
 /// higher the lowest that is not among `taken`, which rise.
 pub fn next_number(highest: u64, taken: impl Iterator<Item = u64>) -> u64 {
     highest.checked_add(1).unwrap_or_else(|| {
-        taken.fold(1, |free, number| if number == free { free + 1 } else { free })
+        taken.fold(
+            1,
+            |free, number| if number == free { free + 1 } else { free },
+        )
     })
 }
 
@@ -52,7 +57,10 @@ mod tests {
     fn old_names_are_read() {
         assert_eq!(parse(b"logfile.7"), Some((Log::Server, 7)));
         assert_eq!(parse(b"vsrun.log.12"), Some((Log::Vsrun, 12)));
-        assert_eq!(parse(b"logfile.18446744073709551615"), Some((Log::Server, u64::MAX)));
+        assert_eq!(
+            parse(b"logfile.18446744073709551615"),
+            Some((Log::Server, u64::MAX))
+        );
     }
 
     #[test]
@@ -98,7 +106,10 @@ mod tests {
     /// A name as a directory may hold it: ours, nearly ours, anything.
     fn names() -> impl Strategy<Value = Vec<u8>> {
         let ours = (logs(), numbers()).prop_map(|(log, number)| log.old_name(number).into());
-        let nearly = (logs(), "[0-9]{1,21}|[0-9+ -]{0,3}|0{1,3}[0-9]|[0-9]\\.gz|[0-9]\n")
+        let nearly = (
+            logs(),
+            "[0-9]{1,21}|[0-9+ -]{0,3}|0{1,3}[0-9]|[0-9]\\.gz|[0-9]\n",
+        )
             .prop_map(|(log, end)| format!("{}.{end}", log.name()).into());
         let foreign = prop::collection::vec(any::<u8>(), 0..12);
         prop_oneof![6 => ours, 2 => nearly, 1 => foreign]
@@ -111,7 +122,9 @@ mod tests {
     /// The numbers of this log in a listing.
     fn found(listing: &[Vec<u8>], log: Log) -> Vec<u64> {
         let ours = listing.iter().filter_map(|name| parse(name));
-        ours.filter(|(other, _)| *other == log).map(|(_, number)| number).collect()
+        ours.filter(|(other, _)| *other == log)
+            .map(|(_, number)| number)
+            .collect()
     }
 
     /// The number for the next old file where there are these.
@@ -123,7 +136,8 @@ mod tests {
     /// Whether a name is a log's, a full stop and a canonical u64, told without reading a number.
     fn is_canonical(name: &[u8]) -> bool {
         let digits = [&b"logfile."[..], b"vsrun.log."].iter().find_map(|log| {
-            name.strip_prefix(*log).filter(|digits| digits.iter().all(u8::is_ascii_digit))
+            name.strip_prefix(*log)
+                .filter(|digits| digits.iter().all(u8::is_ascii_digit))
         });
         let top = b"18446744073709551615";
         digits.is_some_and(|digits| match digits {

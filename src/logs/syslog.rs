@@ -35,7 +35,11 @@ impl Syslog {
 
     /// What logger starts from.
     pub fn of_logger(&self) -> Descriptors<'_> {
-        Descriptors { input: self.read.as_fd(), output: Some(fds::null()), work_dir: None }
+        Descriptors {
+            input: self.read.as_fd(),
+            output: Some(fds::null()),
+            work_dir: None,
+        }
     }
 
     /// The end that is written to.

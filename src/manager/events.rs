@@ -30,7 +30,11 @@ impl Manager<'_> {
                 return outcome;
             }
             let more = self.expire_logs();
-            self.wait(if more { Some(Moment::now()) } else { self.deadline() });
+            self.wait(if more {
+                Some(Moment::now())
+            } else {
+                self.deadline()
+            });
             self.process_pending();
             self.process_deadlines();
         }
@@ -38,7 +42,10 @@ impl Manager<'_> {
 
     fn deadline(&self) -> Option<Moment> {
         let logger = self.logger.as_ref().and_then(|logger| logger.deadline());
-        [self.machine.deadline(), logger, self.next_expiry].into_iter().flatten().min()
+        [self.machine.deadline(), logger, self.next_expiry]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// The one place where a manager waits: for signals, and for children to execute.
@@ -51,8 +58,15 @@ impl Manager<'_> {
         });
         let readable = |fd| PollFd::new(fd, PollFlags::POLLIN);
         let requests = self.requests.as_fd();
-        let logger = self.logger.as_ref().and_then(|logger| logger.task.channel());
-        let channels = [self.server.task.channel(), self.handler.task.channel(), logger];
+        let logger = self
+            .logger
+            .as_ref()
+            .and_then(|logger| logger.task.channel());
+        let channels = [
+            self.server.task.channel(),
+            self.handler.task.channel(),
+            logger,
+        ];
         let (mut sources, mut count) = (std::array::from_fn::<_, 4, _>(|_| readable(requests)), 1);
         for channel in channels.into_iter().flatten() {
             sources[count] = readable(channel);
@@ -106,7 +120,9 @@ impl Manager<'_> {
 
     /// Starts logger if that is due.
     fn start_logger(&mut self, now: Moment) {
-        let (Some(logger), Some(syslog)) = (&mut self.logger, self.output.syslog()) else { return };
+        let (Some(logger), Some(syslog)) = (&mut self.logger, self.output.syslog()) else {
+            return;
+        };
         if let Err(end) = logger.start_if_due(syslog.of_logger(), now) {
             self.logger_not_started(end);
         }
@@ -122,10 +138,16 @@ impl Manager<'_> {
             self.note_removal();
             ended.server = Some(Event::ServerEnded(death));
         } else if self.handler.task.reaped(pid, exit).is_some() {
-            self.messages.say(&format_args!("handler {pid} {}", exit.named()));
+            self.messages
+                .say(&format_args!("handler {pid} {}", exit.named()));
             ended.handler = Some(Event::HandlerEnded(verdict(exit)));
-        } else if self.logger.as_mut().is_some_and(|it| it.reaped(pid, exit, Moment::now())) {
-            self.messages.say(&format_args!("logger {pid} {}", exit.named()));
+        } else if self
+            .logger
+            .as_mut()
+            .is_some_and(|it| it.reaped(pid, exit, Moment::now()))
+        {
+            self.messages
+                .say(&format_args!("logger {pid} {}", exit.named()));
         }
     }
 
@@ -144,7 +166,11 @@ impl Manager<'_> {
 
     fn process_deadlines(&mut self) {
         let now = Moment::now();
-        if self.machine.deadline().is_some_and(|deadline| deadline <= now) {
+        if self
+            .machine
+            .deadline()
+            .is_some_and(|deadline| deadline <= now)
+        {
             self.handle_event(Event::TimePassed);
         }
         self.start_logger(now);
@@ -166,7 +192,12 @@ impl Manager<'_> {
         }
         while self.has_last_lines() && Moment::now() < deadline {
             self.start_logger(Moment::now());
-            self.wait(self.deadline_of_logger().into_iter().chain([deadline]).min());
+            self.wait(
+                self.deadline_of_logger()
+                    .into_iter()
+                    .chain([deadline])
+                    .min(),
+            );
             while self.requests.take().is_some() {}
             self.take_outcomes(&mut Ended::default());
             while let Some(pid) = next_dead() {
@@ -183,7 +214,13 @@ impl Manager<'_> {
     }
 
     fn has_last_lines(&mut self) -> bool {
-        let runs = self.logger.as_ref().is_some_and(|logger| logger.task.pid().is_some());
-        runs || self.output.syslog().is_some_and(|syslog| syslog.has_lines())
+        let runs = self
+            .logger
+            .as_ref()
+            .is_some_and(|logger| logger.task.pid().is_some());
+        runs || self
+            .output
+            .syslog()
+            .is_some_and(|syslog| syslog.has_lines())
     }
 }

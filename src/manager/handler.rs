@@ -47,17 +47,28 @@ impl Handler {
         let command = plan.command_line();
         let constants = [
             (variables::USER, user),
-            (variables::PIDFILE, plan.pidfile.as_deref().map(Path::as_os_str)),
+            (
+                variables::PIDFILE,
+                plan.pidfile.as_deref().map(Path::as_os_str),
+            ),
             (variables::MANAGER_PID, Some(OsStr::new(&manager))),
             (variables::LOGDIR, plan.log_dir().map(Path::as_os_str)),
             (variables::COMMAND, Some(command.as_os_str())),
         ];
-        let constants = constants.iter().filter_map(|(name, value)| Some((*name, (*value)?)));
+        let constants = constants
+            .iter()
+            .filter_map(|(name, value)| Some((*name, (*value)?)));
         let spec = plan.handler(path, constants);
         let constant = spec.program.environment.count();
         let work_dir = plan.server_dir();
         let root = plan.root.clone().unwrap_or_else(|| "/".into());
-        Handler { constant, size: Size::Full, work_dir, root, task: Task::new(spec) }
+        Handler {
+            constant,
+            size: Size::Full,
+            work_dir,
+            root,
+            task: Task::new(spec),
+        }
     }
 
     /// Starts it for a death of the server.
@@ -71,13 +82,17 @@ impl Handler {
             WorksIn::Planned => self.work_dir.as_deref(),
             WorksIn::Root => Some(self.root.as_path()),
         };
-        self.task.spec.program.environment.replace_tail(self.constant, |tail| {
-            death.for_each_variable(|name, value| tail.set(name, value));
-            tail.set(variables::RESTARTS, server.restarts());
-            if let Some(dir) = work_dir {
-                tail.set_bytes(variables::WORKDIR, dir.as_os_str());
-            }
-        });
+        self.task
+            .spec
+            .program
+            .environment
+            .replace_tail(self.constant, |tail| {
+                death.for_each_variable(|name, value| tail.set(name, value));
+                tail.set(variables::RESTARTS, server.restarts());
+                if let Some(dir) = work_dir {
+                    tail.set_bytes(variables::WORKDIR, dir.as_os_str());
+                }
+            });
         let held = self.task.fork(descriptors)?;
         self.task.release(held)
     }
@@ -97,10 +112,14 @@ impl Handler {
                 Size::WithoutCommand
             }
             Size::WithoutCommand => {
-                self.task.spec.program.environment.retain_inherited(|string| {
-                    let names = [&b"PATH="[..], b"TZ=", b"LANG=", b"LC_"];
-                    names.iter().any(|name| string.to_bytes().starts_with(name))
-                });
+                self.task
+                    .spec
+                    .program
+                    .environment
+                    .retain_inherited(|string| {
+                        let names = [&b"PATH="[..], b"TZ=", b"LANG=", b"LC_"];
+                        names.iter().any(|name| string.to_bytes().starts_with(name))
+                    });
                 Size::Small
             }
             Size::Small => return false,
@@ -111,5 +130,9 @@ impl Handler {
 
 /// The answer of a handler that has ended so.
 pub fn verdict(exit: Exit) -> Verdict {
-    if exit == Exit::Status(0) { Verdict::Restart } else { Verdict::Refuse }
+    if exit == Exit::Status(0) {
+        Verdict::Restart
+    } else {
+        Verdict::Refuse
+    }
 }

@@ -24,7 +24,11 @@ impl Logger {
     /// A logger that is due now.
     pub fn new(spec: ChildSpec, now: Moment) -> Logger {
         let backoff = Backoff::of_restarts();
-        Logger { task: Task::new(spec), backoff, next_start: Some(now) }
+        Logger {
+            task: Task::new(spec),
+            backoff,
+            next_start: Some(now),
+        }
     }
 
     /// Starts logger if it is due.
@@ -49,7 +53,9 @@ impl Logger {
 
     /// Records that a process has been reaped. False if it is not logger's.
     pub fn reaped(&mut self, pid: Pid, exit: Exit, now: Moment) -> bool {
-        let Some(death) = self.task.reaped(pid, exit) else { return false };
+        let Some(death) = self.task.reaped(pid, exit) else {
+            return false;
+        };
         if death.uptime >= limits::STABLE_LIFE {
             self.backoff.reset();
         }

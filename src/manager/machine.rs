@@ -308,7 +308,11 @@ impl Machine {
             self.restarts.reset();
         }
         if may_be_requested(&death) {
-            self.enter_for(State::Waiting(Next::RunHandler(death)), limits::REQUEST_WAIT, now);
+            self.enter_for(
+                State::Waiting(Next::RunHandler(death)),
+                limits::REQUEST_WAIT,
+                now,
+            );
         } else {
             self.run_handler(death, now, actions);
         }

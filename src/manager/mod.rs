@@ -97,7 +97,14 @@ pub fn run(start: Start<'_>) -> Result<u8, Error> {
 
 impl<'a> Manager<'a> {
     fn new(start: Start<'a>) -> Result<Manager<'a>, Error> {
-        let Start { plan, management, claim, mut output, pidfile, on_started } = start;
+        let Start {
+            plan,
+            management,
+            claim,
+            mut output,
+            pidfile,
+            on_started,
+        } = start;
         enter_own_dir(plan, &mut output)?;
         let own_output = output.of_vsrun().unwrap_or(fds::standard_error());
         let messages = Messages::new(own_output, output.style())
@@ -128,7 +135,9 @@ impl<'a> Manager<'a> {
 
     /// Lets go of what others may wait for, and waits for the last lines to be logged.
     fn finish(&mut self) {
-        let Some(syslog) = self.output.syslog() else { return };
+        let Some(syslog) = self.output.syslog() else {
+            return;
+        };
         // vsrun's own streams and lines hold the pipe too.
         syslog.hang_up();
         let _ = fds::redirect_own(Some(fds::null()));

@@ -95,7 +95,8 @@ impl Manager<'_> {
                 }
                 Err(reason) => {
                     let cannot = Error::cannot("change directory to", dir, reason);
-                    self.messages.say(&format_args!("{cannot}; the server works in '/'"));
+                    self.messages
+                        .say(&format_args!("{cannot}; the server works in '/'"));
                 }
             }
         }
@@ -111,7 +112,11 @@ impl Manager<'_> {
     pub(super) fn server_not_started(&mut self, death: Death) -> Event {
         self.note_removal();
         self.failure = Some(self.plan.error(&self.server.task.spec, death.end));
-        if death.end.is_shortage() { Event::ResourcesLacked } else { Event::StartFailed(death) }
+        if death.end.is_shortage() {
+            Event::ResourcesLacked
+        } else {
+            Event::StartFailed(death)
+        }
     }
 
     /// The event for a handler that was not executed. One whose environment is too large for the
@@ -121,7 +126,11 @@ impl Manager<'_> {
             return Event::HandlerTooLarge;
         }
         self.failure = Some(self.plan.error(&self.handler.task.spec, end));
-        if end.is_shortage() { Event::ResourcesLacked } else { Event::HandlerFailed }
+        if end.is_shortage() {
+            Event::ResourcesLacked
+        } else {
+            Event::HandlerFailed
+        }
     }
 
     /// Reports a logger that was not executed.
@@ -133,7 +142,9 @@ impl Manager<'_> {
     }
 
     fn run_handler(&mut self, death: &Death) -> Option<Event> {
-        let started = self.handler.start(death, &self.server, self.output.of_handler());
+        let started = self
+            .handler
+            .start(death, &self.server, self.output.of_handler());
         started.err().map(|end| self.handler_not_started(end))
     }
 
@@ -162,7 +173,8 @@ impl Manager<'_> {
 
     fn say_started(&mut self) {
         if let Some(pid) = self.server.task.pid() {
-            self.messages.say(&format_args!("started server {pid}: {}", self.command));
+            self.messages
+                .say(&format_args!("started server {pid}: {}", self.command));
         }
         if let Some(on_started) = self.on_started.take() {
             on_started();
@@ -187,7 +199,9 @@ impl Manager<'_> {
     fn say_leftovers(&mut self, death: &Death) {
         let logger = self.logger.as_ref().and_then(|logger| logger.task.pid());
         let born = since_boot().saturating_sub(death.uptime);
-        let left = children_since(born).into_iter().find(|child| Some(*child) != logger);
+        let left = children_since(born)
+            .into_iter()
+            .find(|child| Some(*child) != logger);
         if let Some(left) = left {
             self.messages.say(&format_args!(
                 "the server has left process {left} behind; if it has put itself into the \
@@ -197,7 +211,9 @@ impl Manager<'_> {
     }
 
     fn renew_logs(&mut self) {
-        let Some(files) = self.output.files() else { return };
+        let Some(files) = self.output.files() else {
+            return;
+        };
         let renewed = files.renew();
         if files.is_vsrun_log_new() {
             self.redirect_own();
@@ -208,14 +224,19 @@ impl Manager<'_> {
     }
 
     pub(super) fn say_notices(&mut self) {
-        self.output.take_notices().iter().for_each(|notice| self.messages.say(notice));
+        self.output
+            .take_notices()
+            .iter()
+            .for_each(|notice| self.messages.say(notice));
     }
 
     /// Deletes some old log files; whether there are more to look at.
     pub(super) fn expire_logs(&mut self) -> bool {
         // A start that fails leaves the old files as they were.
         let has_started = self.on_started.is_none();
-        let Some(files) = self.output.files().filter(|_| has_started) else { return false };
+        let Some(files) = self.output.files().filter(|_| has_started) else {
+            return false;
+        };
         files.directory.expire_some().unwrap_or_else(|undeleted| {
             self.messages.say(&undeleted);
             false

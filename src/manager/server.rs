@@ -36,7 +36,13 @@ impl Server {
     /// A server that has not been started.
     pub fn new(spec: ChildSpec, pidfile: Option<Pidfile>) -> Server {
         let works_in = WorksIn::Planned;
-        Server { task: Task::new(spec), pidfile, starts: 0, works_in, removal: Ok(()) }
+        Server {
+            task: Task::new(spec),
+            pidfile,
+            starts: 0,
+            works_in,
+            removal: Ok(()),
+        }
     }
 
     /// How often it has been started again.

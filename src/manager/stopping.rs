@@ -18,7 +18,11 @@ pub struct Stop {
 impl Stop {
     /// A stop that begins now.
     pub fn new(now: Moment) -> Stop {
-        Stop { since: now, is_said: false, is_unsent: false }
+        Stop {
+            since: now,
+            is_said: false,
+            is_unsent: false,
+        }
     }
 
     /// Records that the signal could not be sent; when it is sent again.
@@ -34,7 +38,11 @@ impl Stop {
             actions.push(Action::SayServerStays);
         }
         let is_unsent = std::mem::take(&mut self.is_unsent);
-        actions.push(if is_unsent { Action::StopServer } else { Action::CheckServer });
+        actions.push(if is_unsent {
+            Action::StopServer
+        } else {
+            Action::CheckServer
+        });
         now + limits::STOP_CHECK
     }
 }

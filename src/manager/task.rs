@@ -45,7 +45,10 @@ impl Task {
     /// Lets a process go on to its exec. What comes of that is for [`Task::outcome`] to tell.
     pub fn release(&mut self, held: Held) -> Result<(), End> {
         let since = since_boot();
-        self.life = Some(Life { child: held.release()?, since });
+        self.life = Some(Life {
+            child: held.release()?,
+            since,
+        });
         Ok(())
     }
 
@@ -70,20 +73,30 @@ impl Task {
         let (pid, outcome) = (child.pid(), child.outcome()?);
         Some(outcome.map(|()| pid).map_err(|end| {
             self.life = None;
-            Death { pid, end, uptime: Duration::ZERO }
+            Death {
+                pid,
+                end,
+                uptime: Duration::ZERO,
+            }
         }))
     }
 
     /// Where its process works, when it has executed the program.
     pub fn works_in(&self) -> WorksIn {
-        self.life.as_ref().map_or(WorksIn::Planned, |life| life.child.works_in())
+        self.life
+            .as_ref()
+            .map_or(WorksIn::Planned, |life| life.child.works_in())
     }
 
     /// Records that a process has been reaped. None if it is not this task's.
     pub fn reaped(&mut self, pid: Pid, exit: Exit) -> Option<Death> {
         let life = self.life.take_if(|life| life.child.pid() == pid)?;
         let uptime = since_boot().saturating_sub(life.since);
-        Some(Death { pid, end: End::Exited(exit), uptime })
+        Some(Death {
+            pid,
+            end: End::Exited(exit),
+            uptime,
+        })
     }
 
     /// The end of its process, where that may come without notice.
@@ -99,7 +112,9 @@ impl Task {
 
     /// Sends the process group that its process leads a signal, if it has one.
     pub fn signal_group(&self, signal: i32) -> Result<(), Errno> {
-        let Some(leader) = self.pid() else { return Ok(()) };
+        let Some(leader) = self.pid() else {
+            return Ok(());
+        };
         match signals::send_to_group(leader, signal) {
             // A process that has just been forked leads no group yet.
             Err(Errno::ESRCH) => signals::send(leader, signal),

@@ -44,16 +44,25 @@ impl Claim {
         let lock = take_lock(&place, lock_path)?;
         // The lock holds even if the mode of another user's file cannot be changed.
         let _ = fchmod(&lock, LOCK_MODE);
-        let mut claim = Claim { pidfile: None, place, lock };
+        let mut claim = Claim {
+            pidfile: None,
+            place,
+            lock,
+        };
         let mut pidfile = Pidfile::open(path, Existing::AnId)?;
-        pidfile.write(getpid()).map_err(|reason| Error::cannot("write pidfile", path, reason))?;
+        pidfile
+            .write(getpid())
+            .map_err(|reason| Error::cannot("write pidfile", path, reason))?;
         claim.pidfile = Some(pidfile);
         Ok(claim)
     }
 
     /// Whether a pidfile is one of the claim's own files, by whatever path.
     fn owns(&self, pidfile: &Pidfile) -> bool {
-        let own = [Some(&self.place), self.pidfile.as_ref().and_then(|own| own.place.as_ref())];
+        let own = [
+            Some(&self.place),
+            self.pidfile.as_ref().and_then(|own| own.place.as_ref()),
+        ];
         let place = pidfile.place.as_ref();
         place.is_some_and(|place| own.into_iter().flatten().any(|own| own.is(place)))
     }
@@ -68,9 +77,15 @@ impl Claim {
 /// manager, this process included: replacing it would make room for a second manager.
 pub fn open_server_pidfile(path: &Path, own: Option<&Claim>) -> Result<Pidfile, Error> {
     let pidfile = Pidfile::open(path, Existing::Replaceable)?;
-    let Some(place) = &pidfile.place else { return Ok(pidfile) };
+    let Some(place) = &pidfile.place else {
+        return Ok(pidfile);
+    };
     if own.is_some_and(|own| own.owns(&pidfile)) {
-        return Err(Error::refused("write pidfile", path, "it is the manager's own"));
+        return Err(Error::refused(
+            "write pidfile",
+            path,
+            "it is the manager's own",
+        ));
     }
     // A file that may not be read cannot be asked.
     let user = |name: &OsStr| {
@@ -78,13 +93,19 @@ pub fn open_server_pidfile(path: &Path, own: Option<&Claim>) -> Result<Pidfile, 
     };
     // Unlike a pidfile, a lock file is closed to others.
     let is_closed = |file: FileStat| Mode::from_bits_truncate(file.st_mode) == LOCK_MODE;
-    let is_lock = place.entry().is_ok_and(|entry| entry.is_some_and(is_closed));
+    let is_lock = place
+        .entry()
+        .is_ok_and(|entry| entry.is_some_and(is_closed));
     for (user, used_as) in [
         (user(&lock_of(&place.name)), "monitor pidfile"),
         (if is_lock { user(&place.name) } else { None }, "lock file"),
     ] {
         if let Some(Holder(holder)) = user {
-            return Err(Error::PidfileInUse { path: path.to_owned(), holder, used_as });
+            return Err(Error::PidfileInUse {
+                path: path.to_owned(),
+                holder,
+                used_as,
+            });
         }
     }
     Ok(pidfile)
@@ -99,7 +120,9 @@ fn lock_of(pidfile: &OsStr) -> OsString {
 fn take_lock(place: &Place, path: &Path) -> Result<OwnedFd, Error> {
     let cannot = |reason| Error::cannot("lock", path, reason);
     for _ in 0..ATTEMPTS {
-        let Some((file, is_new)) = open_lock(place).map_err(cannot)? else { continue };
+        let Some((file, is_new)) = open_lock(place).map_err(cannot)? else {
+            continue;
+        };
         let attempt = || {
             let about = fstat(&file).map_err(cannot)?;
             let refused = |why| Error::refused("lock", path, why);
@@ -124,7 +147,11 @@ fn take_lock(place: &Place, path: &Path) -> Result<OwnedFd, Error> {
             }
         }
     }
-    Err(Error::refused("lock", path, "it is removed or replaced again and again"))
+    Err(Error::refused(
+        "lock",
+        path,
+        "it is removed or replaced again and again",
+    ))
 }
 
 /// Opens the lock file, and makes it if it is missing; whether that was so. None if its last holder

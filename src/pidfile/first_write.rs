@@ -50,7 +50,10 @@ impl FirstWrite {
                     return Err(reason);
                 }
                 let old = place.open_id(&place.name).and_then(|file| read_id(&file));
-                Ok(FirstWrite::Overwritten { about: place.overwrite(&id)?, old })
+                Ok(FirstWrite::Overwritten {
+                    about: place.overwrite(&id)?,
+                    old,
+                })
             }
         }
     }
@@ -73,7 +76,11 @@ impl FirstWrite {
             FirstWrite::Overwritten { about, old } => {
                 let old = old.filter(is_server).map(line).unwrap_or_default();
                 let is_ours = place.entry_of(&Written { pid, about })?.is_some();
-                if is_ours { place.overwrite(&old).map(drop) } else { Ok(()) }
+                if is_ours {
+                    place.overwrite(&old).map(drop)
+                } else {
+                    Ok(())
+                }
             }
             FirstWrite::Replaced { new, displaced } => {
                 let removed = take_away(new, place, pid, deadline);
@@ -125,7 +132,10 @@ fn put(place: &Place, beside: &OsStr) -> Result<Option<File>, Errno> {
 
 /// Removes the new file, and lets other starts see that this one has failed.
 fn take_away(new: New, place: &Place, pid: Pid, deadline: Moment) -> Result<(), Errno> {
-    let mut written = Written { pid, about: new.about };
+    let mut written = Written {
+        pid,
+        about: new.about,
+    };
     let remove = |written: &Written| match place.entry_of(written)? {
         Some(entry) => place.remove(&entry),
         None => Ok(None),
@@ -162,7 +172,9 @@ fn settled_id(file: &File, deadline: Moment) -> Option<Pid> {
 
 fn put_back(place: &Place, pid: Pid, deadline: Moment) {
     // The start has failed already, and its error is reported.
-    let Ok(new) = place.make(&line(pid), MODE, |_| Ok(())) else { return };
+    let Ok(new) = place.make(&line(pid), MODE, |_| Ok(())) else {
+        return;
+    };
     place.put_back(new.name, deadline);
     // A manager whose server has died in between has not found the id there.
     if !is_alive(pid) && place.holds(&new.about) == Ok(true) {

@@ -54,12 +54,15 @@ impl Pidfile {
         let cannot = |reason| Error::cannot_open("write pidfile", path, reason);
         let place = Place::open(path).map_err(cannot)?;
         let entry = place.entry().map_err(cannot)?;
-        let is_null =
-            entry.as_ref().is_some_and(|entry| before == Existing::Replaceable && is_null(entry));
+        let is_null = entry
+            .as_ref()
+            .is_some_and(|entry| before == Existing::Replaceable && is_null(entry));
         if let (Some(entry), false) = (&entry, is_null) {
             let check_content = |()| match before {
                 Existing::AnId => {
-                    let content = place.open_id(&place.name).and_then(|file| read_start(&file));
+                    let content = place
+                        .open_id(&place.name)
+                        .and_then(|file| read_start(&file));
                     content.map_or(Ok(()), |content| check_id(&content))
                 }
                 Existing::Replaceable => Ok(()),
@@ -74,7 +77,12 @@ impl Pidfile {
             Existing::Replaceable => Start::Begun,
             Existing::AnId => Start::Over,
         };
-        Ok(Pidfile { path: path.to_owned(), place, written: None, start })
+        Ok(Pidfile {
+            path: path.to_owned(),
+            place,
+            written: None,
+            start,
+        })
     }
 
     /// Its path.
@@ -85,7 +93,9 @@ impl Pidfile {
     /// Replaces the file by one that holds this id. A directory that was removed or moved since the
     /// last time is opened again by its path.
     pub fn write(&mut self, pid: Pid) -> Result<(), Errno> {
-        let Some(place) = &mut self.place else { return Ok(()) };
+        let Some(place) = &mut self.place else {
+            return Ok(());
+        };
         if let (Start::Over, Some(parent)) = (&self.start, self.path.parent()) {
             place.directory.follow(parent)?;
         }
@@ -105,7 +115,9 @@ impl Pidfile {
     /// Removes the file if it holds the id that was written last. One that could not be removed is
     /// tried again the next time. If the start is not over, the first write is undone.
     pub fn remove(&mut self) -> Result<(), Errno> {
-        let (Some(place), Some(written)) = (&self.place, self.written) else { return Ok(()) };
+        let (Some(place), Some(written)) = (&self.place, self.written) else {
+            return Ok(());
+        };
         match std::mem::replace(&mut self.start, Start::Begun) {
             Start::Announced(write) => {
                 self.written = None;
@@ -160,7 +172,11 @@ const NO_ID: &str = "it holds more than a process id";
 fn check_id(content: &[u8]) -> Result<(), &'static str> {
     let may_be_id =
         |byte: &u8| matches!(byte, b'0'..=b'9' | b'-' | 0) || byte.is_ascii_whitespace();
-    if content.iter().all(may_be_id) { Ok(()) } else { Err(NO_ID) }
+    if content.iter().all(may_be_id) {
+        Ok(())
+    } else {
+        Err(NO_ID)
+    }
 }
 
 fn is_null(entry: &FileStat) -> bool {
@@ -256,7 +272,10 @@ mod tests {
             Pidfile::open(Path::new("/dev/null"), Existing::Replaceable).expect("opened");
         pidfile.write(Pid::from_raw(42)).expect("written");
         drop(pidfile);
-        assert_eq!(fs::metadata("/dev/null").expect("a device").rdev(), libc::makedev(1, 3));
+        assert_eq!(
+            fs::metadata("/dev/null").expect("a device").rdev(),
+            libc::makedev(1, 3)
+        );
     }
 
     #[test]

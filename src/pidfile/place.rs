@@ -51,9 +51,10 @@ impl Place {
     pub fn open(path: &Path) -> Result<Place, Errno> {
         let bytes = path.as_os_str().as_bytes();
         match (path.parent(), path.file_name()) {
-            (Some(parent), Some(name)) if bytes.ends_with(name.as_bytes()) => {
-                Ok(Place { directory: Directory::open(parent)?, name: name.to_owned() })
-            }
+            (Some(parent), Some(name)) if bytes.ends_with(name.as_bytes()) => Ok(Place {
+                directory: Directory::open(parent)?,
+                name: name.to_owned(),
+            }),
             _ => Err(Errno::EISDIR),
         }
     }
@@ -76,14 +77,20 @@ impl Place {
     /// What stands there, if it holds the id that was written: the same file, unchanged, or any
     /// other. A descriptor is needed only if it is not the same or has been changed.
     pub fn entry_of(&self, written: &Written) -> Result<Option<FileStat>, Errno> {
-        let Some(entry) = self.entry()? else { return Ok(None) };
+        let Some(entry) = self.entry()? else {
+            return Ok(None);
+        };
         let is_unchanged = is_same(&entry, &written.about) && is_as_old(&entry, &written.about);
         let holds_id = || {
             let file = self.open_id(&self.name)?;
             let about = fstat(&file).ok()?;
             (read_id(&file) == Some(written.pid)).then_some(about)
         };
-        Ok(if is_unchanged { Some(entry) } else { holds_id() })
+        Ok(if is_unchanged {
+            Some(entry)
+        } else {
+            holds_id()
+        })
     }
 
     /// Writes a new file beside the old one and renames it into its place: a reader sees one or
@@ -96,7 +103,11 @@ impl Place {
             Err(reason) => {
                 // The first error is reported.
                 let _ = self.directory.remove(&new.name);
-                if reason == Errno::EBUSY { self.overwrite(bytes) } else { Err(reason) }
+                if reason == Errno::EBUSY {
+                    self.overwrite(bytes)
+                } else {
+                    Err(reason)
+                }
             }
         }
     }
@@ -184,7 +195,9 @@ impl Place {
 
     /// Whether what stands there is no file of a start whose outcome is unknown, or that has failed.
     fn is_settled(&self) -> bool {
-        let Ok((file, about)) = self.look_at(&self.name) else { return false };
+        let Ok((file, about)) = self.look_at(&self.name) else {
+            return false;
+        };
         if !is_regular(&about) {
             return true;
         }
@@ -204,13 +217,19 @@ impl Place {
     /// Opens a regular file of the directory for reading, if it suits.
     pub fn open_if(&self, name: &OsStr, suits: impl FnOnce(&FileStat) -> bool) -> Option<File> {
         let (file, about) = self.look_at(name).ok()?;
-        if is_regular(&about) && suits(&about) { read_again(&file) } else { None }
+        if is_regular(&about) && suits(&about) {
+            read_again(&file)
+        } else {
+            None
+        }
     }
 
     /// A descriptor that opens nothing: closing any other one of the manager's lock file, which may
     /// stand here under a second name, would drop the lock (see fcntl(2)).
     fn look_at(&self, name: &OsStr) -> Result<(OwnedFd, FileStat), Errno> {
-        let file = self.directory.open_file(name, OFlag::O_PATH, Mode::empty())?;
+        let file = self
+            .directory
+            .open_file(name, OFlag::O_PATH, Mode::empty())?;
         let about = fstat(&file)?;
         Ok((file, about))
     }
@@ -218,7 +237,9 @@ impl Place {
 
 /// Opens for reading what has been looked at.
 fn read_again(file: &OwnedFd) -> Option<File> {
-    fds::reopen(file.as_fd(), OFlag::O_RDONLY | OFlag::O_NONBLOCK).ok().map(File::from)
+    fds::reopen(file.as_fd(), OFlag::O_RDONLY | OFlag::O_NONBLOCK)
+        .ok()
+        .map(File::from)
 }
 
 fn is_empty(file: &FileStat) -> bool {

@@ -20,7 +20,11 @@ impl Plan {
             Some(_) => Some(Path::new("/")),
             None => self.start_dir.as_deref(),
         };
-        let session = if self.manager.is_some() { Session::Own } else { Session::Inherited };
+        let session = if self.manager.is_some() {
+            Session::Own
+        } else {
+            Session::Inherited
+        };
         let work_dir = match self.work_dir() {
             WorkDir::Named(dir) => Some(c_string(dir)),
             WorkDir::Logs(_) | WorkDir::Root(_) | WorkDir::Caller(_) => None,
@@ -78,7 +82,9 @@ impl Plan {
     /// The logger that takes output, if there is to be one: a child of the manager, and an orphan
     /// where there is no manager.
     pub fn logger(&self) -> Option<ChildSpec> {
-        let Output::Syslog(prefix) = &self.output else { return None };
+        let Output::Syslog(prefix) = &self.output else {
+            return None;
+        };
         let parentage = match self.manager {
             Some(_) => Parentage::Ours,
             None => Parentage::Orphan,
@@ -109,17 +115,34 @@ impl Plan {
         let (what, name) = (spec.program.role, || spec.program.name.clone());
         let Refusal { stage, reason } = match end {
             End::Refused(refusal) => refusal,
-            End::Exited(exit) => return Error::Died { what, object: name(), exit },
+            End::Exited(exit) => {
+                return Error::Died {
+                    what,
+                    object: name(),
+                    exit,
+                };
+            }
         };
         let path = |path: &Option<CString>| {
             OsStr::from_bytes(path.as_deref().unwrap_or_default().to_bytes()).to_owned()
         };
         let not_executed = |doing| {
             let root = spec.root.as_ref().map(|_| path(&spec.root).into());
-            Error::CannotExecute { doing, what, object: name(), root, reason }
+            Error::CannotExecute {
+                doing,
+                what,
+                object: name(),
+                root,
+                reason,
+            }
         };
         let object = match stage {
-            Stage::HeldUp => return Error::HeldUp { what, object: name() },
+            Stage::HeldUp => {
+                return Error::HeldUp {
+                    what,
+                    object: name(),
+                };
+            }
             Stage::Execute => return not_executed(EXECUTE),
             Stage::Interpret => return not_executed("find the interpreter of"),
             Stage::Root => path(&spec.root),
@@ -132,10 +155,18 @@ impl Plan {
             | Stage::Group
             | Stage::User
             | Stage::Capabilities
-            | Stage::Proof => self.user.as_ref().map(|user| user.name.clone()).unwrap_or_default(),
+            | Stage::Proof => self
+                .user
+                .as_ref()
+                .map(|user| user.name.clone())
+                .unwrap_or_default(),
             Stage::Channel | Stage::Fork | Stage::Session | Stage::Streams => OsString::new(),
         };
-        Error::Cannot { doing: stage.doing(), object, reason }
+        Error::Cannot {
+            doing: stage.doing(),
+            object,
+            reason,
+        }
     }
 
     /// The caller's environment, the user's own variables, and more.

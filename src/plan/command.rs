@@ -18,13 +18,20 @@ pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bi
 /// that is gone.
 pub fn candidates(command: &OsStr, search: &OsStr, base: Option<&Path>) -> Vec<CString> {
     let name = command.as_bytes();
-    let in_search = || search.as_bytes().split(|byte| *byte == b':').map(OsStr::from_bytes);
+    let in_search = || {
+        search
+            .as_bytes()
+            .split(|byte| *byte == b':')
+            .map(OsStr::from_bytes)
+    };
     let directories: Vec<&OsStr> = match name {
         [] => Vec::new(),
         _ if name.contains(&b'/') => vec![OsStr::new("")],
         _ => in_search().collect(),
     };
-    let paths = directories.into_iter().map(|directory| Path::new(directory).join(command));
+    let paths = directories
+        .into_iter()
+        .map(|directory| Path::new(directory).join(command));
     let placed = paths.filter_map(|path| match base {
         Some(base) => Some(base.join(path)),
         None => path.is_absolute().then_some(path),
@@ -91,7 +98,9 @@ fn push_dollar_quoted(line: &mut String, word: &[u8]) {
 }
 
 fn push_hex(line: &mut String, bytes: &[u8]) {
-    bytes.iter().for_each(|byte| line.push_str(&format!("\\x{byte:02x}")));
+    bytes
+        .iter()
+        .for_each(|byte| line.push_str(&format!("\\x{byte:02x}")));
 }
 
 /// Whether a character cannot be seen, or changes how others are seen.
@@ -104,13 +113,23 @@ mod tests {
     use super::*;
 
     fn found(command: &str, search: &str) -> Vec<String> {
-        let paths = candidates(OsStr::new(command), OsStr::new(search), Some(Path::new("/start")));
-        paths.into_iter().map(|path| path.into_string().expect("text")).collect()
+        let paths = candidates(
+            OsStr::new(command),
+            OsStr::new(search),
+            Some(Path::new("/start")),
+        );
+        paths
+            .into_iter()
+            .map(|path| path.into_string().expect("text"))
+            .collect()
     }
 
     #[test]
     fn a_name_is_looked_for_in_each_directory_of_the_path() {
-        assert_eq!(found("server", "/bin:/sbin"), ["/bin/server", "/sbin/server"]);
+        assert_eq!(
+            found("server", "/bin:/sbin"),
+            ["/bin/server", "/sbin/server"]
+        );
         assert_eq!(
             found("server", "lib::/bin"),
             ["/start/lib/server", "/start/server", "/bin/server"]
@@ -139,7 +158,12 @@ mod tests {
 
     #[test]
     fn words_that_cannot_be_shown_are_quoted_with_a_dollar() {
-        let words = [&b"a b"[..], b"it's\n\x1b[0m1", b"\xff\xc3\xa9\\", b"plain\\"];
+        let words = [
+            &b"a b"[..],
+            b"it's\n\x1b[0m1",
+            b"\xff\xc3\xa9\\",
+            b"plain\\",
+        ];
         let words = words.map(|word| OsString::from_vec(word.to_vec()));
         let expected = r#"'a b' $'it\'s\n\x1b[0m1' $'\xffé\\' "plain\\""#;
         assert_eq!(printable(&words), expected);

@@ -35,7 +35,11 @@ impl User {
     /// Looks up `USER` or `USER:GROUP`. Names come before numbers. Refuses what is neither, and a
     /// user that this process may not change to.
     pub fn resolve(spec: &UserSpec) -> Result<User, Error> {
-        let UserSpec { typed, user: name, group } = spec;
+        let UserSpec {
+            typed,
+            user: name,
+            group,
+        } = spec;
         let group = group.as_deref().map(resolve_group).transpose()?;
         let refused = |why| Error::refused("use user", typed, why);
 
@@ -62,7 +66,12 @@ impl User {
     /// The variables that are the user's.
     pub fn environment(&self) -> [(&str, &OsStr); 4] {
         let (home, shell) = (self.home.as_os_str(), self.shell.as_os_str());
-        [("HOME", home), ("USER", &self.name), ("LOGNAME", &self.name), ("SHELL", shell)]
+        [
+            ("HOME", home),
+            ("USER", &self.name),
+            ("LOGNAME", &self.name),
+            ("SHELL", shell),
+        ]
     }
 
     fn known(entry: unistd::User, group: Option<Gid>) -> Result<User, Error> {
@@ -72,12 +81,23 @@ impl User {
         let groups = getgrouplist(&login, gid)
             .map_err(|reason| Error::cannot("look up groups of user", &entry.name, reason))?;
         let or_default = |path: PathBuf, default: &str| {
-            if path.as_os_str().is_empty() { default.into() } else { path }
+            if path.as_os_str().is_empty() {
+                default.into()
+            } else {
+                path
+            }
         };
         Ok(User {
             name: entry.name.into(),
-            owner: Owner { uid: entry.uid, gid },
-            identity: Identity { uid: entry.uid, gid, groups: Some(groups) },
+            owner: Owner {
+                uid: entry.uid,
+                gid,
+            },
+            identity: Identity {
+                uid: entry.uid,
+                gid,
+                groups: Some(groups),
+            },
             home: or_default(entry.dir, "/"),
             shell: or_default(entry.shell, "/bin/sh"),
         })
@@ -87,7 +107,11 @@ impl User {
         User {
             name: uid.to_string().into(),
             owner: Owner { uid, gid },
-            identity: Identity { uid, gid, groups: Some(vec![gid]) },
+            identity: Identity {
+                uid,
+                gid,
+                groups: Some(vec![gid]),
+            },
             home: "/".into(),
             shell: "/bin/sh".into(),
         }
@@ -122,7 +146,11 @@ const FOREIGN_GROUPS: &str = "the caller has other supplementary groups than the
 
 /// Supplementary groups as the kernel uses them: in no order, the primary group among them.
 fn as_set(groups: &[Gid], primary: Gid) -> BTreeSet<libc::gid_t> {
-    groups.iter().chain([&primary]).map(|gid| gid.as_raw()).collect()
+    groups
+        .iter()
+        .chain([&primary])
+        .map(|gid| gid.as_raw())
+        .collect()
 }
 
 fn by_name(name: &OsStr) -> Result<Option<unistd::User>, Error> {
@@ -164,7 +192,9 @@ mod tests {
     fn only_whole_numbers_are_numbers() {
         assert_eq!(number(OsStr::new("0")), Some(0));
         assert_eq!(number(OsStr::new("65534")), Some(65534));
-        for text in ["", " 0", "0 ", "0\n", "+0", "-1", "00", "0x0", "0day", "4foo", "1e3", "٣"] {
+        for text in [
+            "", " 0", "0 ", "0\n", "+0", "-1", "00", "0x0", "0day", "4foo", "1e3", "٣",
+        ] {
             assert_eq!(number(OsStr::new(text)), None, "{text:?}");
         }
         assert_eq!(number(OsStr::new("4294967295")), None);
@@ -173,9 +203,22 @@ mod tests {
 
     #[test]
     fn what_names_nobody_is_refused() {
-        for text in ["0day", "0x0", "4foo", "-1", "4294967295", "", ":0", "root:", " root", "root "]
-        {
-            assert!(User::resolve(&OsString::from(text).into()).is_err(), "{text:?} was taken");
+        for text in [
+            "0day",
+            "0x0",
+            "4foo",
+            "-1",
+            "4294967295",
+            "",
+            ":0",
+            "root:",
+            " root",
+            "root ",
+        ] {
+            assert!(
+                User::resolve(&OsString::from(text).into()).is_err(),
+                "{text:?} was taken"
+            );
         }
     }
 }

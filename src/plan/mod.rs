@@ -85,9 +85,22 @@ impl Plan {
     /// Decides what a command line asks for. `umask` is the one that children get.
     pub fn new(cli: Cli, umask: Mode) -> Result<Plan, Error> {
         // Every option is named here, so that one without an effect does not compile.
-        let Cli { server, manager, output, command } = cli;
-        let ServerOptions { user, pidfile, root, work_dir } = server;
-        let ManagerOptions { manager, background } = manager;
+        let Cli {
+            server,
+            manager,
+            output,
+            command,
+        } = cli;
+        let ServerOptions {
+            user,
+            pidfile,
+            root,
+            work_dir,
+        } = server;
+        let ManagerOptions {
+            manager,
+            background,
+        } = manager;
         let OutputOptions { syslog, logdir } = output;
 
         let user = user.as_ref().map(User::resolve).transpose()?;
@@ -147,7 +160,10 @@ impl Plan {
 
 fn management(values: Vec<OsString>) -> Result<Management, Error> {
     let ManagerFiles { pidfile, handler } = values.try_into()?;
-    Ok(Management { pidfile: absolute(pidfile)?, handler: absolute(handler)? })
+    Ok(Management {
+        pidfile: absolute(pidfile)?,
+        handler: absolute(handler)?,
+    })
 }
 
 fn output_of(syslog: Option<OsString>, logdir: Option<Vec<OsString>>) -> Result<Output, Error> {
@@ -162,14 +178,23 @@ fn output_of(syslog: Option<OsString>, logdir: Option<Vec<OsString>>) -> Result<
 }
 
 /// The variables that speak of descriptors which are closed.
-const LISTEN: [&[u8]; 4] = [b"LISTEN_FDS", b"LISTEN_PID", b"LISTEN_FDNAMES", b"LISTEN_PIDFDID"];
+const LISTEN: [&[u8]; 4] = [
+    b"LISTEN_FDS",
+    b"LISTEN_PID",
+    b"LISTEN_FDNAMES",
+    b"LISTEN_PIDFDID",
+];
 
 /// The caller's environment without what is vsrun's own, without the descriptors that are closed
 /// (see sd_listen_fds(3)), and without the variables that are the user's.
 fn inherited(user: Option<&User>) -> Vec<&'static CStr> {
     let own = user.map(User::environment);
     let is_kept = |string: &&CStr| {
-        let name = string.to_bytes().split(|byte| *byte == b'=').next().unwrap_or_default();
+        let name = string
+            .to_bytes()
+            .split(|byte| *byte == b'=')
+            .next()
+            .unwrap_or_default();
         !name.starts_with(variables::PREFIX.as_bytes())
             && !LISTEN.contains(&name)
             && own.iter().flatten().all(|(own, _)| name != own.as_bytes())
@@ -196,7 +221,9 @@ mod tests {
 
     fn plan(line: &[&str]) -> Result<Plan, Error> {
         let words = ["vsrun"].iter().chain(line).map(OsString::from);
-        let Parsed::Server(cli) = parse(words)? else { panic!("asked for a text") };
+        let Parsed::Server(cli) = parse(words)? else {
+            panic!("asked for a text")
+        };
         Plan::new(cli, Mode::empty())
     }
 
@@ -208,9 +235,18 @@ mod tests {
     #[test]
     fn the_working_directory_is_the_first_that_is_named() {
         assert_eq!(work_dir(&["-m", "/m", "/h", "--", "x"]), None);
-        assert_eq!(work_dir(&["-m", "/m", "/h", "-d", "/log", "1", "--", "x"]), None);
-        assert_eq!(work_dir(&["-w", "/usr", "-d", "/log", "1", "--", "x"]), Some("/usr".into()));
-        assert_eq!(work_dir(&["-r", "/usr", "-w", "bin", "--", "x"]), Some("/bin".into()));
+        assert_eq!(
+            work_dir(&["-m", "/m", "/h", "-d", "/log", "1", "--", "x"]),
+            None
+        );
+        assert_eq!(
+            work_dir(&["-w", "/usr", "-d", "/log", "1", "--", "x"]),
+            Some("/usr".into())
+        );
+        assert_eq!(
+            work_dir(&["-r", "/usr", "-w", "bin", "--", "x"]),
+            Some("/bin".into())
+        );
         assert_eq!(work_dir(&["-m", "/m", "/h", "-r", "/usr", "--", "x"]), None);
     }
 
@@ -226,7 +262,9 @@ mod tests {
             (&["-d", "", "1"], "log directory"),
             (&["-s", ""], "syslog prefix"),
         ] {
-            let error = plan(&[line, &["--", "x"]].concat()).expect_err("refused").to_string();
+            let error = plan(&[line, &["--", "x"]].concat())
+                .expect_err("refused")
+                .to_string();
             assert_eq!(error, format!("cannot use {what} '': it is empty"));
         }
     }
@@ -237,9 +275,18 @@ mod tests {
         let caller_dir =
             |line: &[&str]| plan(line).expect("a plan").caller_dir().map(Path::to_owned);
         assert_eq!(caller_dir(&["-m", "/m", "/h", "--", "x"]), Some(here));
-        assert_eq!(caller_dir(&["-m", "/m", "/h", "-d", "/log", "1", "--", "x"]), None);
-        assert_eq!(caller_dir(&["-m", "/m", "/h", "-r", "/usr", "--", "x"]), None);
-        assert_eq!(caller_dir(&["-m", "/m", "/h", "-w", "/usr", "--", "x"]), None);
+        assert_eq!(
+            caller_dir(&["-m", "/m", "/h", "-d", "/log", "1", "--", "x"]),
+            None
+        );
+        assert_eq!(
+            caller_dir(&["-m", "/m", "/h", "-r", "/usr", "--", "x"]),
+            None
+        );
+        assert_eq!(
+            caller_dir(&["-m", "/m", "/h", "-w", "/usr", "--", "x"]),
+            None
+        );
     }
 
     #[test]
@@ -252,8 +299,13 @@ mod tests {
 
     #[test]
     fn a_keep_duration_that_is_none_is_named_in_the_error() {
-        let error = plan(&["-d", "/log", "-3d", "--", "x"]).expect_err("refused").to_string();
-        assert!(error.starts_with("cannot use keep duration '-3d': "), "{error}");
+        let error = plan(&["-d", "/log", "-3d", "--", "x"])
+            .expect_err("refused")
+            .to_string();
+        assert!(
+            error.starts_with("cannot use keep duration '-3d': "),
+            "{error}"
+        );
     }
 
     #[test]
@@ -271,12 +323,18 @@ mod tests {
         ];
         let plan_with = |option: &str, values: &[&str]| {
             let line = [&[option], values, &["--", "x"]].concat();
-            format!("{:?}", plan(&line).unwrap_or_else(|error| panic!("{option}: {error}")))
+            format!(
+                "{:?}",
+                plan(&line).unwrap_or_else(|error| panic!("{option}: {error}"))
+            )
         };
         let default = format!("{:?}", plan(&["--", "x"]).expect("a plan"));
         let definition = definition();
         let prints = |action| matches!(action, &ArgAction::Help | &ArgAction::Version);
-        for option in definition.get_arguments().filter(|option| !prints(option.get_action())) {
+        for option in definition
+            .get_arguments()
+            .filter(|option| !prints(option.get_action()))
+        {
             let long = option.get_long().expect("a word");
             let sample = samples.iter().find(|(name, _)| *name == long);
             let (_, values) = sample.unwrap_or_else(|| panic!("no values to try --{long} with"));

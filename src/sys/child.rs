@@ -97,7 +97,11 @@ pub(super) fn become_child(
     unsafe { libc::umask(spec.umask.bits()) };
     if let Some(identity) = &spec.identity {
         identity::change_to(identity)?;
-        if let Err(Refusal { reason: Errno::EACCES | Errno::EPERM, .. }) = entered {
+        if let Err(Refusal {
+            reason: Errno::EACCES | Errno::EPERM,
+            ..
+        }) = entered
+        {
             // Where root may not, as on NFS with root_squash, the user may.
             enter_work_dir(spec, descriptors)?;
         } else {
@@ -123,7 +127,9 @@ fn enter_work_dir(spec: &ChildSpec, descriptors: Descriptors<'_>) -> Result<(), 
         // SAFETY: the path outlives the call.
         return checked(Stage::WorkDir, unsafe { libc::chdir(work_dir.as_ptr()) });
     }
-    let Some(work_dir) = descriptors.work_dir else { return Ok(()) };
+    let Some(work_dir) = descriptors.work_dir else {
+        return Ok(());
+    };
     // SAFETY: the descriptor is open.
     if unsafe { libc::fchdir(work_dir.as_raw_fd()) } == 0 {
         return Ok(());
@@ -157,5 +163,7 @@ fn leave_unreachable_dir(identity: Option<&Identity>) -> Result<WorksIn, Refusal
 /// dup2(2) takes close-on-exec away, the two numbers being different.
 fn place(stream: BorrowedFd<'_>, number: RawFd) -> Result<(), Refusal> {
     // SAFETY: no `OwnedFd` has a number below 3 (see `fds::open_null`).
-    checked(Stage::Streams, unsafe { libc::dup2(stream.as_raw_fd(), number) })
+    checked(Stage::Streams, unsafe {
+        libc::dup2(stream.as_raw_fd(), number)
+    })
 }

@@ -70,8 +70,11 @@ pub fn now() -> DateTime<FixedOffset> {
     let mut local = MaybeUninit::uninit();
     // SAFETY: both outlive the call, and nothing here changes the environment meanwhile.
     let is_known = !unsafe { libc::localtime_r(&now.timestamp(), local.as_mut_ptr()) }.is_null();
-    // SAFETY: the call succeeded and filled the buffer.
-    let offset = if is_known { unsafe { local.assume_init() }.tm_gmtoff } else { 0 };
+    let mut offset = 0;
+    if is_known {
+        // SAFETY: the call succeeded and filled the buffer.
+        offset = unsafe { local.assume_init() }.tm_gmtoff;
+    }
     let offset = i32::try_from(offset).ok().and_then(FixedOffset::east_opt);
     offset.map_or(now.fixed_offset(), |offset| now.with_timezone(&offset))
 }

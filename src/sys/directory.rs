@@ -77,8 +77,11 @@ impl Directory {
     ) -> Result<(OwnedFd, FileStat), Errno> {
         let flags = OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT | OFlag::O_EXCL;
         let group = self.group_for(owner)?;
-        let file =
-            self.open_file(name, flags, Mode::from_bits_truncate(first_mode(owner, mode)))?;
+        let file = self.open_file(
+            name,
+            flags,
+            Mode::from_bits_truncate(first_mode(owner, mode)),
+        )?;
         match hand_over(&file, owner.map(|owner| owner.uid), group, mode) {
             Ok(about) => Ok((file, about)),
             Err(reason) => {
@@ -98,7 +101,12 @@ impl Directory {
 
     /// Opens what stands under a name, never through a link.
     pub fn open_file(&self, name: &OsStr, flags: OFlag, mode: Mode) -> Result<OwnedFd, Errno> {
-        openat(&self.0, name, flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, mode)
+        openat(
+            &self.0,
+            name,
+            flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
+            mode,
+        )
     }
 
     /// Renames within the directory, replacing what stands under the new name.

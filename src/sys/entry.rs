@@ -91,5 +91,10 @@ pub(super) fn for_each_name(
 
 /// Opens a directory once more.
 pub(super) fn reopen(directory: BorrowedFd<'_>, flags: OFlag) -> Result<OwnedFd, Errno> {
-    openat(directory, ".", flags | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+    openat(
+        directory,
+        ".",
+        flags | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
 }

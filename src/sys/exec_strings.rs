@@ -33,7 +33,9 @@ pub unsafe fn from_c(argc: c_int, argv: *const *const c_char) -> Vec<OsString> {
         // SAFETY: the string ends in NUL.
         OsStr::from_bytes(unsafe { CStr::from_ptr(argument) }.to_bytes()).to_owned()
     };
-    (0..usize::try_from(argc).unwrap_or(0)).map(string).collect()
+    (0..usize::try_from(argc).unwrap_or(0))
+        .map(string)
+        .collect()
 }
 
 /// The strings of the caller's environment, `NAME=value` for the most part.
@@ -57,7 +59,9 @@ impl ExecStrings {
     /// The strings in their order. None may hold a NUL; those from the kernel never do.
     pub fn new<S: AsRef<OsStr>>(strings: impl IntoIterator<Item = S>) -> ExecStrings {
         let mut array = ExecStrings::default();
-        strings.into_iter().for_each(|string| array.push(&[string.as_ref().as_bytes()]));
+        strings
+            .into_iter()
+            .for_each(|string| array.push(&[string.as_ref().as_bytes()]));
         array.seal();
         array
     }
@@ -67,7 +71,10 @@ impl ExecStrings {
         inherited: Vec<&'static CStr>,
         variables: impl Iterator<Item = (&'a str, &'a OsStr)>,
     ) -> ExecStrings {
-        let mut strings = ExecStrings { inherited, ..ExecStrings::default() };
+        let mut strings = ExecStrings {
+            inherited,
+            ..ExecStrings::default()
+        };
         variables
             .for_each(|(name, value)| strings.push(&[name.as_bytes(), b"=", value.as_bytes()]));
         strings.seal();
@@ -97,14 +104,21 @@ impl ExecStrings {
 
     fn push(&mut self, parts: &[&[u8]]) {
         self.starts.push(self.bytes.len());
-        parts.iter().for_each(|part| self.bytes.extend_from_slice(part));
+        parts
+            .iter()
+            .for_each(|part| self.bytes.extend_from_slice(part));
         self.bytes.push(0);
     }
 
     fn seal(&mut self) {
         self.pointers.clear();
-        self.pointers.extend(self.inherited.iter().map(|string| string.as_ptr()));
-        self.pointers.extend(self.starts.iter().map(|start| self.bytes[*start..].as_ptr().cast()));
+        self.pointers
+            .extend(self.inherited.iter().map(|string| string.as_ptr()));
+        self.pointers.extend(
+            self.starts
+                .iter()
+                .map(|start| self.bytes[*start..].as_ptr().cast()),
+        );
         self.pointers.push(ptr::null());
     }
 

@@ -94,7 +94,10 @@ impl Refusal {
     /// Decodes it, in the parent.
     pub(super) fn from_report([stage, reason @ ..]: Report) -> Refusal {
         let stage = Stage::from_number(stage).unwrap_or(Stage::Channel);
-        Refusal { stage, reason: Errno::from_raw(i32::from_ne_bytes(reason)) }
+        Refusal {
+            stage,
+            reason: Errno::from_raw(i32::from_ne_bytes(reason)),
+        }
     }
 }
 
@@ -125,7 +128,10 @@ impl End {
     /// own, which the end of other processes gives back (keyrings(7)).
     pub fn is_shortage(self) -> bool {
         match self {
-            End::Refused(Refusal { stage: Stage::Keyring, reason: Errno::EDQUOT }) => true,
+            End::Refused(Refusal {
+                stage: Stage::Keyring,
+                reason: Errno::EDQUOT,
+            }) => true,
             End::Refused(Refusal { reason, .. }) => is_shortage(reason),
             End::Exited(_) => false,
         }
@@ -134,7 +140,13 @@ impl End {
     /// Whether arguments and environment together were more than the kernel takes (see E2BIG in
     /// execve(2)).
     pub fn is_too_large(self) -> bool {
-        matches!(self, End::Refused(Refusal { reason: Errno::E2BIG, .. }))
+        matches!(
+            self,
+            End::Refused(Refusal {
+                reason: Errno::E2BIG,
+                ..
+            })
+        )
     }
 }
 

@@ -53,7 +53,11 @@ pub fn close_inherited() {
     }
     // Before Linux 5.9 there is no close_range(2).
     let listed = listed().unwrap_or_default();
-    let all = if listed.is_empty() { 3..soft_limit() } else { 0..0 };
+    let all = if listed.is_empty() {
+        3..soft_limit()
+    } else {
+        0..0
+    };
     for fd in listed.into_iter().chain(all).filter(|fd| *fd != kept) {
         // SAFETY: nothing else has been opened yet that belongs to this process; a number that is
         // not open is refused with EBADF.
@@ -129,9 +133,11 @@ pub fn write_now(fd: BorrowedFd<'_>, bytes: &[u8]) -> usize {
         return 0;
     }
     let written = match kind(fd) {
-        Some(SFlag::S_IFSOCK) => {
-            send(fd.as_raw_fd(), bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL)
-        }
+        Some(SFlag::S_IFSOCK) => send(
+            fd.as_raw_fd(),
+            bytes,
+            MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL,
+        ),
         _ => nix::unistd::write(fd, bytes),
     };
     written.unwrap_or(0)
@@ -140,8 +146,14 @@ pub fn write_now(fd: BorrowedFd<'_>, bytes: &[u8]) -> usize {
 /// Writes, and waits for a slow reader even where another process has set O_NONBLOCK. A line that
 /// cannot be written is dropped: there is no other place for it.
 pub fn write_blocking(fd: BorrowedFd<'_>, bytes: &[u8]) {
-    while matches!(nix::unistd::write(fd, bytes), Err(Errno::EAGAIN | Errno::EINTR)) {
-        let _ = poll(&mut [PollFd::new(fd, PollFlags::POLLOUT)], PollTimeout::NONE);
+    while matches!(
+        nix::unistd::write(fd, bytes),
+        Err(Errno::EAGAIN | Errno::EINTR)
+    ) {
+        let _ = poll(
+            &mut [PollFd::new(fd, PollFlags::POLLOUT)],
+            PollTimeout::NONE,
+        );
     }
 }
 
@@ -162,7 +174,10 @@ fn can_write(fd: BorrowedFd<'_>) -> bool {
 fn is_ready(fd: BorrowedFd<'_>, for_what: PollFlags) -> bool {
     let mut fds = [PollFd::new(fd, for_what)];
     let asked = poll(&mut fds, PollTimeout::ZERO);
-    asked.is_ok() && fds[0].revents().is_some_and(|ready| ready.contains(for_what))
+    asked.is_ok()
+        && fds[0]
+            .revents()
+            .is_some_and(|ready| ready.contains(for_what))
 }
 
 /// Puts `/dev/null` and `output` in the places of vsrun's own standard streams.

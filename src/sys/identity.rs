@@ -30,7 +30,10 @@ pub struct Identity {
 /// capabilities(7)).
 pub fn is_privileged() -> bool {
     const CAP_SETGID_AND_SETUID: u32 = 1 << 6 | 1 << 7;
-    let header = CapabilityHeader { version: CAPABILITY_VERSION_3, pid: 0 };
+    let header = CapabilityHeader {
+        version: CAPABILITY_VERSION_3,
+        pid: 0,
+    };
     let mut held = NO_CAPABILITIES;
     // SAFETY: header and data have the layout of version 3 and outlive the call.
     let read = unsafe { libc::syscall(libc::SYS_capget, &raw const header, held.as_mut_ptr()) };
@@ -67,20 +70,31 @@ pub(super) fn change_to(identity: &Identity) -> Result<(), Refusal> {
         let (count, groups) = (groups.len(), groups.as_ptr());
         // SAFETY: the array has `count` ids (`Gid` is a transparent wrapper of gid_t) and outlives
         // the call.
-        checked(Stage::Groups, unsafe { libc::syscall(SETGROUPS, count, groups) })?;
+        checked(Stage::Groups, unsafe {
+            libc::syscall(SETGROUPS, count, groups)
+        })?;
     }
     // SAFETY: no memory is passed.
-    checked(Stage::Group, unsafe { libc::syscall(SETRESGID, gid, gid, gid) })?;
+    checked(Stage::Group, unsafe {
+        libc::syscall(SETRESGID, gid, gid, gid)
+    })?;
     // SAFETY: no memory is passed.
-    checked(Stage::User, unsafe { libc::syscall(SETRESUID, uid, uid, uid) })?;
+    checked(Stage::User, unsafe {
+        libc::syscall(SETRESUID, uid, uid, uid)
+    })?;
     if identity.uid.is_root() {
         return Ok(());
     }
     // A caller's securebits may have kept capabilities, and inheritable ones always stay.
-    let header = CapabilityHeader { version: CAPABILITY_VERSION_3, pid: 0 };
+    let header = CapabilityHeader {
+        version: CAPABILITY_VERSION_3,
+        pid: 0,
+    };
     let (header, none) = (&raw const header, NO_CAPABILITIES.as_ptr());
     // SAFETY: header and data have the layout of version 3 and outlive the call.
-    checked(Stage::Capabilities, unsafe { libc::syscall(libc::SYS_capset, header, none) })?;
+    checked(Stage::Capabilities, unsafe {
+        libc::syscall(libc::SYS_capset, header, none)
+    })?;
     check_dropped(uid, gid)
 }
 
@@ -94,7 +108,10 @@ fn leave_keyring() -> Result<(), Refusal> {
     match checked(Stage::Keyring, joined) {
         // A kernel without keys has none to be read; a container that forbids the call forbids
         // reading them.
-        Err(Refusal { reason: Errno::ENOSYS | Errno::EPERM | Errno::EACCES, .. }) => Ok(()),
+        Err(Refusal {
+            reason: Errno::ENOSYS | Errno::EPERM | Errno::EACCES,
+            ..
+        }) => Ok(()),
         left => left,
     }
 }

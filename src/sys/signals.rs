@@ -64,13 +64,29 @@ fn set_default(signal: libc::c_int) {
     let action = [0_u64; 8];
     let none = std::ptr::null::<u64>();
     // SAFETY: `action` outlives the call. SIGKILL and SIGSTOP are refused, which is as well.
-    unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, action.as_ptr(), none, SET_SIZE) };
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            signal,
+            action.as_ptr(),
+            none,
+            SET_SIZE,
+        )
+    };
 }
 
 fn set_mask(mask: Set) {
     let (how, none) = (libc::SIG_SETMASK, std::ptr::null::<Set>());
     // SAFETY: `mask` outlives the call.
-    unsafe { libc::syscall(libc::SYS_rt_sigprocmask, how, &raw const mask, none, SET_SIZE) };
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            how,
+            &raw const mask,
+            none,
+            SET_SIZE,
+        )
+    };
 }
 
 /// The signals that this process is sent, the ignored ones excepted (see signalfd(2)).

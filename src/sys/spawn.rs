@@ -93,7 +93,12 @@ fn fork_into(spec: &ChildSpec, descriptors: Descriptors<'_>, goal: Goal) -> Resu
         }
         ForkResult::Parent { child: pid } => {
             let works_in = WorksIn::Planned;
-            Ok(Held(Child { pid, kinship, works_in, channel: Some(ours) }))
+            Ok(Held(Child {
+                pid,
+                kinship,
+                works_in,
+                channel: Some(ours),
+            }))
         }
     }
 }
@@ -107,10 +112,22 @@ impl Held {
     /// Lets it go on to its exec. What comes of that is for [`Child::outcome`] and
     /// [`Child::wait_for_exec`] to tell.
     pub fn release(mut self) -> Result<Child, End> {
-        let Child { pid, kinship, works_in, ref mut channel } = self.0;
-        let Some(channel) = channel.take() else { unreachable!("it is held by its channel") };
+        let Child {
+            pid,
+            kinship,
+            works_in,
+            ref mut channel,
+        } = self.0;
+        let Some(channel) = channel.take() else {
+            unreachable!("it is held by its channel")
+        };
         let sent = send_go(&channel);
-        let mut child = Child { pid, kinship, works_in, channel: Some(channel) };
+        let mut child = Child {
+            pid,
+            kinship,
+            works_in,
+            channel: Some(channel),
+        };
         match sent {
             Ok(()) => Ok(child),
             Err(reason) => Err(child.end(at(Stage::Channel)(reason))),
@@ -125,7 +142,12 @@ impl Drop for Held {
 }
 
 fn channel() -> Result<(OwnedFd, OwnedFd), Errno> {
-    socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+    socketpair(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        None,
+        SockFlag::SOCK_CLOEXEC,
+    )
 }
 
 fn send_go(channel: &OwnedFd) -> Result<(), Errno> {

@@ -58,7 +58,10 @@ impl fmt::Display for Exit {
         match self {
             Exit::Status(status) => write!(f, "exited with status {status}"),
             Exit::Signal { number, core: true } => write!(f, "dumped core with signal {number}"),
-            Exit::Signal { number, core: false } => write!(f, "terminated by signal {number}"),
+            Exit::Signal {
+                number,
+                core: false,
+            } => write!(f, "terminated by signal {number}"),
         }
     }
 }
@@ -131,7 +134,10 @@ pub fn is_alive(process: Pid) -> bool {
 /// Waits for the end of a child that has been killed, or is about to exit. One that cannot be
 /// reaped in time is left to whatever keeps it.
 pub(super) fn wait_briefly(child: Pid) -> Exit {
-    wait_within_limit(child, libc::__WALL).ok().flatten().unwrap_or(KILLED)
+    wait_within_limit(child, libc::__WALL)
+        .ok()
+        .flatten()
+        .unwrap_or(KILLED)
 }
 
 /// How a child ended that has closed its channel, if it did so without having executed anything.
@@ -151,17 +157,23 @@ pub(super) fn ended_before_exec(child: Pid, kinship: Kinship) -> Option<Exit> {
 /// lists them (see proc_tid_children(5)).
 pub fn children_since(start: Duration) -> Vec<Pid> {
     // SAFETY: sysconf only reads.
-    let ticks = u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).unwrap_or(1).max(1);
+    let ticks = u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) })
+        .unwrap_or(1)
+        .max(1);
     let first = start.as_millis() * u128::from(ticks) / 1000;
     let listed = fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
-    let children =
-        listed.split_whitespace().filter_map(|pid| Some(Pid::from_raw(pid.parse().ok()?)));
+    let children = listed
+        .split_whitespace()
+        .filter_map(|pid| Some(Pid::from_raw(pid.parse().ok()?)));
     children
         .filter(|child| Stat::of(*child).is_some_and(|it| u128::from(it.start) >= first))
         .collect()
 }
 
-const KILLED: Exit = Exit::Signal { number: libc::SIGKILL, core: false };
+const KILLED: Exit = Exit::Signal {
+    number: libc::SIGKILL,
+    core: false,
+};
 
 /// Whether a process is the copy of its parent still, dead or alive. False where `/proc` does not
 /// say so.
@@ -187,11 +199,17 @@ impl Stat {
         let stat = fs::read(format!("/proc/{process}/stat")).ok()?;
         // The name in parentheses may hold anything. Behind it is the third field.
         let end = stat.iter().rposition(|byte| *byte == b')')?;
-        let mut fields = std::str::from_utf8(&stat[end + 1..]).ok()?.split_whitespace();
+        let mut fields = std::str::from_utf8(&stat[end + 1..])
+            .ok()?
+            .split_whitespace();
         let state = *fields.next()?.as_bytes().first()?;
         let flags = fields.nth(5)?.parse().ok()?;
         let start = fields.nth(12)?.parse().ok()?;
-        Some(Stat { state, flags, start })
+        Some(Stat {
+            state,
+            flags,
+            start,
+        })
     }
 }
 
@@ -226,7 +244,10 @@ fn wait(child: Pid, flags: i32) -> Result<Option<Exit>, Errno> {
         }
     };
     let exit = if libc::WIFSIGNALED(status) {
-        Exit::Signal { number: libc::WTERMSIG(status), core: libc::WCOREDUMP(status) }
+        Exit::Signal {
+            number: libc::WTERMSIG(status),
+            core: libc::WCOREDUMP(status),
+        }
     } else {
         Exit::Status(libc::WEXITSTATUS(status) as u8)
     };

@@ -70,7 +70,9 @@ fn walk_noting(
 ) -> Result<OwnedFd, Errno> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     // All there and no link on the way: one call tells, where the kernel has it (Linux 5.6).
-    let direct = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
+    let direct = OpenHow::new()
+        .flags(flags)
+        .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
     if let Ok(directory) = openat2(AT_FDCWD, path, direct) {
         return Ok(directory);
     }
@@ -78,7 +80,11 @@ fn walk_noting(
     let mut here = open("/", flags, Mode::empty())?;
     let mut links = 0;
     while let Some(step) = steps.pop_front() {
-        let place = if steps.is_empty() { Place::Last } else { Place::Inner };
+        let place = if steps.is_empty() {
+            Place::Last
+        } else {
+            Place::Inner
+        };
         here = match openat(&here, step.as_os_str(), flags, Mode::empty()) {
             Err(Errno::ENOENT) => match missing(here.as_fd(), &step, place) {
                 // Another process has made it meanwhile: look again, as after a link.
@@ -97,7 +103,10 @@ fn walk_noting(
                 } else if links > LINKS_MAX {
                     return Err(Errno::ELOOP);
                 } else if let Some(why) = distrust(&fstat(&here)?, &entry) {
-                    *refused = Some(RefusedLink { path: path_of(&here).join(&step), why });
+                    *refused = Some(RefusedLink {
+                        path: path_of(&here).join(&step),
+                        why,
+                    });
                     return Err(Errno::ELOOP);
                 }
                 let target = readlinkat(&here, step.as_os_str())?;
@@ -121,7 +130,9 @@ fn steps_of(path: &Path) -> VecDeque<OsString> {
 /// The path of an open directory; empty without `/proc`.
 fn path_of(directory: &OwnedFd) -> PathBuf {
     let link = format!("/proc/self/fd/{}", directory.as_raw_fd());
-    readlink(link.as_str()).map(PathBuf::from).unwrap_or_default()
+    readlink(link.as_str())
+        .map(PathBuf::from)
+        .unwrap_or_default()
 }
 
 /// Why a link is not followed: others than root and the caller could have put it into its
@@ -149,10 +160,17 @@ pub fn make(
     mode: u32,
 ) -> Result<(OwnedFd, CreatedDir), Errno> {
     // Before anything is made: to take it away again must not need a descriptor.
-    let mut new = CreatedDir { parent: reopen(parent, OFlag::O_PATH)?, name: OsString::new() };
+    let mut new = CreatedDir {
+        parent: reopen(parent, OFlag::O_PATH)?,
+        name: OsString::new(),
+    };
     try_names(|beside| {
         new.name = beside.to_owned();
-        mkdirat(parent, beside, Mode::from_bits_truncate(first_mode(owner, mode)))
+        mkdirat(
+            parent,
+            beside,
+            Mode::from_bits_truncate(first_mode(owner, mode)),
+        )
     })?;
     let complete = complete(parent, &new.name, owner, mode).and_then(|directory| {
         move_new(parent, &new.name, name)?;
@@ -194,7 +212,12 @@ fn complete(
     if about.st_uid != geteuid().as_raw() || !is_empty {
         return Err(Errno::EPERM);
     }
-    hand_over(&directory, owner.map(|owner| owner.uid), owner.map(|owner| owner.gid), mode)?;
+    hand_over(
+        &directory,
+        owner.map(|owner| owner.uid),
+        owner.map(|owner| owner.gid),
+        mode,
+    )?;
     Ok(directory)
 }
 

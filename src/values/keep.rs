@@ -38,9 +38,15 @@ impl FromStr for Keep {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Keep, &'static str> {
-        let units =
-            [('h', Unit::Hours), ('d', Unit::Days), ('w', Unit::Weeks), ('m', Unit::Months)];
-        let split = units.into_iter().find_map(|(end, unit)| Some((text.strip_suffix(end)?, unit)));
+        let units = [
+            ('h', Unit::Hours),
+            ('d', Unit::Days),
+            ('w', Unit::Weeks),
+            ('m', Unit::Months),
+        ];
+        let split = units
+            .into_iter()
+            .find_map(|(end, unit)| Some((text.strip_suffix(end)?, unit)));
         let (digits, unit) = split.unwrap_or((text, Unit::Days));
         // u32::from_str alone would take a sign.
         if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -79,8 +85,9 @@ mod tests {
 
     #[test]
     fn what_is_no_keep_duration_is_refused() {
-        for text in ["", "d", "-1", "+1", "1 d", " 1", "1d ", "1y", "1.5d", "dd", "1dd", "0x1", "٣"]
-        {
+        for text in [
+            "", "d", "-1", "+1", "1 d", " 1", "1d ", "1y", "1.5d", "dd", "1dd", "0x1", "٣",
+        ] {
             assert!(text.parse::<Keep>().is_err(), "{text:?} was taken");
         }
         for text in ["4294967296", "0", "00", "0h", "0d", "0w", "0m"] {
@@ -115,7 +122,11 @@ mod tests {
         };
         let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
         let significant = digits.trim_start_matches('0');
-        let number = if significant.is_empty() { 0 } else { significant.parse().ok()? };
+        let number = if significant.is_empty() {
+            0
+        } else {
+            significant.parse().ok()?
+        };
         let in_range = 1..=u128::from(u32::MAX);
         (is_number && in_range.contains(&number)).then_some((number, unit))
     }
@@ -134,14 +145,20 @@ mod tests {
         let seconds = prop_oneof![4 => 946_684_800..4_102_444_800_i64, 1 => ever];
         (seconds, 0..1_000_000_000_u32, -86_399..=86_399).prop_map(|(second, nano, east)| {
             let offset = FixedOffset::east_opt(east).expect("an offset");
-            DateTime::from_timestamp(second, nano).expect("a date").with_timezone(&offset)
+            DateTime::from_timestamp(second, nano)
+                .expect("a date")
+                .with_timezone(&offset)
         })
     }
 
     /// Months since the year 0, and what is left of them.
     fn calendar(moment: &DateTime<FixedOffset>) -> (i64, u32, NaiveTime) {
         let local = moment.naive_local();
-        (i64::from(local.year()) * 12 + i64::from(local.month0()), local.day(), local.time())
+        (
+            i64::from(local.year()) * 12 + i64::from(local.month0()),
+            local.day(),
+            local.time(),
+        )
     }
 
     proptest! {

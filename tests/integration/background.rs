@@ -48,7 +48,9 @@ fn when_the_caller_returns_the_server_is_executed_and_every_pidfile_written() {
             let server = Process::of(pid);
             assert_eq!(server.exe().as_deref(), Some(Path::new(&program)));
         }
-        let manager = sandbox.read_pidfile(sandbox.path("manager")).expect("a pidfile");
+        let manager = sandbox
+            .read_pidfile(sandbox.path("manager"))
+            .expect("a pidfile");
         assert!(Process::of(manager).exists());
     }
 }
@@ -64,14 +66,22 @@ fn the_pidfiles_hold_the_ids_of_what_runs_in_the_background() {
     running.wait().expect_code(0);
     let report = Report::wait(report);
     assert_eq!(report.pidfile, Some(format!("{}\n", report.pid).into()));
-    assert_eq!(sandbox.read_pidfile(sandbox.path("manager")), Some(report.ppid));
+    assert_eq!(
+        sandbox.read_pidfile(sandbox.path("manager")),
+        Some(report.ppid)
+    );
     assert!(![report.pid, report.ppid].contains(&caller));
 }
 
 #[test]
 fn nothing_that_the_caller_had_open_stays_open() {
     let sandbox = sandbox();
-    let null = || File::options().write(true).open("/dev/null").expect("a device");
+    let null = || {
+        File::options()
+            .write(true)
+            .open("/dev/null")
+            .expect("a device")
+    };
     for start in both_ways(&sandbox) {
         let (mut reader, writer) = UnixStream::pair().expect("a socket");
         let start = start.inheriting(9, writer).stdout(null()).stderr(null());
@@ -86,9 +96,15 @@ fn nothing_that_the_caller_had_open_stays_open() {
 fn output_is_not_redirected() {
     let sandbox = sandbox();
     let [plain, _] = both_ways(&sandbox);
-    let server = sandbox.probe().out("out").err("err").append(sandbox.path("starts"));
+    let server = sandbox
+        .probe()
+        .out("out")
+        .err("err")
+        .append(sandbox.path("starts"));
     let running = plain.command(server).spawn();
-    wait_for("the output", || running.stdout() == "out\n" && running.stderr() == "err\n");
+    wait_for("the output", || {
+        running.stdout() == "out\n" && running.stderr() == "err\n"
+    });
     running.wait().expect_code(0);
 }
 
@@ -97,7 +113,10 @@ fn an_error_is_reported_once() {
     let sandbox = sandbox();
     let line = "vsrun: cannot execute command '/no/such/server': No such file or directory";
     for start in both_ways(&sandbox) {
-        start.command(["/no/such/server"]).run().expect_error(127, line);
+        start
+            .command(["/no/such/server"])
+            .run()
+            .expect_error(127, line);
     }
 }
 
@@ -106,7 +125,10 @@ fn an_error_reaches_the_caller_and_not_the_log_directory() {
     let sandbox = sandbox();
     let line = "vsrun: cannot execute command '/no/such/server': No such file or directory";
     for start in both_ways(&sandbox) {
-        let start = start.logdir("logs", "1").pidfile("pid").command(["/no/such/server"]);
+        let start = start
+            .logdir("logs", "1")
+            .pidfile("pid")
+            .command(["/no/such/server"]);
         start.run().expect_error(127, line);
         for left in ["logs", "pid", "manager", "manager.lock"] {
             assert!(!sandbox.path(left).exists(), "'{left}' is there");
@@ -116,7 +138,9 @@ fn an_error_reaches_the_caller_and_not_the_log_directory() {
 
 #[test]
 fn a_server_that_dies_at_once_counts_as_started() {
-    for end in [Probe::exit as fn(Probe, u8) -> Probe, |probe, _| probe.kill(SIGKILL)] {
+    for end in [Probe::exit as fn(Probe, u8) -> Probe, |probe, _| {
+        probe.kill(SIGKILL)
+    }] {
         for _ in 0..20 {
             let sandbox = sandbox();
             let [plain, _] = both_ways(&sandbox);
@@ -149,9 +173,13 @@ fn server_and_manager_survive_the_end_of_the_callers_terminal() {
         let start = start.terminal().command(sandbox.probe().append(&starts));
         start.run().expect_code(0);
     }
-    wait_for("two servers and a manager", || sandbox.processes().len() == 3);
+    wait_for("two servers and a manager", || {
+        sandbox.processes().len() == 3
+    });
     let before = sandbox.processes();
-    holds_for("all that runs", Duration::from_millis(200), || sandbox.processes() == before);
+    holds_for("all that runs", Duration::from_millis(200), || {
+        sandbox.processes() == before
+    });
 }
 
 #[test]
@@ -168,7 +196,9 @@ fn the_interrupt_key_after_the_start_does_not_reach_the_server() {
     running.type_keys(b"\x03");
     sandbox.file("end", "");
     running.wait();
-    holds_for("no signal", Duration::from_millis(100), || sandbox.lines("signals") == ["READY"]);
+    holds_for("no signal", Duration::from_millis(100), || {
+        sandbox.lines("signals") == ["READY"]
+    });
 }
 
 #[test]
@@ -176,7 +206,11 @@ fn server_and_manager_survive_the_callers_death_after_the_start() {
     let sandbox = sandbox();
     let [plain, _] = both_ways(&sandbox);
     let pidfile = sandbox.path("pid");
-    plain.pidfile(&pidfile).command(sandbox.probe()).run().expect_code(0);
+    plain
+        .pidfile(&pidfile)
+        .command(sandbox.probe())
+        .run()
+        .expect_code(0);
     let server = sandbox.wait_for_pidfile(&pidfile);
     holds_for("the server", Duration::from_millis(50), || server.exists());
     sandbox.signal(server, SIGINT);
@@ -190,7 +224,11 @@ fn ids_are_changed_in_the_background_too() {
     let root = sandbox.root("jail");
     for start in both_ways(&sandbox) {
         fs::remove_file(root.join("tmp/report")).ok();
-        let start = start.user("nobody").root(&root).work_dir("tmp").logdir("logs", "1");
+        let start = start
+            .user("nobody")
+            .root(&root)
+            .work_dir("tmp")
+            .logdir("logs", "1");
         start
             .command(Probe::at("probe").report("/tmp/report"))
             .env("PATH", "/bin")
@@ -229,7 +267,12 @@ fn a_process_that_is_killed_before_the_exec_is_an_error() {
             };
             let outcome = start.command(sandbox.probe().append(&ran).exit(0)).run();
             outcome.expect_code(125);
-            assert_eq!(outcome.stderr_text().lines().count(), 1, "{}", outcome.stderr_text());
+            assert_eq!(
+                outcome.stderr_text().lines().count(),
+                1,
+                "{}",
+                outcome.stderr_text()
+            );
             assert!(!ran.exists(), "{call}: a server ran");
             wait_for("the end of everything", || sandbox.processes().is_empty());
             assert!(!sandbox.path("pid").exists(), "{call}: a pidfile is left");
@@ -241,9 +284,13 @@ fn a_process_that_is_killed_before_the_exec_is_an_error() {
 /// manager while it waits for that.
 fn slow(sandbox: &Sandbox) -> (Running<'_>, Process) {
     let handler = sandbox.handler("handler").create();
-    let start = injecting(sandbox, "setsid:delay_enter=1000000").background().pidfile("pid");
+    let start = injecting(sandbox, "setsid:delay_enter=1000000")
+        .background()
+        .pidfile("pid");
     let start = start.manager("manager", &handler);
-    let start = start.command(sandbox.probe().append(sandbox.path("starts"))).spawn();
+    let start = start
+        .command(sandbox.probe().append(sandbox.path("starts")))
+        .spawn();
     let manager = sandbox.wait_for_pidfile(sandbox.path("manager"));
     // The server's pidfile is written: the start waits only for the session.
     sandbox.wait_for_pidfile(sandbox.path("pid"));
@@ -288,7 +335,11 @@ fn a_manager_whose_start_was_reported_as_failed_ends() {
     sandbox.signal(Process::of(leader), SIGKILL);
     let outcome = start.wait();
     outcome.expect_code(125);
-    assert!(outcome.stderr_text().contains("died"), "{}", outcome.stderr_text());
+    assert!(
+        outcome.stderr_text().contains("died"),
+        "{}",
+        outcome.stderr_text()
+    );
     wait_for("the end of everything", || sandbox.processes().is_empty());
     for left in ["pid", "manager", "manager.lock"] {
         assert!(!sandbox.path(left).exists(), "'{left}' is there");
@@ -316,8 +367,10 @@ fn each_step_into_the_background_that_fails_is_an_error_of_one_line() {
                 let outcome = start.command(sandbox.probe().append(&ran).exit(0)).run();
                 wait_for("the end of everything", || sandbox.processes().is_empty());
                 let line = outcome.stderr_text();
-                let own: Vec<&str> =
-                    line.lines().filter(|it| it.contains("vsrun: cannot")).collect();
+                let own: Vec<&str> = line
+                    .lines()
+                    .filter(|it| it.contains("vsrun: cannot"))
+                    .collect();
                 if outcome.code() == Some(0) {
                     survived += 1;
                     assert!(ran.exists(), "{call} {number}: success without a server");
@@ -327,7 +380,10 @@ fn each_step_into_the_background_that_fails_is_an_error_of_one_line() {
                     assert_eq!(own.len(), 1, "{call} {number}: {line}");
                     assert!(!ran.exists(), "{call} {number}: an error and a server");
                     for left in ["pid", "manager", "manager.lock"] {
-                        assert!(!sandbox.path(left).exists(), "{call} {number}: '{left}' is there");
+                        assert!(
+                            !sandbox.path(left).exists(),
+                            "{call} {number}: '{left}' is there"
+                        );
                     }
                 }
                 fs::remove_file(sandbox.path("pid")).ok();
@@ -342,18 +398,35 @@ fn each_line_is_written_to_a_pipe_once() {
     let sandbox = sandbox();
     let (reader, writer) = pipe().expect("a pipe");
     let copy = writer.try_clone().expect("a copy");
-    let start = managed(&sandbox, REFUSAL).background().stdout(writer).stderr(copy);
-    start.command(sandbox.probe().out("hello").exit(3)).run().expect_code(0);
+    let start = managed(&sandbox, REFUSAL)
+        .background()
+        .stdout(writer)
+        .stderr(copy);
+    start
+        .command(sandbox.probe().out("hello").exit(3))
+        .run()
+        .expect_code(0);
     let mut output = String::new();
     // To the end of the file: until no process has the other end open.
-    File::from(reader).read_to_string(&mut output).expect("text");
-    assert_eq!(output.lines().filter(|line| *line == "hello").count(), 1, "{output}");
+    File::from(reader)
+        .read_to_string(&mut output)
+        .expect("text");
+    assert_eq!(
+        output.lines().filter(|line| *line == "hello").count(),
+        1,
+        "{output}"
+    );
     for once in ["started server", "exited with status 3", "is not restarted"] {
         assert_eq!(output.matches(once).count(), 1, "{once}: {output}");
     }
     for option in ["--help", "--version"] {
         let (reader, writer) = pipe().expect("a pipe");
-        sandbox.vsrun().arg(option).stdout(writer).run().expect_code(0);
+        sandbox
+            .vsrun()
+            .arg(option)
+            .stdout(writer)
+            .run()
+            .expect_code(0);
         let mut piped = String::new();
         File::from(reader).read_to_string(&mut piped).expect("text");
         assert_eq!(piped, sandbox.vsrun().arg(option).run().stdout_text());

@@ -34,17 +34,26 @@ fn a_statically_linked_server_runs_in_a_bare_root() {
     let sandbox = with_jail();
     let start = sandbox.vsrun().root(sandbox.path("jail"));
     let pidfile = sandbox.path("pid");
-    let running = start.pidfile(&pidfile).command(Probe::at("/bin/probe").append("/tmp/s")).spawn();
+    let running = start
+        .pidfile(&pidfile)
+        .command(Probe::at("/bin/probe").append("/tmp/s"))
+        .spawn();
     wait_for("the server", || sandbox.lines("jail/tmp/s").len() == 1);
     assert_eq!(running.process().root(), Some(sandbox.path("jail")));
-    assert_eq!(running.process().exe(), Some(sandbox.path("jail/bin/probe")));
+    assert_eq!(
+        running.process().exe(),
+        Some(sandbox.path("jail/bin/probe"))
+    );
     assert_eq!(sandbox.read_pidfile(pidfile), Some(running.pid()));
 }
 
 /// The reason in the error about a program that does not exist inside the root `jail`.
 fn missing_inside(sandbox: &Sandbox) -> String {
     let jail = sandbox.path("jail");
-    format!("No such file or directory inside the new root '{}'", jail.display())
+    format!(
+        "No such file or directory inside the new root '{}'",
+        jail.display()
+    )
 }
 
 #[test]
@@ -85,7 +94,9 @@ fn no_descriptor_of_a_directory_outside_is_left() {
     let sandbox = with_jail();
     let outside = fs::File::open("/etc").expect("a directory");
     let start = sandbox.vsrun().inheriting(9, outside).root("jail");
-    let start = start.logdir(sandbox.path("logs"), "1").pidfile(sandbox.path("pid"));
+    let start = start
+        .logdir(sandbox.path("logs"), "1")
+        .pidfile(sandbox.path("pid"));
     let report = seen(&sandbox, start.command(server()));
     assert_eq!(report.fd_numbers(), [0, 1, 2]);
 }
@@ -106,10 +117,26 @@ fn every_spelling_of_a_work_dir_is_inside_the_new_root() {
         ("/../../../../srv", "/srv"),
         ("../../../../../..", "/"),
     ] {
-        let start = sandbox.vsrun().root("jail").work_dir(typed).command(server());
-        assert_eq!(seen(&sandbox, start).cwd.as_deref(), Some(Path::new(expected)), "{typed}");
-        let start = sandbox.vsrun().work_dir(typed).root("jail").command(server());
-        assert_eq!(seen(&sandbox, start).cwd.as_deref(), Some(Path::new(expected)), "{typed}");
+        let start = sandbox
+            .vsrun()
+            .root("jail")
+            .work_dir(typed)
+            .command(server());
+        assert_eq!(
+            seen(&sandbox, start).cwd.as_deref(),
+            Some(Path::new(expected)),
+            "{typed}"
+        );
+        let start = sandbox
+            .vsrun()
+            .work_dir(typed)
+            .root("jail")
+            .command(server());
+        assert_eq!(
+            seen(&sandbox, start).cwd.as_deref(),
+            Some(Path::new(expected)),
+            "{typed}"
+        );
     }
 }
 
@@ -119,7 +146,11 @@ fn a_link_to_a_directory_outside_cannot_be_followed_inside() {
     let sandbox = with_jail();
     let outside = sandbox.dir("outside");
     symlink(&outside, sandbox.path("jail/link")).expect("a link");
-    let start = sandbox.vsrun().root("jail").work_dir("/link").command(server());
+    let start = sandbox
+        .vsrun()
+        .root("jail")
+        .work_dir("/link")
+        .command(server());
     let line = "vsrun: cannot change directory to '/link': No such file or directory";
     start.run().expect_error(125, line);
 }
@@ -129,7 +160,11 @@ fn a_work_dir_that_exists_only_outside_is_an_error() {
     needs!(root);
     let sandbox = with_jail();
     let outside = sandbox.dir("outside");
-    let start = sandbox.vsrun().root("jail").work_dir(&outside).command(server());
+    let start = sandbox
+        .vsrun()
+        .root("jail")
+        .work_dir(&outside)
+        .command(server());
     let line = format!(
         "vsrun: cannot change directory to '{}': No such file or directory",
         outside.display()
@@ -152,7 +187,11 @@ fn the_command_is_searched_for_on_the_path_inside() {
     let outside = sandbox.path("jail/opt");
     let missing = missing_inside(&sandbox).replace("directory inside", "directory on PATH inside");
     let line = format!("vsrun: cannot execute command 'server': {missing}");
-    start().env("PATH", outside).command(typed()).run().expect_error(127, &line);
+    start()
+        .env("PATH", outside)
+        .command(typed())
+        .run()
+        .expect_error(127, &line);
 }
 
 #[test]
@@ -161,14 +200,19 @@ fn a_command_that_exists_only_outside_is_not_found() {
     let sandbox = with_jail();
     let handler = sandbox.handler("handler").create();
     for (command, line) in [
-        ("true", missing_inside(&sandbox).replace("directory inside", "directory on PATH inside")),
+        (
+            "true",
+            missing_inside(&sandbox).replace("directory inside", "directory on PATH inside"),
+        ),
         ("/bin/true", missing_inside(&sandbox)),
     ] {
         let line = format!("vsrun: cannot execute command '{command}': {line}");
         let start = || sandbox.vsrun().root("jail").pidfile(sandbox.path("pid"));
-        for start in
-            [start(), start().background(), start().manager(sandbox.path("manager"), &handler)]
-        {
+        for start in [
+            start(),
+            start().background(),
+            start().manager(sandbox.path("manager"), &handler),
+        ] {
             start.command([command]).run().expect_error(127, &line);
         }
     }
@@ -192,9 +236,18 @@ fn users_and_groups_are_looked_up_outside() {
     needs!(root);
     let sandbox = with_jail();
     sandbox.dir("jail/etc");
-    sandbox.file("jail/etc/passwd", "nobody:x:0:0::/evil:/evil\nfoo:x:0:0::/evil:/evil\n");
-    sandbox.file("jail/etc/group", "nogroup:x:0:nobody\nfoo:x:0:foo\nroot:x:0:foo,nobody\n");
-    sandbox.file("jail/etc/nsswitch.conf", "passwd: files evil\ngroup: files evil\n");
+    sandbox.file(
+        "jail/etc/passwd",
+        "nobody:x:0:0::/evil:/evil\nfoo:x:0:0::/evil:/evil\n",
+    );
+    sandbox.file(
+        "jail/etc/group",
+        "nogroup:x:0:nobody\nfoo:x:0:foo\nroot:x:0:foo,nobody\n",
+    );
+    sandbox.file(
+        "jail/etc/nsswitch.conf",
+        "passwd: files evil\ngroup: files evil\n",
+    );
     let start = || {
         let start = sandbox.vsrun().run_as(0, 0, &[0, 4]);
         let passwd = ["foo:x:5000:5001::/home/foo:/bin/fsh"];
@@ -205,7 +258,10 @@ fn users_and_groups_are_looked_up_outside() {
     assert_eq!(report.groups, [5001, 5002]);
     assert_eq!(report.env("HOME"), Some(OsStr::new("/home/foo")));
     let report = seen(&sandbox, start().user("nobody").command(server()));
-    assert_eq!((report.uids, report.gids), (Ids::all(NOBODY), Ids::all(NOBODY)));
+    assert_eq!(
+        (report.uids, report.gids),
+        (Ids::all(NOBODY), Ids::all(NOBODY))
+    );
     assert_eq!(report.groups, [NOBODY]);
 }
 
@@ -215,7 +271,11 @@ fn a_user_who_exists_only_inside_is_no_user() {
     let sandbox = with_jail();
     sandbox.dir("jail/etc");
     sandbox.file("jail/etc/passwd", "insider:x:5000:5000::/:/bin/sh\n");
-    let start = sandbox.vsrun().root("jail").user("insider").command(server());
+    let start = sandbox
+        .vsrun()
+        .root("jail")
+        .user("insider")
+        .command(server());
     start.run().expect_code(125);
     assert!(!sandbox.path("jail/tmp/report").exists());
 }
@@ -224,8 +284,18 @@ fn a_user_who_exists_only_inside_is_no_user() {
 fn the_server_cannot_get_out_again() {
     needs!(root);
     let sandbox = with_jail();
-    let report = seen(&sandbox, sandbox.vsrun().root("jail").user("nobody").command(server()));
-    assert_eq!((report.uids, report.gids), (Ids::all(NOBODY), Ids::all(NOBODY)));
+    let report = seen(
+        &sandbox,
+        sandbox
+            .vsrun()
+            .root("jail")
+            .user("nobody")
+            .command(server()),
+    );
+    assert_eq!(
+        (report.uids, report.gids),
+        (Ids::all(NOBODY), Ids::all(NOBODY))
+    );
     assert_eq!(report.cwd.as_deref(), Some(Path::new("/")));
 }
 
@@ -237,12 +307,21 @@ fn without_privilege_the_root_cannot_be_changed_and_nothing_is_left() {
     let jail = sandbox.path("jail");
     let handler = sandbox.handler("handler").create();
     let start = || {
-        let start = sandbox.vsrun().run_as(NOBODY, NOBODY, &[]).current_dir(&here);
+        let start = sandbox
+            .vsrun()
+            .run_as(NOBODY, NOBODY, &[])
+            .current_dir(&here);
         start.root(&jail).pidfile("pid").logdir("var/logs", "1")
     };
-    let line =
-        format!("vsrun: cannot change root to '{}': Operation not permitted", jail.display());
-    for start in [start(), start().background(), start().manager("manager", &handler)] {
+    let line = format!(
+        "vsrun: cannot change root to '{}': Operation not permitted",
+        jail.display()
+    );
+    for start in [
+        start(),
+        start().background(),
+        start().manager("manager", &handler),
+    ] {
         start.command(server()).run().expect_error(125, &line);
         assert_eq!(LogDirectory::at(&here).names(), [""; 0]);
     }
@@ -254,7 +333,12 @@ fn a_root_of_any_bytes_works() {
     let sandbox = with_jail();
     let odd: &OsStr = std::os::unix::ffi::OsStrExt::from_bytes(b"jail \xff\n");
     fs::rename(sandbox.path("jail"), sandbox.path(odd)).expect("a directory");
-    sandbox.vsrun().root(odd).command(server()).run().expect_code(0);
+    sandbox
+        .vsrun()
+        .root(odd)
+        .command(server())
+        .run()
+        .expect_code(0);
     assert!(sandbox.path(odd).join("tmp/report").exists());
 }
 
@@ -272,9 +356,17 @@ fn a_log_directory_inside_the_root_is_the_work_dir() {
     let sandbox = with_jail();
     sandbox.dir("jail/var");
     let logs = sandbox.path("jail/var/logs");
-    let start = sandbox.vsrun().root("jail").logdir(&logs, "1").command(server());
+    let start = sandbox
+        .vsrun()
+        .root("jail")
+        .logdir(&logs, "1")
+        .command(server());
     assert_eq!(seen(&sandbox, start).cwd, Some(PathBuf::from("/var/logs")));
-    let start = sandbox.vsrun().root("jail").logdir("jail/var/logs", "1").command(server());
+    let start = sandbox
+        .vsrun()
+        .root("jail")
+        .logdir("jail/var/logs", "1")
+        .command(server());
     assert_eq!(seen(&sandbox, start).cwd, Some(PathBuf::from("/var/logs")));
     assert!(logs.join("logfile.1").exists() || logs.join("logfile").exists());
 }
@@ -284,9 +376,21 @@ fn a_log_directory_inside_a_root_that_is_a_link_is_the_work_dir() {
     needs!(root);
     let sandbox = with_jail();
     sandbox.link("link", "jail");
-    for (root, logs) in [("link", "jail/logs"), ("jail", "link/logs"), ("link", "link/logs")] {
-        let start = sandbox.vsrun().root(root).logdir(logs, "1").command(server());
-        assert_eq!(seen(&sandbox, start).cwd, Some(PathBuf::from("/logs")), "{root} {logs}");
+    for (root, logs) in [
+        ("link", "jail/logs"),
+        ("jail", "link/logs"),
+        ("link", "link/logs"),
+    ] {
+        let start = sandbox
+            .vsrun()
+            .root(root)
+            .logdir(logs, "1")
+            .command(server());
+        assert_eq!(
+            seen(&sandbox, start).cwd,
+            Some(PathBuf::from("/logs")),
+            "{root} {logs}"
+        );
     }
 }
 
@@ -296,8 +400,16 @@ fn a_log_directory_outside_the_root_is_not_the_work_dir() {
     let sandbox = with_jail();
     // Its name begins like the root's.
     for logs in ["logs", "jail-logs", "jail/../logs"] {
-        let start = sandbox.vsrun().root("jail").logdir(logs, "1").command(server());
-        assert_eq!(seen(&sandbox, start).cwd.as_deref(), Some(Path::new("/")), "{logs}");
+        let start = sandbox
+            .vsrun()
+            .root("jail")
+            .logdir(logs, "1")
+            .command(server());
+        assert_eq!(
+            seen(&sandbox, start).cwd.as_deref(),
+            Some(Path::new("/")),
+            "{logs}"
+        );
     }
 }
 
@@ -305,7 +417,11 @@ fn a_log_directory_outside_the_root_is_not_the_work_dir() {
 fn the_root_itself_may_be_the_log_directory() {
     needs!(root);
     let sandbox = with_jail();
-    let start = sandbox.vsrun().root("jail").logdir("jail", "1").command(server());
+    let start = sandbox
+        .vsrun()
+        .root("jail")
+        .logdir("jail", "1")
+        .command(server());
     assert_eq!(seen(&sandbox, start).cwd.as_deref(), Some(Path::new("/")));
     assert!(sandbox.path("jail/logfile").exists());
 }
@@ -314,8 +430,15 @@ fn the_root_itself_may_be_the_log_directory() {
 fn the_work_dir_wins_over_a_log_directory_inside_the_root() {
     needs!(root);
     let sandbox = with_jail();
-    let start = sandbox.vsrun().root("jail").logdir("jail/logs", "1").work_dir("/tmp");
-    assert_eq!(seen(&sandbox, start.command(server())).cwd, Some(PathBuf::from("/tmp")));
+    let start = sandbox
+        .vsrun()
+        .root("jail")
+        .logdir("jail/logs", "1")
+        .work_dir("/tmp");
+    assert_eq!(
+        seen(&sandbox, start.command(server())).cwd,
+        Some(PathBuf::from("/tmp"))
+    );
 }
 
 #[test]
@@ -323,8 +446,15 @@ fn output_goes_to_a_log_directory_outside_the_root() {
     needs!(root);
     let sandbox = with_jail();
     let logs = LogDirectory::at(sandbox.path("logs"));
-    let start = sandbox.vsrun().root("jail").user("nobody").logdir(&logs, "1");
-    start.command(Probe::at("/bin/probe").out("out").err("err").exit(0)).run().expect_code(0);
+    let start = sandbox
+        .vsrun()
+        .root("jail")
+        .user("nobody")
+        .logdir(&logs, "1");
+    start
+        .command(Probe::at("/bin/probe").out("out").err("err").exit(0))
+        .run()
+        .expect_code(0);
     assert_eq!(logs.server(), "out\nerr\n");
 }
 
@@ -341,8 +471,13 @@ fn pidfiles_are_written_outside() {
         .command(Probe::at("/bin/probe"))
         .spawn();
     let server = sandbox.wait_for_pidfile(sandbox.path("tmp-pid"));
-    wait_for("the change of root", || server.root() == Some(sandbox.path("jail")));
-    assert_eq!(sandbox.read_pidfile(sandbox.path("manager")), Some(running.pid()));
+    wait_for("the change of root", || {
+        server.root() == Some(sandbox.path("jail"))
+    });
+    assert_eq!(
+        sandbox.read_pidfile(sandbox.path("manager")),
+        Some(running.pid())
+    );
     assert_eq!(running.process().root().as_deref(), Some(Path::new("/")));
 }
 
@@ -352,16 +487,31 @@ fn every_restart_is_inside_the_root() {
     let sandbox = with_jail();
     sandbox.dir("jail/srv");
     let handler = sandbox.handler("handler").create();
-    let server = Probe::at("/bin/probe").append("/tmp/starts").only_first(1).exit(1);
-    let start = sandbox.vsrun().root("jail").work_dir("srv").user("nobody").pidfile("pid");
+    let server = Probe::at("/bin/probe")
+        .append("/tmp/starts")
+        .only_first(1)
+        .exit(1);
+    let start = sandbox
+        .vsrun()
+        .root("jail")
+        .work_dir("srv")
+        .user("nobody")
+        .pidfile("pid");
     let running = start.manager("manager", &handler).command(server).spawn();
-    wait_for("the second start", || sandbox.lines("jail/tmp/starts").len() == 2);
+    wait_for("the second start", || {
+        sandbox.lines("jail/tmp/starts").len() == 2
+    });
     running.signal(SIGHUP);
-    wait_for("the third start", || sandbox.lines("jail/tmp/starts").len() == 3);
+    wait_for("the third start", || {
+        sandbox.lines("jail/tmp/starts").len() == 3
+    });
     let server = sandbox.wait_for_pidfile(sandbox.path("pid"));
     assert_eq!(server.root(), Some(sandbox.path("jail")));
     assert_eq!(server.cwd(), Some(sandbox.path("jail/srv")));
-    assert_eq!(server.status().map(|status| status.uids), Some(Ids::all(NOBODY)));
+    assert_eq!(
+        server.status().map(|status| status.uids),
+        Some(Ids::all(NOBODY))
+    );
     stop(running);
 }
 
@@ -371,7 +521,10 @@ fn the_manuals_example_works() {
     let sandbox = with_jail();
     let words = ["-b", "-r", "jail", "-w", "/", "-u", "nobody"];
     let start = sandbox.vsrun().args(words).env("PATH", "/bin");
-    start.command(Probe::at("probe").report("/tmp/report")).run().expect_code(0);
+    start
+        .command(Probe::at("probe").report("/tmp/report"))
+        .run()
+        .expect_code(0);
     let report = Report::wait(sandbox.path("jail/tmp/report"));
     assert_eq!(report.cwd.as_deref(), Some(Path::new("/")));
     assert_eq!((report.uids, report.terminal), (Ids::all(NOBODY), false));
@@ -396,5 +549,8 @@ print(before, os.path.exists('/proc/self'))
     let escaped = start().command(words).run();
     assert_eq!(escaped.stdout_text(), "False True\n", "{escaped:?}");
     let kept = start().user("nobody").command(words).run();
-    assert!(kept.stderr_text().contains("Operation not permitted"), "{kept:?}");
+    assert!(
+        kept.stderr_text().contains("Operation not permitted"),
+        "{kept:?}"
+    );
 }

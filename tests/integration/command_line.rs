@@ -14,9 +14,17 @@ fn error_line(outcome: &Outcome, code: i32) -> String {
     outcome.expect_code(code);
     assert_eq!(outcome.stdout_text(), "");
     let text = outcome.stderr_text();
-    let line = text.strip_suffix('\n').unwrap_or_else(|| panic!("no line: {text:?}"));
-    assert!(line.starts_with("vsrun: ") && !line.contains('\n'), "not one line: {text:?}");
-    assert!(!line.chars().any(char::is_control), "control characters: {text:?}");
+    let line = text
+        .strip_suffix('\n')
+        .unwrap_or_else(|| panic!("no line: {text:?}"));
+    assert!(
+        line.starts_with("vsrun: ") && !line.contains('\n'),
+        "not one line: {text:?}"
+    );
+    assert!(
+        !line.chars().any(char::is_control),
+        "control characters: {text:?}"
+    );
     line.to_owned()
 }
 
@@ -48,7 +56,10 @@ fn without_the_double_dash_the_error_says_where_to_put_it() {
     ];
     for words in lines {
         let line = error_line(&sandbox.vsrun().args(words).run(), 125);
-        assert!(line.contains("put '--' before the server's command"), "{words:?}: {line}");
+        assert!(
+            line.contains("put '--' before the server's command"),
+            "{words:?}: {line}"
+        );
     }
     assert!(made(&sandbox, &[]).is_empty());
 }
@@ -88,7 +99,10 @@ fn a_double_dash_is_never_the_value_of_an_option() {
         &["-m", "manager"],
     ];
     for words in lines {
-        error_line(&sandbox.vsrun().args(words).command(["/bin/true"]).run(), 125);
+        error_line(
+            &sandbox.vsrun().args(words).command(["/bin/true"]).run(),
+            125,
+        );
     }
     assert!(made(&sandbox, &[]).is_empty());
 }
@@ -100,7 +114,14 @@ fn an_unknown_option_is_named() {
         let line = error_line(&sandbox.vsrun().arg(word).command(["/bin/true"]).run(), 125);
         assert!(line.contains(&word[word.len() - 1..]), "{line}");
     }
-    let line = error_line(&sandbox.vsrun().arg("--restart").command(["/bin/true"]).run(), 125);
+    let line = error_line(
+        &sandbox
+            .vsrun()
+            .arg("--restart")
+            .command(["/bin/true"])
+            .run(),
+        125,
+    );
     assert!(line.contains("'--restart'"), "{line}");
 }
 
@@ -109,8 +130,16 @@ fn a_usage_error_is_one_line_whatever_bytes_are_in_it() {
     let sandbox = sandbox();
     let mut option = OsString::from("--");
     option.push(odd_name());
-    for word in [option, odd_name(), OsString::from("a\nb"), OsString::from("-\r")] {
-        error_line(&sandbox.vsrun().arg(&word).command(["/bin/true"]).run(), 125);
+    for word in [
+        option,
+        odd_name(),
+        OsString::from("a\nb"),
+        OsString::from("-\r"),
+    ] {
+        error_line(
+            &sandbox.vsrun().arg(&word).command(["/bin/true"]).run(),
+            125,
+        );
         error_line(&sandbox.vsrun().arg(&word).run(), 125);
     }
 }
@@ -132,7 +161,11 @@ fn an_option_given_twice_is_a_usage_error() {
         &["--pidfile=pid"],
     ];
     for words in options {
-        let twice = sandbox.vsrun().args(words).args(words).command(["/bin/true"]);
+        let twice = sandbox
+            .vsrun()
+            .args(words)
+            .args(words)
+            .command(["/bin/true"]);
         error_line(&twice.run(), 125);
     }
     let mixed = sandbox.vsrun().args(["-p", "a", "--pidfile", "b"]);
@@ -144,11 +177,19 @@ fn an_option_given_twice_is_a_usage_error() {
 #[test]
 fn syslog_and_logdir_exclude_each_other_in_either_order() {
     let sandbox = sandbox();
-    let lines: [&[&str]; 2] =
-        [&["-s", "tag", "-d", "logs", "1"], &["-d", "logs", "1", "-s", "tag"]];
+    let lines: [&[&str]; 2] = [
+        &["-s", "tag", "-d", "logs", "1"],
+        &["-d", "logs", "1", "-s", "tag"],
+    ];
     for words in lines {
-        let line = error_line(&sandbox.vsrun().args(words).command(["/bin/true"]).run(), 125);
-        assert!(line.contains("--syslog") && line.contains("--logdir"), "{line}");
+        let line = error_line(
+            &sandbox.vsrun().args(words).command(["/bin/true"]).run(),
+            125,
+        );
+        assert!(
+            line.contains("--syslog") && line.contains("--logdir"),
+            "{line}"
+        );
     }
     assert!(made(&sandbox, &[]).is_empty());
 }
@@ -169,11 +210,24 @@ fn options_may_stand_in_any_order() {
     for order in permutations(options.len()) {
         fs::remove_file(&report).ok();
         let words = order.iter().flat_map(|place| options[*place]);
-        let server = sandbox.probe().report(&report).pidfile(sandbox.path("pid")).exit(0);
-        sandbox.vsrun().args(words).command(server).run().expect_code(0);
+        let server = sandbox
+            .probe()
+            .report(&report)
+            .pidfile(sandbox.path("pid"))
+            .exit(0);
+        sandbox
+            .vsrun()
+            .args(words)
+            .command(server)
+            .run()
+            .expect_code(0);
         let report = Report::wait(&report);
         assert_eq!(report.cwd.as_ref(), Some(&work_dir), "{order:?}");
-        assert_eq!(report.pidfile, Some(format!("{}\n", report.pid).into()), "{order:?}");
+        assert_eq!(
+            report.pidfile,
+            Some(format!("{}\n", report.pid).into()),
+            "{order:?}"
+        );
         assert!(sandbox.path("logs/vsrun.log").exists(), "{order:?}");
     }
 }
@@ -204,11 +258,24 @@ fn an_options_value_may_be_attached_to_it() {
         &["-ppid", "-w/", "--logdir=logs", "7d"],
     ] {
         let report = sandbox.path("report");
-        let server = sandbox.probe().report(&report).pidfile(sandbox.path("pid")).exit(0);
-        sandbox.vsrun().args(words).command(server).run().expect_code(0);
+        let server = sandbox
+            .probe()
+            .report(&report)
+            .pidfile(sandbox.path("pid"))
+            .exit(0);
+        sandbox
+            .vsrun()
+            .args(words)
+            .command(server)
+            .run()
+            .expect_code(0);
         let seen = Report::wait(&report);
         assert_eq!(seen.cwd.as_deref(), Some(Path::new("/")), "{words:?}");
-        assert_eq!(seen.pidfile, Some(format!("{}\n", seen.pid).into()), "{words:?}");
+        assert_eq!(
+            seen.pidfile,
+            Some(format!("{}\n", seen.pid).into()),
+            "{words:?}"
+        );
         fs::remove_file(report).expect("a report");
         fs::remove_file(sandbox.path("pid")).expect("a pidfile");
     }
@@ -219,7 +286,12 @@ fn a_path_may_begin_with_a_hyphen() {
     let sandbox = sandbox();
     let pidfile = sandbox.path("-pid");
     let server = sandbox.probe().pidfile(&pidfile).exit(0);
-    sandbox.vsrun().arg("--pidfile=-pid").command(server).run().expect_code(0);
+    sandbox
+        .vsrun()
+        .arg("--pidfile=-pid")
+        .command(server)
+        .run()
+        .expect_code(0);
     assert!(sandbox.read_pidfile(pidfile).is_some());
 }
 
@@ -234,7 +306,10 @@ fn the_short_and_the_long_help_differ_and_name_every_option() {
     });
     assert!(long.len() > short.len());
     for help in [short, long] {
-        assert!(help.contains("vsrun [OPTIONS] -- COMMAND [ARG]..."), "{help}");
+        assert!(
+            help.contains("vsrun [OPTIONS] -- COMMAND [ARG]..."),
+            "{help}"
+        );
         for option in [
             "-u, --user",
             "-p, --pidfile",
@@ -259,7 +334,10 @@ fn the_version_is_printed() {
         let outcome = sandbox.vsrun().arg(word).run();
         outcome.expect_code(0);
         let version = format!("vsrun {}\n", env!("CARGO_PKG_VERSION"));
-        assert_eq!((outcome.stdout_text(), outcome.stderr_text()), (version, String::new()));
+        assert_eq!(
+            (outcome.stdout_text(), outcome.stderr_text()),
+            (version, String::new())
+        );
     }
 }
 
@@ -292,7 +370,11 @@ fn an_empty_argument_vector_is_a_usage_error() {
 fn a_keep_duration_is_a_whole_number_with_a_unit_or_without() {
     let sandbox = sandbox();
     for keep in ["7", "12h", "3d", "4w", "2m", "007d", "4294967295m"] {
-        let outcome = sandbox.vsrun().logdir("logs", keep).command(["/bin/true"]).run();
+        let outcome = sandbox
+            .vsrun()
+            .logdir("logs", keep)
+            .command(["/bin/true"])
+            .run();
         outcome.expect_code(0);
         assert_eq!(outcome.stderr_text(), "", "{keep}");
     }
@@ -334,13 +416,21 @@ fn what_is_no_keep_duration_is_refused_with_the_value_in_the_message() {
         "9".repeat(500).leak(),
     ];
     for keep in values {
-        let outcome = sandbox.vsrun().logdir("logs", keep).command(["/bin/true"]).run();
+        let outcome = sandbox
+            .vsrun()
+            .logdir("logs", keep)
+            .command(["/bin/true"])
+            .run();
         let line = error_line(&outcome, 125);
         let shown = keep.replace('\t', "\\t");
         assert!(line.contains(&format!("'{shown}'")), "{keep:?}: {line}");
     }
     let odd = OsStr::from_bytes(b"1\xffd\n");
-    let outcome = sandbox.vsrun().logdir("logs", odd).command(["/bin/true"]).run();
+    let outcome = sandbox
+        .vsrun()
+        .logdir("logs", odd)
+        .command(["/bin/true"])
+        .run();
     let line = error_line(&outcome, 125);
     assert!(line.contains(r"'1\xffd\n'"), "{line}");
     assert!(made(&sandbox, &[]).is_empty());
@@ -373,7 +463,13 @@ fn arguments_reach_the_server_byte_by_byte() {
     let sandbox = sandbox();
     let report = sandbox.path("report");
     let every_byte = OsString::from_vec((1..=255).collect());
-    let words = [every_byte, odd_name(), OsString::new(), "two words".into(), "\n".into()];
+    let words = [
+        every_byte,
+        odd_name(),
+        OsString::new(),
+        "two words".into(),
+        "\n".into(),
+    ];
     let server = sandbox.probe().report(&report).exit(0).carrying(&words);
     sandbox.vsrun().command(server).run().expect_code(0);
     let args = Report::wait(&report).args;
@@ -401,7 +497,10 @@ fn very_many_and_very_long_arguments_reach_the_server() {
         };
         start.command(server).run().expect_code(0);
         let args = Report::wait(&report).args;
-        assert!(args[args.len() - words.len()..] == words[..], "arguments are lost");
+        assert!(
+            args[args.len() - words.len()..] == words[..],
+            "arguments are lost"
+        );
     }
 }
 
@@ -414,7 +513,10 @@ fn paths_may_hold_any_bytes() {
     fs::rename(handler.path(), at("handler")).expect("a handler");
     let program = sandbox.copy_of(sandbox.probe().words()[0].clone(), at("server"));
     let work_dir = sandbox.dir(at("work"));
-    let server = Probe::at(program).report(at("report")).pidfile(at("pid")).exit(0);
+    let server = Probe::at(program)
+        .report(at("report"))
+        .pidfile(at("pid"))
+        .exit(0);
     let outcome = sandbox
         .vsrun()
         .pidfile(at("pid"))
@@ -427,7 +529,10 @@ fn paths_may_hold_any_bytes() {
     let report = Report::wait(at("report"));
     assert_eq!(report.cwd, Some(work_dir));
     assert_eq!(report.pidfile, Some(format!("{}\n", report.pid).into()));
-    assert_eq!(LogDirectory::at(at("logs")).names(), ["logfile", "vsrun.log"]);
+    assert_eq!(
+        LogDirectory::at(at("logs")).names(),
+        ["logfile", "vsrun.log"]
+    );
 }
 
 #[test]
@@ -437,8 +542,14 @@ fn a_path_of_any_bytes_is_shown_in_one_line() {
     let shown = r#"odd \xff\xfe\n\u{1b}[31m'"$x/server"#;
     for (invocation, code) in [
         (sandbox.vsrun().command([&missing]), 127),
-        (sandbox.vsrun().pidfile(&missing).command(["/bin/true"]), 125),
-        (sandbox.vsrun().work_dir(&missing).command(["/bin/true"]), 125),
+        (
+            sandbox.vsrun().pidfile(&missing).command(["/bin/true"]),
+            125,
+        ),
+        (
+            sandbox.vsrun().work_dir(&missing).command(["/bin/true"]),
+            125,
+        ),
     ] {
         let line = error_line(&invocation.run(), code);
         assert!(line.contains(shown), "{line}");
@@ -453,13 +564,22 @@ fn relative_paths_are_taken_from_the_directory_of_the_start() {
     sandbox.copy_of(program, "bin/server");
     let work_dir = sandbox.dir("work");
     let handler = sandbox.handler("handler").create();
-    let server = || Probe::at("bin/server").report(sandbox.path("report")).exit(0);
+    let server = || {
+        Probe::at("bin/server")
+            .report(sandbox.path("report"))
+            .exit(0)
+    };
     let pidfile = sandbox.path("pid");
     let start = || sandbox.vsrun().work_dir("work").pidfile("pid");
-    let managed = || start().manager("./manager", "bin/../handler").logdir("var/logs", "1");
-    for invocation in
-        [start().command(server().pidfile(&pidfile)), managed().command(server().pidfile(&pidfile))]
-    {
+    let managed = || {
+        start()
+            .manager("./manager", "bin/../handler")
+            .logdir("var/logs", "1")
+    };
+    for invocation in [
+        start().command(server().pidfile(&pidfile)),
+        managed().command(server().pidfile(&pidfile)),
+    ] {
         fs::remove_file(&pidfile).ok();
         fs::remove_file(sandbox.path("report")).ok();
         invocation.run().expect_code(0);
@@ -479,7 +599,10 @@ fn relative_paths_hold_for_every_restart() {
     sandbox.dir("bin");
     sandbox.copy_of(program, "bin/server");
     let handler = sandbox.handler("handler").create();
-    let server = Probe::at("bin/server").append(sandbox.path("starts")).only_first(2).exit(1);
+    let server = Probe::at("bin/server")
+        .append(sandbox.path("starts"))
+        .only_first(2)
+        .exit(1);
     let running = sandbox
         .vsrun()
         .pidfile("pid")
@@ -500,13 +623,28 @@ fn relative_paths_work_in_a_directory_of_any_bytes() {
     let sandbox = sandbox();
     let here = sandbox.dir(Path::new(&odd_name()));
     let report = sandbox.path("report");
-    let server = sandbox.probe().report(&report).pidfile(here.join("pid")).exit(0);
-    let start = sandbox.vsrun().pidfile("pid").logdir("logs", "1").work_dir(".");
-    start.current_dir(&here).command(server).run().expect_code(0);
+    let server = sandbox
+        .probe()
+        .report(&report)
+        .pidfile(here.join("pid"))
+        .exit(0);
+    let start = sandbox
+        .vsrun()
+        .pidfile("pid")
+        .logdir("logs", "1")
+        .work_dir(".");
+    start
+        .current_dir(&here)
+        .command(server)
+        .run()
+        .expect_code(0);
     let report = Report::wait(report);
     assert_eq!(report.cwd.as_ref(), Some(&here));
     assert_eq!(report.pidfile, Some(format!("{}\n", report.pid).into()));
-    assert_eq!(LogDirectory::at(here.join("logs")).names(), ["logfile", "vsrun.log"]);
+    assert_eq!(
+        LogDirectory::at(here.join("logs")).names(),
+        ["logfile", "vsrun.log"]
+    );
 }
 
 /// Runs vsrun in a directory that is removed before it starts.
@@ -525,9 +663,17 @@ fn a_relative_command_in_a_removed_directory_is_not_looked_for_elsewhere() {
     // From the file system's root these two would be programs.
     for command in ["bin/true", "./bin/true"] {
         let outcome = in_a_removed_directory(&sandbox, &["--", command]);
-        assert_ne!(outcome.code(), Some(0), "{command} was found: {}", outcome.stderr_text());
+        assert_ne!(
+            outcome.code(),
+            Some(0),
+            "{command} was found: {}",
+            outcome.stderr_text()
+        );
         let line = outcome.stderr_text();
-        assert!(line.starts_with("vsrun: cannot ") && line.contains(command), "{line}");
+        assert!(
+            line.starts_with("vsrun: cannot ") && line.contains(command),
+            "{line}"
+        );
     }
 }
 

@@ -18,7 +18,10 @@ fn pattern() -> String {
 }
 
 fn skip(need: &str) -> bool {
-    assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "CI must not skip: needs {need}");
+    assert!(
+        std::env::var_os("CI").is_none_or(|ci| ci != "true"),
+        "CI must not skip: needs {need}"
+    );
     let thread = std::thread::current();
     eprintln!("SKIP {}: needs {need}", thread.name().unwrap_or("a test"));
     false
@@ -79,8 +82,14 @@ fn the_core_file_lies_in_the_log_directory_and_a_debugger_opens_it() {
         .output()
         .expect("gdb runs");
     let output = String::from_utf8_lossy(&gdb.stdout);
-    assert!(output.contains("terminated with signal SIGSEGV"), "{output}");
-    assert!(output.contains(&format!("{}", sandbox.path("probe").display())), "{output}");
+    assert!(
+        output.contains("terminated with signal SIGSEGV"),
+        "{output}"
+    );
+    assert!(
+        output.contains(&format!("{}", sandbox.path("probe").display())),
+        "{output}"
+    );
 }
 
 #[test]
@@ -105,7 +114,9 @@ fn a_core_dump_changes_no_status_of_a_server_that_vsrun_becomes() {
     let cores = sandbox.open_dir("cores");
     let vsrun = as_user(sandbox.vsrun()).work_dir(&cores);
     let vsrun = vsrun.limit(Resource::RLIMIT_CORE, u64::MAX, u64::MAX);
-    let outcome = vsrun.command(sandbox.probe().dumping_core().kill(SIGSEGV)).run();
+    let outcome = vsrun
+        .command(sandbox.probe().dumping_core().kill(SIGSEGV))
+        .run();
     assert_eq!(outcome.signal(), Some(SIGSEGV));
     assert!(outcome.status.core_dumped());
 }

@@ -70,7 +70,16 @@ impl Daemon {
     fn redis(sandbox: &Sandbox) -> Option<Daemon> {
         let dir = sandbox.open_dir("redis");
         let socket = dir.join("socket");
-        let words = ["redis-server", "--port", "0", "--save", "", "--daemonize", "no", "--dir"];
+        let words = [
+            "redis-server",
+            "--port",
+            "0",
+            "--save",
+            "",
+            "--daemonize",
+            "no",
+            "--dir",
+        ];
         let mut command: Vec<OsString> = words.map(OsString::from).to_vec();
         command.extend([dir.into(), "--unixsocket".into(), socket.clone().into()]);
         require_program("redis-server").then_some(Daemon {
@@ -88,7 +97,11 @@ impl Daemon {
         let words = ["redis-server", "--save", "", "--daemonize", "no", "--bind"];
         let mut command: Vec<OsString> = words.map(OsString::from).to_vec();
         command.extend([address.ip().to_string().into(), "--port".into()]);
-        command.extend([address.port().to_string().into(), "--dir".into(), dir.into()]);
+        command.extend([
+            address.port().to_string().into(),
+            "--dir".into(),
+            dir.into(),
+        ]);
         require_program("redis-server").then_some(Daemon {
             command,
             place: Place::Loopback(address),
@@ -100,7 +113,12 @@ impl Daemon {
 
     fn memcached(sandbox: &Sandbox) -> Option<Daemon> {
         let socket = sandbox.open_dir("memcached").join("socket");
-        let command = vec!["memcached".into(), "-vv".into(), "-s".into(), socket.clone().into()];
+        let command = vec![
+            "memcached".into(),
+            "-vv".into(),
+            "-s".into(),
+            socket.clone().into(),
+        ];
         require_program("memcached").then_some(Daemon {
             command,
             place: Place::Socket(socket),
@@ -115,7 +133,11 @@ impl Daemon {
     fn wait_for_answer(&self) {
         wait_for("the daemon's answer", || {
             let answer = self.ask().map_err(|error| error.to_string())?;
-            if answer.starts_with(self.answer) { Ok(()) } else { Err(answer) }
+            if answer.starts_with(self.answer) {
+                Ok(())
+            } else {
+                Err(answer)
+            }
         });
     }
 
@@ -163,7 +185,9 @@ impl<'a> Managed<'a> {
     fn start(sandbox: &'a Sandbox, daemon: Daemon, vsrun: Invocation<'a>) -> Managed<'a> {
         // What is left of a crashed daemon would keep the next one from listening. With a manager,
         // a server leads its process group.
-        let handler = sandbox.handler("handler").line("kill -9 -$VSRUN_SERVER_PID 2>/dev/null");
+        let handler = sandbox
+            .handler("handler")
+            .line("kill -9 -$VSRUN_SERVER_PID 2>/dev/null");
         let handler = handler.create();
         let vsrun = vsrun
             .user(user().0.to_string())
@@ -171,7 +195,12 @@ impl<'a> Managed<'a> {
             .manager(sandbox.path("monitor"), &handler)
             .command(&daemon.command)
             .spawn();
-        let managed = Managed { sandbox, daemon, vsrun, handler };
+        let managed = Managed {
+            sandbox,
+            daemon,
+            vsrun,
+            handler,
+        };
         managed.daemon.wait_for_answer();
         managed
     }
@@ -199,7 +228,10 @@ impl<'a> Managed<'a> {
         self.sandbox.signal(old, signal);
         self.wait_for_another(old);
         let run = self.handler.wait_for_run(runs + 1);
-        assert_eq!(run.env("VSRUN_SERVER_PID"), Some(old.pid().to_string().as_ref()));
+        assert_eq!(
+            run.env("VSRUN_SERVER_PID"),
+            Some(old.pid().to_string().as_ref())
+        );
     }
 
     fn stop(self) {
@@ -265,12 +297,20 @@ fn is_logged(make: fn(&Sandbox) -> Option<Daemon>) {
     for log in ["logfile", "logfile.1"] {
         wait_for("the daemon's words", || {
             let output = String::from_utf8_lossy(&logs.read(log)).into_owned();
-            if output.contains(says) { Ok(()) } else { Err(output) }
+            if output.contains(says) {
+                Ok(())
+            } else {
+                Err(output)
+            }
         });
     }
     wait_for("vsrun's lines", || {
         let output = logs.vsrun();
-        if output.matches("started server").count() == 2 { Ok(()) } else { Err(output) }
+        if output.matches("started server").count() == 2 {
+            Ok(())
+        } else {
+            Err(output)
+        }
     });
     managed.stop();
 }
@@ -298,7 +338,10 @@ fn is_sent_to_syslog(make: fn(&Sandbox) -> Option<Daemon>) {
     };
     let bin = sandbox.dir("bin");
     let lines = sandbox.open_dir("kept").join("lines");
-    let script = format!("#!/bin/sh\nexec sed \"s/^/$2: /;\" -u >>'{}'\n", lines.display());
+    let script = format!(
+        "#!/bin/sh\nexec sed \"s/^/$2: /;\" -u >>'{}'\n",
+        lines.display()
+    );
     sandbox.executable("bin/logger", script);
     let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", bin.display());
     let vsrun = sandbox.vsrun().env("PATH", path).syslog("web");
@@ -308,7 +351,11 @@ fn is_sent_to_syslog(make: fn(&Sandbox) -> Option<Daemon>) {
     wait_for("the daemon's words of two lives", || {
         let output = sandbox.lines(&lines);
         let theirs = |line: &&String| line.starts_with("web: ") && line.contains(says);
-        if output.iter().filter(theirs).count() >= 2 { Ok(()) } else { Err(output) }
+        if output.iter().filter(theirs).count() >= 2 {
+            Ok(())
+        } else {
+            Err(output)
+        }
     });
     managed.stop();
 }
@@ -334,7 +381,10 @@ fn runs_in_the_background(make: fn(&Sandbox) -> Option<Daemon>) {
     let Some(daemon) = make(&sandbox) else {
         return;
     };
-    let vsrun = sandbox.vsrun().user(user().0.to_string()).pidfile(sandbox.path("pidfile"));
+    let vsrun = sandbox
+        .vsrun()
+        .user(user().0.to_string())
+        .pidfile(sandbox.path("pidfile"));
     let vsrun = vsrun.background().logdir(sandbox.path("logs"), "1d");
     vsrun.command(&daemon.command).run().expect_code(0);
     daemon.wait_for_answer();
@@ -364,11 +414,21 @@ fn httpd(sandbox: &Sandbox) -> Option<(PathBuf, Daemon)> {
         return None;
     }
     let root = sandbox.dir("jail");
-    ["jail/bin", "jail/www", "jail/dev"].into_iter().for_each(|dir| drop(sandbox.dir(dir)));
+    ["jail/bin", "jail/www", "jail/dev"]
+        .into_iter()
+        .for_each(|dir| drop(sandbox.dir(dir)));
     sandbox.copy_of("/bin/busybox", "jail/bin/httpd");
     fs::write(root.join("www/index.html"), "hello\n").expect("the sandbox can be written");
     let address = own_address();
-    let words = ["/bin/httpd", "-f", "-vv", "-h", "/www", "-p", &address.to_string()];
+    let words = [
+        "/bin/httpd",
+        "-f",
+        "-vv",
+        "-h",
+        "/www",
+        "-p",
+        &address.to_string(),
+    ];
     let daemon = Daemon {
         command: words.map(OsString::from).to_vec(),
         place: Place::Loopback(address),
@@ -389,7 +449,10 @@ fn a_statically_linked_server_in_a_root_answers_again_after_crashes_and_a_restar
     let managed = Managed::start(&sandbox, daemon, vsrun);
     let server = managed.server();
     assert_eq!(server.root(), Some(root));
-    assert_eq!(server.status().expect("a running server").uids.effective, NOBODY);
+    assert_eq!(
+        server.status().expect("a running server").uids.effective,
+        NOBODY
+    );
     managed.comes_back_after(SIGSEGV);
     managed.comes_back_after(SIGKILL);
     let old = managed.server();
@@ -405,12 +468,20 @@ fn output_of_a_server_in_a_root_is_in_the_log_outside() {
         return;
     };
     let logs = LogDirectory::at(sandbox.path("logs"));
-    let managed = Managed::start(&sandbox, daemon, sandbox.vsrun().root(&root).logdir(&logs, "1d"));
+    let managed = Managed::start(
+        &sandbox,
+        daemon,
+        sandbox.vsrun().root(&root).logdir(&logs, "1d"),
+    );
     assert_eq!(managed.server().root(), Some(root));
     let says = managed.daemon.says;
     wait_for("the server's words", || {
         let output = logs.server();
-        if output.contains(says) { Ok(()) } else { Err(output) }
+        if output.contains(says) {
+            Ok(())
+        } else {
+            Err(output)
+        }
     });
     managed.stop();
 }
@@ -423,8 +494,13 @@ fn a_server_that_daemonizes_ends_its_manager_with_a_hint() {
     };
     daemon.command.extend(["--daemonize".into(), "yes".into()]);
     let logs = LogDirectory::at(sandbox.path("logs"));
-    let vsrun = sandbox.vsrun().logdir(&logs, "1d").user(user().0.to_string());
-    let vsrun = vsrun.manager(sandbox.path("monitor"), "/bin/true").command(&daemon.command);
+    let vsrun = sandbox
+        .vsrun()
+        .logdir(&logs, "1d")
+        .user(user().0.to_string());
+    let vsrun = vsrun
+        .manager(sandbox.path("monitor"), "/bin/true")
+        .command(&daemon.command);
     vsrun.run().expect_code(0);
     daemon.wait_for_answer();
     assert!(logs.vsrun().contains("background"), "{}", logs.vsrun());

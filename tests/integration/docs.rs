@@ -40,7 +40,11 @@ struct Documented {
 impl Documented {
     /// Its letter, if it has one, and its word.
     fn spellings(&self) -> Vec<&str> {
-        self.short.iter().chain([&self.long]).map(String::as_str).collect()
+        self.short
+            .iter()
+            .chain([&self.long])
+            .map(String::as_str)
+            .collect()
     }
 }
 
@@ -49,7 +53,10 @@ fn options() -> Vec<Documented> {
     let documented = definition.get_arguments().map(|option| {
         // clap gives a switch, too, a name for its value.
         let takes_values = option.get_action().takes_values();
-        let names = option.get_value_names().filter(|_| takes_values).unwrap_or_default();
+        let names = option
+            .get_value_names()
+            .filter(|_| takes_values)
+            .unwrap_or_default();
         Documented {
             short: option.get_short().map(|letter| format!("-{letter}")),
             long: format!("--{}", option.get_long().expect("an option has a word")),
@@ -58,7 +65,10 @@ fn options() -> Vec<Documented> {
         }
     });
     let documented: Vec<Documented> = documented.collect();
-    assert!(documented.len() >= 10, "the definition has lost its options");
+    assert!(
+        documented.len() >= 10,
+        "the definition has lost its options"
+    );
     documented
 }
 
@@ -81,13 +91,18 @@ fn plain_page() -> String {
 
 /// The lines of a section of the page, its heading left out.
 fn section(page: &str, heading: &str) -> String {
-    let (_, rest) = page.split_once(&format!("\n.SH {heading}\n")).expect("the section exists");
+    let (_, rest) = page
+        .split_once(&format!("\n.SH {heading}\n"))
+        .expect("the section exists");
     rest.split("\n.SH ").next().unwrap_or_default().to_owned()
 }
 
 fn vsrun(argument: &str) -> String {
-    let output =
-        Command::new(VSRUN).arg(argument).stdin(Stdio::null()).output().expect("vsrun runs");
+    let output = Command::new(VSRUN)
+        .arg(argument)
+        .stdin(Stdio::null())
+        .output()
+        .expect("vsrun runs");
     assert_eq!(output.status.code(), Some(0), "{argument}: {output:?}");
     assert!(output.stderr.is_empty(), "{argument}: {output:?}");
     String::from_utf8(output.stdout).expect("text")
@@ -100,7 +115,11 @@ fn words(text: &str) -> Vec<&str> {
 
 fn assert_silent(output: &Output) {
     let printed = [&output.stdout[..], &output.stderr[..]].concat();
-    assert!(output.status.success() && printed.is_empty(), "{}", String::from_utf8_lossy(&printed));
+    assert!(
+        output.status.success() && printed.is_empty(),
+        "{}",
+        String::from_utf8_lossy(&printed)
+    );
 }
 
 #[test]
@@ -139,7 +158,10 @@ fn the_page_mentions_no_option_and_no_variable_that_does_not_exist() {
     let page = plain_page();
     for word in words(&page) {
         if word.starts_with("--") && word.len() > 2 {
-            assert!(options.iter().any(|option| option.long == word), "{word} is no option");
+            assert!(
+                options.iter().any(|option| option.long == word),
+                "{word} is no option"
+            );
         }
         if word.starts_with("VSRUN_") && word != "VSRUN_" {
             assert!(VARIABLES.contains(&word), "{word} is no variable");
@@ -151,19 +173,34 @@ fn the_page_mentions_no_option_and_no_variable_that_does_not_exist() {
 fn the_readme_has_a_row_for_every_option() {
     let readme = read("README.md");
     for option in options() {
-        let values: Vec<String> = option.values.iter().map(|value| format!("`{value}`")).collect();
-        let row = format!("| `{}` | {}", option.spellings().join("`, `"), values.join(" "));
-        assert!(readme.lines().any(|line| line.starts_with(row.trim_end())), "no row '{row}'");
+        let values: Vec<String> = option
+            .values
+            .iter()
+            .map(|value| format!("`{value}`"))
+            .collect();
+        let row = format!(
+            "| `{}` | {}",
+            option.spellings().join("`, `"),
+            values.join(" ")
+        );
+        assert!(
+            readme.lines().any(|line| line.starts_with(row.trim_end())),
+            "no row '{row}'"
+        );
     }
 }
 
 #[test]
 fn the_readme_has_a_row_for_every_variable_and_exit_status() {
     let readme = read("README.md");
-    let first_cells: Vec<&str> =
-        readme.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next()).collect();
+    let first_cells: Vec<&str> = readme
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split(" | ").next())
+        .collect();
     for fact in VARIABLES.iter().chain(&STATUSES) {
-        let is_named = first_cells.iter().any(|cell| cell.contains(&format!("`{fact}`")));
+        let is_named = first_cells
+            .iter()
+            .any(|cell| cell.contains(&format!("`{fact}`")));
         assert!(is_named, "no row for {fact}");
     }
 }
@@ -186,14 +223,22 @@ fn the_short_help_names_every_option_but_the_hidden_on_one_screen() {
     let short = vsrun("-h");
     for option in options() {
         let is_named = words(&short).contains(&option.long.as_str());
-        assert_eq!(is_named, option.in_short_help, "{} in\n{short}", option.long);
+        assert_eq!(
+            is_named, option.in_short_help,
+            "{} in\n{short}",
+            option.long
+        );
     }
     assert!(short.lines().count() <= 24, "{short}");
 }
 
 #[test]
 fn the_completions_of_every_shell_know_every_option() {
-    for file in ["completions/vsrun.bash", "completions/_vsrun", "completions/vsrun.fish"] {
+    for file in [
+        "completions/vsrun.bash",
+        "completions/_vsrun",
+        "completions/vsrun.fish",
+    ] {
         let script = read(file);
         for option in options() {
             for spelling in option.spellings() {
@@ -224,16 +269,23 @@ fn the_version_is_one_line() {
 #[test]
 fn the_newest_release_in_the_changelog_is_this_version() {
     let changelog = read("CHANGELOG.md");
-    let newest = changelog.lines().find(|line| line.starts_with("## [") && line.contains("] - "));
+    let newest = changelog
+        .lines()
+        .find(|line| line.starts_with("## [") && line.contains("] - "));
     let expected = format!("## [{}] - ", env!("CARGO_PKG_VERSION"));
-    assert!(newest.is_some_and(|line| line.starts_with(&expected)), "{newest:?}");
+    assert!(
+        newest.is_some_and(|line| line.starts_with(&expected)),
+        "{newest:?}"
+    );
 }
 
 #[test]
 fn mandoc_finds_nothing_to_improve_in_the_page() {
     needs!("mandoc");
     let mut mandoc = Command::new("mandoc");
-    mandoc.args(["-T", "lint", "-W", "all"]).arg(path("man/vsrun.8"));
+    mandoc
+        .args(["-T", "lint", "-W", "all"])
+        .arg(path("man/vsrun.8"));
     assert_silent(&mandoc.output().expect("mandoc runs"));
 }
 
@@ -241,8 +293,13 @@ fn mandoc_finds_nothing_to_improve_in_the_page() {
 fn man_renders_the_page_on_80_columns_without_a_warning() {
     needs!("man");
     let mut man = Command::new("man");
-    man.args(["--warnings", "-E", "UTF-8", "-l", "-Tutf8", "-Z"]).arg(path("man/vsrun.8"));
-    man.envs([("LC_ALL", "C.UTF-8"), ("MANROFFSEQ", ""), ("MANWIDTH", "80")]);
+    man.args(["--warnings", "-E", "UTF-8", "-l", "-Tutf8", "-Z"])
+        .arg(path("man/vsrun.8"));
+    man.envs([
+        ("LC_ALL", "C.UTF-8"),
+        ("MANROFFSEQ", ""),
+        ("MANWIDTH", "80"),
+    ]);
     let output = man.stdin(Stdio::null()).output().expect("man runs");
     let warnings = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && warnings.is_empty(), "{warnings}");
@@ -251,9 +308,15 @@ fn man_renders_the_page_on_80_columns_without_a_warning() {
 #[test]
 fn the_page_can_be_found_by_its_name() {
     needs!("lexgrog");
-    let output = Command::new("lexgrog").arg(path("man/vsrun.8")).output().expect("lexgrog runs");
+    let output = Command::new("lexgrog")
+        .arg(path("man/vsrun.8"))
+        .output()
+        .expect("lexgrog runs");
     let found = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && found.contains("vsrun - "), "{found}");
+    assert!(
+        output.status.success() && found.contains("vsrun - "),
+        "{found}"
+    );
 }
 
 /// The documents with tables of tests, as far as they exist.
@@ -267,7 +330,8 @@ fn tests_named_in(text: &str) -> BTreeSet<String> {
     };
     let code = text.split('`').skip(1).step_by(2);
     let is_test = |code: &&str| {
-        code.split_once("::").is_some_and(|(file, test)| is_name(file) && is_name(test))
+        code.split_once("::")
+            .is_some_and(|(file, test)| is_name(file) && is_name(test))
     };
     code.filter(is_test).map(str::to_owned).collect()
 }
@@ -275,7 +339,10 @@ fn tests_named_in(text: &str) -> BTreeSet<String> {
 /// Every test function as `subject::function`: the subject is the file, or for `mod.rs` and a file
 /// in a directory of `tests/integration` that directory.
 fn tests_in(directory: &Path, found: &mut BTreeSet<String>) {
-    for entry in fs::read_dir(directory).expect("a directory of sources").flatten() {
+    for entry in fs::read_dir(directory)
+        .expect("a directory of sources")
+        .flatten()
+    {
         let path = entry.path();
         if path.is_dir() {
             tests_in(&path, found);
@@ -283,8 +350,14 @@ fn tests_in(directory: &Path, found: &mut BTreeSet<String>) {
         if path.extension().is_none_or(|extension| extension != "rs") {
             continue;
         }
-        let is_part = directory.parent().is_some_and(|parent| parent.ends_with("integration"));
-        let named = if is_part || path.ends_with("mod.rs") { directory } else { &path };
+        let is_part = directory
+            .parent()
+            .is_some_and(|parent| parent.ends_with("integration"));
+        let named = if is_part || path.ends_with("mod.rs") {
+            directory
+        } else {
+            &path
+        };
         let file = named.file_stem().expect("a name").to_string_lossy();
         let source = fs::read_to_string(&path).expect("a source");
         let mut lines = source.lines().map(str::trim);
@@ -305,7 +378,10 @@ fn every_test_that_a_document_names_is_there() {
         let named = tests_named_in(&read(document));
         assert!(!named.is_empty(), "{document} names no test");
         let missing: Vec<_> = named.difference(&existing).collect();
-        assert!(missing.is_empty(), "{document} names tests that are not there: {missing:#?}");
+        assert!(
+            missing.is_empty(),
+            "{document} names tests that are not there: {missing:#?}"
+        );
     }
 }
 
@@ -318,7 +394,10 @@ fn every_row_of_a_document_of_proofs_names_a_test() {
             // A short name and its test, or the whole story.
             assert!(matches!(cells.len(), 2 | 4), "{document}: {row}");
             let proof = cells[cells.len() - 1];
-            assert!(!tests_named_in(proof).is_empty(), "{document} proves nothing by: {row}");
+            assert!(
+                !tests_named_in(proof).is_empty(),
+                "{document} proves nothing by: {row}"
+            );
         }
     }
 }
@@ -332,7 +411,9 @@ fn rows(text: &str) -> Vec<&str> {
         figures = (figures || line.starts_with("<!-- ")) && !line.starts_with("<!-- /");
         !figures
     });
-    table_lines.filter(|line| line.starts_with("| ") && !is_head(line)).collect()
+    table_lines
+        .filter(|line| line.starts_with("| ") && !is_head(line))
+        .collect()
 }
 
 #[test]

@@ -21,8 +21,12 @@ enum Way {
     ManagedInBackground,
 }
 
-const EVERY_WAY: [Way; 4] =
-    [Way::Foreground, Way::Background, Way::Managed, Way::ManagedInBackground];
+const EVERY_WAY: [Way; 4] = [
+    Way::Foreground,
+    Way::Background,
+    Way::Managed,
+    Way::ManagedInBackground,
+];
 
 impl Way {
     fn start<'a>(self, sandbox: &'a Sandbox, handler: &Handler) -> Invocation<'a> {
@@ -55,8 +59,10 @@ fn refused_with(
         true => panic!("one refusal a sandbox"),
         false => sandbox.handler("handler").create(),
     };
-    let line =
-        format!("vsrun: cannot execute command '{}': {reason}", Path::new(command).display());
+    let line = format!(
+        "vsrun: cannot execute command '{}': {reason}",
+        Path::new(command).display()
+    );
     for way in EVERY_WAY {
         let start = with(way.start(sandbox, &handler)).pidfile(sandbox.path("pid"));
         start.command([command]).run().expect_error(code, &line);
@@ -64,8 +70,13 @@ fn refused_with(
             assert!(!sandbox.path(left).exists(), "{way:?} left '{left}'");
         }
     }
-    assert!(handler.runs().is_empty(), "a start-up error is no case for the handler");
-    wait_for("the end of every process", || sandbox.processes().is_empty());
+    assert!(
+        handler.runs().is_empty(),
+        "a start-up error is no case for the handler"
+    );
+    wait_for("the end of every process", || {
+        sandbox.processes().is_empty()
+    });
 }
 
 #[test]
@@ -74,14 +85,26 @@ fn in_the_foreground_the_status_is_the_servers_own() {
     for status in [0, 1, 2, 124, 125, 126, 127, 128, 255] {
         let outcome = sandbox.vsrun().command(sandbox.probe().exit(status)).run();
         outcome.expect_code(status.into());
-        assert_eq!((outcome.stdout_text(), outcome.stderr_text()), Default::default());
+        assert_eq!(
+            (outcome.stdout_text(), outcome.stderr_text()),
+            Default::default()
+        );
     }
 }
 
 #[test]
 fn in_the_foreground_a_signal_that_kills_the_server_is_seen_by_the_caller() {
     let sandbox = sandbox();
-    for signal in [SIGKILL, SIGSEGV, SIGTERM, SIGABRT, SIGHUP, SIGINT, SIGUSR1, SIGRTMIN() + 3] {
+    for signal in [
+        SIGKILL,
+        SIGSEGV,
+        SIGTERM,
+        SIGABRT,
+        SIGHUP,
+        SIGINT,
+        SIGUSR1,
+        SIGRTMIN() + 3,
+    ] {
         let outcome = sandbox.vsrun().command(sandbox.probe().kill(signal)).run();
         assert_eq!(outcome.signal(), Some(signal));
     }
@@ -92,15 +115,30 @@ fn in_the_background_the_status_is_0_once_the_server_is_executed() {
     let sandbox = sandbox();
     for status in [0, 3, 127] {
         let server = sandbox.probe().exit(status);
-        sandbox.vsrun().background().command(server).run().expect_code(0);
+        sandbox
+            .vsrun()
+            .background()
+            .command(server)
+            .run()
+            .expect_code(0);
     }
     let server = sandbox.probe().kill(SIGSEGV);
-    sandbox.vsrun().background().command(server).run().expect_code(0);
+    sandbox
+        .vsrun()
+        .background()
+        .command(server)
+        .run()
+        .expect_code(0);
 }
 
 #[test]
 fn a_name_that_is_not_on_the_path_is_127() {
-    is_refused(&sandbox(), "no-such-server", 127, "No such file or directory on PATH");
+    is_refused(
+        &sandbox(),
+        "no-such-server",
+        127,
+        "No such file or directory on PATH",
+    );
 }
 
 #[test]
@@ -113,13 +151,21 @@ fn a_directory_on_the_path_that_the_user_may_not_search_is_passed_over() {
     let start = || sandbox.vsrun().user("nobody").env("PATH", &path);
     start().command(["true"]).run().expect_code(0);
     let line = "vsrun: cannot execute command 'no-such-server': No such file or directory on PATH";
-    start().command(["no-such-server"]).run().expect_error(127, line);
+    start()
+        .command(["no-such-server"])
+        .run()
+        .expect_error(127, line);
 }
 
 #[test]
 fn a_path_that_does_not_exist_is_127() {
     let sandbox = sandbox();
-    is_refused(&sandbox, sandbox.path("missing/server"), 127, "No such file or directory");
+    is_refused(
+        &sandbox,
+        sandbox.path("missing/server"),
+        127,
+        "No such file or directory",
+    );
 }
 
 #[test]
@@ -169,10 +215,15 @@ fn a_missing_interpreter_and_a_missing_script_have_different_errors() {
     let script = sandbox.executable("script", "#!/nonexistent/interpreter\n");
     let handler = sandbox.handler("handler").create();
     let reason = "No such file or directory";
-    let line =
-        format!("vsrun: cannot find the interpreter of command '{}': {reason}", script.display());
+    let line = format!(
+        "vsrun: cannot find the interpreter of command '{}': {reason}",
+        script.display()
+    );
     for way in EVERY_WAY {
-        way.start(&sandbox, &handler).command([&script]).run().expect_error(127, &line);
+        way.start(&sandbox, &handler)
+            .command([&script])
+            .run()
+            .expect_error(127, &line);
     }
     assert!(handler.runs().is_empty());
 }
@@ -188,7 +239,10 @@ fn an_empty_executable_file_is_126() {
 fn a_program_that_is_being_written_is_126() {
     let sandbox = sandbox();
     let program = sandbox.copy_of("/bin/true", "server");
-    let _writer = OpenOptions::new().append(true).open(&program).expect("a file");
+    let _writer = OpenOptions::new()
+        .append(true)
+        .open(&program)
+        .expect("a file");
     is_refused(&sandbox, program, 126, "Text file busy");
 }
 
@@ -196,7 +250,10 @@ fn a_program_that_is_being_written_is_126() {
 fn a_loop_of_links_is_126() {
     let sandbox = sandbox();
     let link = sandbox.link("link", "link");
-    let start = sandbox.vsrun().pidfile(sandbox.path("pid")).command([&link]);
+    let start = sandbox
+        .vsrun()
+        .pidfile(sandbox.path("pid"))
+        .command([&link]);
     start.run().expect_code(126);
     let start = sandbox.vsrun().background().pidfile(sandbox.path("pid"));
     start.command([&link]).run().expect_code(126);
@@ -209,7 +266,9 @@ fn a_program_on_the_path_that_may_not_be_executed_is_126() {
     sandbox.dir("bin");
     sandbox.file("bin/server", "");
     let path = format!("/no/such/directory:{}", sandbox.path("bin").display());
-    refused_with(&sandbox, "server", 126, "Permission denied", |start| start.env("PATH", &path));
+    refused_with(&sandbox, "server", 126, "Permission denied", |start| {
+        start.env("PATH", &path)
+    });
 }
 
 #[test]
@@ -218,7 +277,9 @@ fn a_program_that_the_user_may_not_execute_is_126() {
     let sandbox = sandbox();
     let program = sandbox.copy_of("/bin/true", "server");
     chmod(&program, 0o700);
-    refused_with(&sandbox, &program, 126, "Permission denied", |start| start.user("nobody"));
+    refused_with(&sandbox, &program, 126, "Permission denied", |start| {
+        start.user("nobody")
+    });
 }
 
 #[test]
@@ -232,17 +293,32 @@ fn the_search_on_the_path_passes_over_missing_and_forbidden_programs() {
     sandbox.dir("empty/server");
     sandbox.executable("good/server", "#!/bin/sh\nexit 5\n");
     let names = ["missing", "file", "empty", "denied", "good"];
-    let path: Vec<String> =
-        names.iter().map(|name| sandbox.path(name).display().to_string()).collect();
-    let start = sandbox.vsrun().env("PATH", path.join(":")).command(["server"]);
+    let path: Vec<String> = names
+        .iter()
+        .map(|name| sandbox.path(name).display().to_string())
+        .collect();
+    let start = sandbox
+        .vsrun()
+        .env("PATH", path.join(":"))
+        .command(["server"]);
     start.run().expect_code(5);
 }
 
 #[test]
 fn without_a_path_the_usual_directories_are_searched() {
     let sandbox = sandbox();
-    sandbox.vsrun().env_clear().command(["true"]).run().expect_code(0);
-    sandbox.vsrun().env_clear().command(["false"]).run().expect_code(1);
+    sandbox
+        .vsrun()
+        .env_clear()
+        .command(["true"])
+        .run()
+        .expect_code(0);
+    sandbox
+        .vsrun()
+        .env_clear()
+        .command(["false"])
+        .run()
+        .expect_code(1);
 }
 
 #[test]
@@ -250,7 +326,11 @@ fn an_empty_part_of_the_path_is_the_directory_of_the_start() {
     let sandbox = sandbox();
     sandbox.executable("server", "#!/bin/sh\nexit 5\n");
     for path in ["", ":/bin", "/bin::/sbin", "/bin:", "."] {
-        let start = sandbox.vsrun().env("PATH", path).work_dir("/").command(["server"]);
+        let start = sandbox
+            .vsrun()
+            .env("PATH", path)
+            .work_dir("/")
+            .command(["server"]);
         start.run().expect_code(5);
     }
 }
@@ -277,7 +357,10 @@ fn what_vsrun_itself_cannot_do_is_125_in_every_way() {
             let outcome = start.command(server).run();
             outcome.expect_code(125);
             let line = outcome.stderr_text();
-            assert!(line.contains(&format!("'{}'", value.display())), "{way:?} {option}: {line}");
+            assert!(
+                line.contains(&format!("'{}'", value.display())),
+                "{way:?} {option}: {line}"
+            );
             assert_eq!(line.lines().count(), 1, "{line}");
             lines.push(line);
         }
@@ -295,8 +378,10 @@ fn a_log_directory_that_cannot_be_made_is_125_in_every_way() {
     for way in EVERY_WAY {
         let start = way.start(&sandbox, &handler).logdir(file.join("logs"), "1");
         let server = sandbox.probe().append(sandbox.path("ran")).exit(0);
-        let line =
-            format!("vsrun: cannot open log directory '{}/logs': Not a directory", file.display());
+        let line = format!(
+            "vsrun: cannot open log directory '{}/logs': Not a directory",
+            file.display()
+        );
         start.command(server).run().expect_error(125, &line);
     }
     assert!(!sandbox.path("ran").exists());
@@ -323,7 +408,9 @@ fn a_file_system_of_the_search_path_that_is_gone_is_passed_over() {
     let path = format!("{}:/usr/bin:/bin", gone.display());
     for reason in ["ESTALE", "ENODEV", "ETIMEDOUT"] {
         let inject = format!("inject=execve:error={reason}");
-        let start = sandbox.program("/usr/bin/strace").args(["-f", "-qq", "-o", "/dev/null"]);
+        let start = sandbox
+            .program("/usr/bin/strace")
+            .args(["-f", "-qq", "-o", "/dev/null"]);
         let start = start.arg("-P").arg(gone.join("true"));
         let start = start.args(["-e", "trace=execve", "-e", &inject, "--"]);
         let start = start.arg(VSRUN).env("PATH", &path);
@@ -336,9 +423,16 @@ fn the_line_with_the_reason_waits_for_its_reader() {
     let sandbox = sandbox();
     let (reader, writer) = nix::unistd::pipe2(OFlag::O_NONBLOCK).expect("a pipe");
     while nix::unistd::write(&writer, &[b'x'; 4096]).is_ok() {}
-    let start = sandbox.vsrun().stderr(writer).command(["/nonexistent"]).spawn();
+    let start = sandbox
+        .vsrun()
+        .stderr(writer)
+        .command(["/nonexistent"])
+        .spawn();
     wait_for("vsrun to wait", || {
-        start.process().stat().is_some_and(|stat| stat.state == 'S' || stat.state == 'Z')
+        start
+            .process()
+            .stat()
+            .is_some_and(|stat| stat.state == 'S' || stat.state == 'Z')
     });
     let mut text = Vec::new();
     let mut bytes = [0; 65536];
@@ -348,8 +442,13 @@ fn the_line_with_the_reason_waits_for_its_reader() {
         }
         text.ends_with(b"\n")
     });
-    let line = String::from_utf8_lossy(&text).trim_start_matches('x').to_owned();
-    assert_eq!(line, "vsrun: cannot execute command '/nonexistent': No such file or directory\n");
+    let line = String::from_utf8_lossy(&text)
+        .trim_start_matches('x')
+        .to_owned();
+    assert_eq!(
+        line,
+        "vsrun: cannot execute command '/nonexistent': No such file or directory\n"
+    );
     start.wait().expect_code(127);
 }
 
@@ -363,7 +462,12 @@ enum Mute {
 }
 
 impl Mute {
-    const ALL: [Mute; 4] = [Mute::Closed, Mute::Full, Mute::BrokenPipe, Mute::BrokenSocket];
+    const ALL: [Mute; 4] = [
+        Mute::Closed,
+        Mute::Full,
+        Mute::BrokenPipe,
+        Mute::BrokenSocket,
+    ];
 
     fn apply(self, start: Invocation<'_>) -> Invocation<'_> {
         match self {
@@ -421,7 +525,11 @@ fn where_no_message_can_be_written_the_status_is_the_same() {
     for (status, words) in &cases {
         for mute in Mute::ALL {
             let outcome = mute.apply(sandbox.vsrun().args(words)).run();
-            assert_eq!(outcome.code(), Some(*status), "{mute:?} {words:?}: {outcome:?}");
+            assert_eq!(
+                outcome.code(),
+                Some(*status),
+                "{mute:?} {words:?}: {outcome:?}"
+            );
         }
     }
 }

@@ -24,8 +24,10 @@ const COMMAND_MAX: usize = 100 * 1024;
 #[track_caller]
 fn end_of(sandbox: &Sandbox, server: Probe) -> (HandlerRun, Option<i32>) {
     let handler = sandbox.handler("handler").exits(1).create();
-    let outcome =
-        managed(sandbox, &handler).limit(Resource::RLIMIT_CORE, 0, u64::MAX).command(server).run();
+    let outcome = managed(sandbox, &handler)
+        .limit(Resource::RLIMIT_CORE, 0, u64::MAX)
+        .command(server)
+        .run();
     (handler.wait_for_run(1), outcome.code())
 }
 
@@ -66,7 +68,18 @@ fn the_handler_gets_the_servers_exit_status() {
 
 #[test]
 fn the_handler_gets_the_signal_that_killed_the_server() {
-    let signals = [SIGHUP, SIGKILL, SIGUSR1, SIGPIPE, SIGTERM, 32, 33, SIGRTMIN(), 50, SIGRTMAX()];
+    let signals = [
+        SIGHUP,
+        SIGKILL,
+        SIGUSR1,
+        SIGPIPE,
+        SIGTERM,
+        32,
+        33,
+        SIGRTMIN(),
+        50,
+        SIGRTMAX(),
+    ];
     for signal in signals {
         let sandbox = sandbox();
         let handler = sandbox.handler("handler").exits(1).create();
@@ -107,7 +120,10 @@ fn the_handler_gets_coredump_1_after_a_core_dump() {
                 ("EXITSTATUS", None),
                 ("TERMSIG", Some(&signal.to_string())),
                 ("COREDUMP", Some("1")),
-                ("EXPLAIN", Some(&format!("dumped core with signal {signal}"))),
+                (
+                    "EXPLAIN",
+                    Some(&format!("dumped core with signal {signal}")),
+                ),
             ],
         );
         expect_core(&directory);
@@ -131,7 +147,10 @@ fn a_server_of_another_user_can_dump_core() {
     outcome.expect_code(128 + SIGSEGV);
     let run = handler.wait_for_run(1);
     assert_eq!(variable(&run, "COREDUMP").as_deref(), Some("1"));
-    assert_eq!(variable(&run, "WORKDIR").map(Into::into), Some(directory.clone()));
+    assert_eq!(
+        variable(&run, "WORKDIR").map(Into::into),
+        Some(directory.clone())
+    );
     expect_core(&directory);
 }
 
@@ -140,7 +159,9 @@ fn a_server_of_another_user_can_dump_core() {
 fn expect_core(directory: &Path) {
     let pattern = fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap_or_default();
     if !pattern.starts_with(['|', '/']) {
-        let files = fs::read_dir(directory).expect("the directory is there").count();
+        let files = fs::read_dir(directory)
+            .expect("the directory is there")
+            .count();
         assert_eq!(files, 1, "core files");
     }
 }
@@ -151,7 +172,10 @@ fn the_handler_gets_coredump_0_where_no_core_was_dumped() {
     let (run, code) = end_of(&sandbox, probe(&sandbox).kill(SIGSEGV));
     assert_eq!(code, Some(128 + SIGSEGV));
     assert_eq!(variable(&run, "COREDUMP").as_deref(), Some("0"));
-    assert_eq!(variable(&run, "EXPLAIN").as_deref(), Some("terminated by signal 11"));
+    assert_eq!(
+        variable(&run, "EXPLAIN").as_deref(),
+        Some("terminated by signal 11")
+    );
 }
 
 #[test]
@@ -167,7 +191,10 @@ fn the_handler_gets_the_error_of_an_exec_that_failed() {
     manager.wait().expect_code(127);
     let run = handler.wait_for_run(1);
     let explained = variable(&run, "EXPLAIN").expect("an explanation");
-    assert!(explained.contains("No such file or directory"), "{explained}");
+    assert!(
+        explained.contains("No such file or directory"),
+        "{explained}"
+    );
     expect_variables(
         &run,
         [
@@ -188,7 +215,9 @@ fn the_uptime_is_in_whole_seconds() {
     let manager = managed(&sandbox, &handler).command(probe(&sandbox)).spawn();
     let server = started(&sandbox, 1);
     let born = Instant::now();
-    wait_for("two seconds and a half", || born.elapsed() >= Duration::from_millis(2500));
+    wait_for("two seconds and a half", || {
+        born.elapsed() >= Duration::from_millis(2500)
+    });
     sandbox.signal(server, SIGKILL);
     manager.wait();
     let longest = born.elapsed().as_secs() + 1;
@@ -249,7 +278,10 @@ fn the_handler_gets_ids_and_paths_and_no_variable_that_does_not_apply() {
     assert_eq!(run.env("VSRUN_SERVER_PIDFILE"), Some(pidfile.as_os_str()));
     // Without -w the server works where vsrun was started.
     let start_dir = sandbox.directory().as_os_str();
-    assert!(run.env("VSRUN_SERVER_WORKDIR").is_none_or(|dir| dir == start_dir));
+    assert!(
+        run.env("VSRUN_SERVER_WORKDIR")
+            .is_none_or(|dir| dir == start_dir)
+    );
     assert_eq!(variable(&run, "USER"), None);
     assert_eq!(run.env("VSRUN_LOGDIR"), None);
 }
@@ -294,7 +326,9 @@ fn words_of(sandbox: &Sandbox, line: &OsStr) -> Vec<OsString> {
     let outcome = sandbox.program("/bin/sh").arg(script).run();
     outcome.expect_code(0);
     let words = outcome.stdout.split_inclusive(|byte| *byte == 0);
-    words.map(|word| OsString::from_vec(word[..word.len() - 1].to_vec())).collect()
+    words
+        .map(|word| OsString::from_vec(word[..word.len() - 1].to_vec()))
+        .collect()
 }
 
 #[test]
@@ -316,12 +350,17 @@ fn a_command_line_of_any_bytes_is_quoted_for_sh() {
         b"-n",
         b"'",
     ];
-    let server = probe(&sandbox).carrying(hostile.map(OsStr::from_bytes)).into_iter();
+    let server = probe(&sandbox)
+        .carrying(hostile.map(OsStr::from_bytes))
+        .into_iter();
     let mut words: Vec<OsString> = server.collect();
     // The end of the probe's own words is marked by the first of the carried ones.
     words.insert(1, "exit=1".into());
     let handler = sandbox.handler("handler").exits(1).create();
-    managed(&sandbox, &handler).command(&words).run().expect_code(1);
+    managed(&sandbox, &handler)
+        .command(&words)
+        .run()
+        .expect_code(1);
     let run = handler.wait_for_run(1);
     let line = run.env("VSRUN_SERVER_COMMAND").expect("a command line");
     assert_eq!(words_of(&sandbox, line), words);
@@ -341,9 +380,14 @@ fn plain_words_have_no_quotes() {
 fn command_of(sandbox: &Sandbox, name: &str, words: &[String]) -> OsString {
     let handler = sandbox.handler(name).exits(1).create();
     let server = sandbox.probe().exit(1).carrying(words);
-    managed(sandbox, &handler).command(server).run().expect_code(1);
+    managed(sandbox, &handler)
+        .command(server)
+        .run()
+        .expect_code(1);
     let run = handler.wait_for_run(1);
-    run.env("VSRUN_SERVER_COMMAND").expect("a command line").to_owned()
+    run.env("VSRUN_SERVER_COMMAND")
+        .expect("a command line")
+        .to_owned()
 }
 
 #[test]
@@ -353,7 +397,11 @@ fn a_command_line_over_100_kib_is_cut_and_the_handler_runs() {
         let words = vec!["x".repeat(100_000); count];
         let line = command_of(&sandbox, name, &words);
         assert!(line.as_bytes().ends_with(b"x..."), "{name}");
-        assert!((COMMAND_MAX - 3..=COMMAND_MAX + 3).contains(&line.len()), "{}", line.len());
+        assert!(
+            (COMMAND_MAX - 3..=COMMAND_MAX + 3).contains(&line.len()),
+            "{}",
+            line.len()
+        );
     }
 }
 
@@ -376,7 +424,10 @@ fn with_a_large_environment_the_handler_runs() {
         vsrun = vsrun.env(format!("LARGE{number}"), "y".repeat(100_000));
     }
     let words = vec!["z w".repeat(30_000); 5];
-    vsrun.command(sandbox.probe().exit(9).carrying(words)).run().expect_code(9);
+    vsrun
+        .command(sandbox.probe().exit(9).carrying(words))
+        .run()
+        .expect_code(9);
     let run = handler.wait_for_run(1);
     assert_eq!(run.env("LARGE7").map(OsStr::len), Some(100_000));
 }
@@ -392,18 +443,33 @@ fn with_an_environment_near_the_kernels_limit_the_handler_runs() {
     // The handler's own variables hold more than is left of the limit, a quarter of the stack's
     // (see execve(2)).
     let long_dir = sandbox.dir("d".repeat(250));
-    for (word, expected) in [("z".repeat(90_000), "none 9 all"), ("z".to_owned(), "none 9 ")] {
-        let start = sandbox.vsrun().logdir(&long_dir, "1d").manager("manager", &handler);
-        let start = start.limit(Resource::RLIMIT_STACK, 4 << 20, 4 << 20).pidfile("pid");
+    for (word, expected) in [
+        ("z".repeat(90_000), "none 9 all"),
+        ("z".to_owned(), "none 9 "),
+    ] {
+        let start = sandbox
+            .vsrun()
+            .logdir(&long_dir, "1d")
+            .manager("manager", &handler);
+        let start = start
+            .limit(Resource::RLIMIT_STACK, 4 << 20, 4 << 20)
+            .pidfile("pid");
         let mut start = start.env_clear();
         let mut room = (1 << 20) - word.len() - 1000;
         while room > 0 {
             let size = room.min(100_000);
             room -= size;
-            let name = if room > 0 { format!("X{room}") } else { "LAST".to_owned() };
+            let name = if room > 0 {
+                format!("X{room}")
+            } else {
+                "LAST".to_owned()
+            };
             start = start.env(name, "y".repeat(size - 16));
         }
-        start.command(sandbox.probe().exit(9).carrying([word])).run().expect_code(9);
+        start
+            .command(sandbox.probe().exit(9).carrying([word]))
+            .run()
+            .expect_code(9);
         assert_eq!(
             fs::read_to_string(long_dir.join("out")).expect("a file"),
             format!("{expected}\n")
@@ -427,7 +493,12 @@ fn inherited_vsrun_variables_are_removed_for_handler_and_server() {
         .run();
     outcome.expect_code(3);
     let run = handler.wait_for_run(1);
-    for name in ["VSRUN_SERVER_TERMSIG", "VSRUN_SERVER_USER", "VSRUN_LOGDIR", "VSRUN_ANYTHING"] {
+    for name in [
+        "VSRUN_SERVER_TERMSIG",
+        "VSRUN_SERVER_USER",
+        "VSRUN_LOGDIR",
+        "VSRUN_ANYTHING",
+    ] {
         assert_eq!(run.env(name), None, "{name}");
     }
     assert_eq!(run.env("VSRUN_"), None);
@@ -444,7 +515,11 @@ fn inherited_vsrun_variables_are_removed_for_handler_and_server() {
 }
 
 fn name_of(variable: &OsStr) -> &[u8] {
-    variable.as_bytes().split(|byte| *byte == b'=').next().unwrap_or_default()
+    variable
+        .as_bytes()
+        .split(|byte| *byte == b'=')
+        .next()
+        .unwrap_or_default()
 }
 
 #[test]
@@ -474,7 +549,10 @@ fn it_gets_no_arguments() {
 #[test]
 fn its_input_is_dev_null_and_it_inherits_no_other_descriptor() {
     let sandbox = sandbox();
-    let handler = sandbox.handler("handler").line("cat >&2; echo end of input").create();
+    let handler = sandbox
+        .handler("handler")
+        .line("cat >&2; echo end of input")
+        .create();
     let file = || File::open("/etc/passwd").expect("a file");
     let manager = managed(&sandbox, &handler)
         .stdin(file())
@@ -485,11 +563,21 @@ fn its_input_is_dev_null_and_it_inherits_no_other_descriptor() {
     started(&sandbox, 2);
     assert!(manager.stdout().contains("end of input"));
     let run = handler.wait_for_run(1);
-    assert_eq!(run.fds.keys().copied().collect::<Vec<_>>(), [0, 1, 2], "{:?}", run.fds);
+    assert_eq!(
+        run.fds.keys().copied().collect::<Vec<_>>(),
+        [0, 1, 2],
+        "{:?}",
+        run.fds
+    );
     assert_eq!(run.fds[&0], Path::new("/dev/null"));
     // Nor does the manager keep them.
     let open = manager.process().open_files().expect("a manager");
-    assert!(!open.values().any(|target| target == Path::new("/etc/passwd")), "{open:?}");
+    assert!(
+        !open
+            .values()
+            .any(|target| target == Path::new("/etc/passwd")),
+        "{open:?}"
+    );
     stop(manager);
 }
 
@@ -501,7 +589,10 @@ fn where_vsruns_streams_were_closed_its_own_are_dev_null() {
     vsrun.command(probe(&sandbox).exit(3)).run().expect_code(3);
     let run = handler.wait_for_run(1);
     let null = Path::new("/dev/null").to_owned();
-    assert_eq!(run.fds, [0, 1, 2].map(|number| (number, null.clone())).into());
+    assert_eq!(
+        run.fds,
+        [0, 1, 2].map(|number| (number, null.clone())).into()
+    );
 }
 
 #[test]
@@ -509,7 +600,9 @@ fn its_output_goes_where_vsruns_own_goes() {
     let sandbox = sandbox();
     let lines = "echo to standard output; echo to standard error >&2";
     let handler = sandbox.handler("handler").exits(1).line(lines).create();
-    let outcome = managed(&sandbox, &handler).command(probe(&sandbox).exit(3)).run();
+    let outcome = managed(&sandbox, &handler)
+        .command(probe(&sandbox).exit(3))
+        .run();
     outcome.expect_code(3);
     assert!(outcome.stdout_text().contains("to standard output\n"));
     assert!(outcome.stderr_text().contains("to standard error\n"));
@@ -537,7 +630,10 @@ fn with_a_log_directory_its_output_is_in_vsrun_log_and_it_works_there() {
         assert_eq!(run.fds[&2], logs.path().join("vsrun.log"));
         assert_eq!(run.fds.len(), 3);
         assert_eq!(run.env("VSRUN_LOGDIR"), Some(logs.path().as_os_str()));
-        assert_eq!(run.env("VSRUN_SERVER_WORKDIR"), Some(logs.path().as_os_str()));
+        assert_eq!(
+            run.env("VSRUN_SERVER_WORKDIR"),
+            Some(logs.path().as_os_str())
+        );
     }
 }
 
@@ -554,7 +650,10 @@ fn without_a_log_directory_it_works_where_the_manager_does() {
 fn it_has_a_session_of_its_own_and_no_terminal() {
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").exits(1).create();
-    let manager = managed(&sandbox, &handler).terminal().command(probe(&sandbox)).spawn();
+    let manager = managed(&sandbox, &handler)
+        .terminal()
+        .command(probe(&sandbox))
+        .spawn();
     let server = started(&sandbox, 1);
     let sessions = [manager.process(), server].map(|it| it.stat().expect("it lives").sid);
     sandbox.signal(server, SIGKILL);
@@ -606,7 +705,10 @@ fn it_runs_as_the_user_with_the_users_groups_and_without_privilege() {
         .run();
     outcome.expect_code(3);
     let run = handler.wait_for_run(1);
-    assert_eq!((run.status.uids, run.status.gids), (Ids::all(UID), Ids::all(GID)));
+    assert_eq!(
+        (run.status.uids, run.status.gids),
+        (Ids::all(UID), Ids::all(GID))
+    );
     assert_eq!(run.status.groups, ALL_GROUPS);
     let capabilities = run.status.capabilities;
     let held = capabilities.permitted | capabilities.effective | capabilities.inheritable;
@@ -647,7 +749,9 @@ fn the_handler_has_the_users_permissions() {
     let directory = sandbox.dir_of("mine", UID, GID);
     let line = format!("touch '{}/made'", directory.display());
     let handler = sandbox.handler("handler").line(line).exits(1).create();
-    let vsrun = managed(&sandbox, &handler).with_passwd(&PASSWD, &GROUPS).user("vstest");
+    let vsrun = managed(&sandbox, &handler)
+        .with_passwd(&PASSWD, &GROUPS)
+        .user("vstest");
     vsrun.command(sandbox.probe().exit(3)).run().expect_code(3);
     assert!(directory.join("made").exists());
 }
@@ -665,7 +769,10 @@ fn expect_refused(vsrun: Invocation<'_>, sandbox: &Sandbox, code: i32, message: 
 }
 
 fn refusal(handler: &Path, reason: &str) -> String {
-    format!("vsrun: cannot execute handler '{}': {reason}", handler.display())
+    format!(
+        "vsrun: cannot execute handler '{}': {reason}",
+        handler.display()
+    )
 }
 
 const MISSING: &str = "No such file or directory";
@@ -676,8 +783,11 @@ fn a_handler_that_is_not_there_is_127_before_anything_is_done() {
     let sandbox = sandbox();
     sandbox.link("dangling", "nowhere");
     sandbox.file("file", "");
-    for (name, reason) in [("none", MISSING), ("dangling", MISSING), ("file/x", "Not a directory")]
-    {
+    for (name, reason) in [
+        ("none", MISSING),
+        ("dangling", MISSING),
+        ("file/x", "Not a directory"),
+    ] {
         let handler = sandbox.path(name);
         let message = refusal(&handler, reason);
         expect_refused(managed(&sandbox, &handler), &sandbox, 127, &message);
@@ -689,8 +799,11 @@ fn a_handler_that_may_not_be_executed_is_126_before_anything_is_done() {
     let sandbox = sandbox();
     let file = sandbox.file("file", "#!/bin/sh\n");
     let directory = sandbox.dir("directory");
-    let cases =
-        [(&*file, DENIED), (&directory, "Is a directory"), (Path::new("/dev/null"), DENIED)];
+    let cases = [
+        (&*file, DENIED),
+        (&directory, "Is a directory"),
+        (Path::new("/dev/null"), DENIED),
+    ];
     for (handler, reason) in cases {
         let message = refusal(handler, reason);
         expect_refused(managed(&sandbox, handler), &sandbox, 126, &message);
@@ -707,7 +820,9 @@ fn the_handler_is_checked_as_the_user_who_will_run_it() {
     let hidden = sandbox.executable("closed/handler", "#!/bin/sh\n");
     chmod(sandbox.path("closed"), 0o700);
     for handler in [roots, hidden] {
-        let vsrun = managed(&sandbox, &handler).with_passwd(&PASSWD, &GROUPS).user("vstest");
+        let vsrun = managed(&sandbox, &handler)
+            .with_passwd(&PASSWD, &GROUPS)
+            .user("vstest");
         expect_refused(vsrun, &sandbox, 126, &refusal(&handler, DENIED));
     }
 }
@@ -719,7 +834,9 @@ fn a_handler_that_only_a_group_of_the_users_may_execute_is_accepted() {
     let handler = sandbox.handler("handler").exits(1).create();
     chown(handler.path(), Some(0), Some(47_004)).expect("root may give a file away");
     chmod(handler.path(), 0o750);
-    let vsrun = managed(&sandbox, &handler).with_passwd(&PASSWD, &GROUPS).user("vstest");
+    let vsrun = managed(&sandbox, &handler)
+        .with_passwd(&PASSWD, &GROUPS)
+        .user("vstest");
     vsrun.command(sandbox.probe().exit(3)).run().expect_code(3);
     assert_eq!(handler.runs().len(), 1);
 }
@@ -728,7 +845,10 @@ fn a_handler_that_only_a_group_of_the_users_may_execute_is_accepted() {
 fn the_check_at_the_start_runs_no_handler() {
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").create();
-    managed(&sandbox, &handler).command(sandbox.probe().exit(0)).run().expect_code(0);
+    managed(&sandbox, &handler)
+        .command(sandbox.probe().exit(0))
+        .run()
+        .expect_code(0);
     assert!(handler.runs().is_empty());
 }
 
@@ -737,10 +857,20 @@ fn in_the_background_a_bad_handler_has_the_same_status() {
     let sandbox = sandbox();
     let missing = sandbox.path("none");
     let message = refusal(&missing, MISSING);
-    expect_refused(managed(&sandbox, &missing).background(), &sandbox, 127, &message);
+    expect_refused(
+        managed(&sandbox, &missing).background(),
+        &sandbox,
+        127,
+        &message,
+    );
     let file = sandbox.file("file", "");
     let message = refusal(&file, DENIED);
-    expect_refused(managed(&sandbox, &file).background(), &sandbox, 126, &message);
+    expect_refused(
+        managed(&sandbox, &file).background(),
+        &sandbox,
+        126,
+        &message,
+    );
 }
 
 #[test]
@@ -752,7 +882,10 @@ fn a_handler_is_a_path_and_is_not_searched_for() {
     // The path is shown as it was typed, or whole.
     let whole = refusal(&sandbox.path("true"), MISSING);
     let output = outcome.stderr_text();
-    assert!([message, whole].contains(&output.trim_end().to_owned()), "{output}");
+    assert!(
+        [message, whole].contains(&output.trim_end().to_owned()),
+        "{output}"
+    );
     expect_nothing_left(&sandbox);
 }
 
@@ -760,9 +893,14 @@ fn a_handler_is_a_path_and_is_not_searched_for() {
 fn a_handler_of_any_bytes_is_one_word() {
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").exits(1).create();
-    let odd = sandbox.directory().join(OsStr::from_bytes(b"a b;\xff'$(x)\n"));
+    let odd = sandbox
+        .directory()
+        .join(OsStr::from_bytes(b"a b;\xff'$(x)\n"));
     symlink(handler.path(), &odd).expect("the sandbox can be written");
-    managed(&sandbox, &odd).command(sandbox.probe().exit(3)).run().expect_code(3);
+    managed(&sandbox, &odd)
+        .command(sandbox.probe().exit(3))
+        .run()
+        .expect_code(3);
     assert_eq!(handler.wait_for_run(1).args, [] as [OsString; 0]);
 }
 
@@ -778,8 +916,13 @@ fn expect_no_restart(sandbox: &Sandbox, handler: &Path, words: &str) {
     let outcome = manager.wait();
     outcome.expect_code(128 + SIGKILL);
     let output = outcome.stderr_text();
-    let is_reported = output.lines().any(|line| line.contains("handler") && line.contains(words));
-    assert!(is_reported, "no line with 'handler' and '{words}' in:\n{output}");
+    let is_reported = output
+        .lines()
+        .any(|line| line.contains("handler") && line.contains(words));
+    assert!(
+        is_reported,
+        "no line with 'handler' and '{words}' in:\n{output}"
+    );
     assert_eq!(sandbox.lines("starts").len(), 1);
     expect_nothing_left(sandbox);
 }
@@ -789,7 +932,11 @@ fn any_status_but_0_is_a_refusal() {
     for status in [1, 2, 75, 126, 127, 255] {
         let sandbox = sandbox();
         let handler = sandbox.handler("handler").exits(status).create();
-        expect_no_restart(&sandbox, handler.path(), &format!("exited with status {status}"));
+        expect_no_restart(
+            &sandbox,
+            handler.path(),
+            &format!("exited with status {status}"),
+        );
         assert_eq!(handler.runs().len(), 1);
     }
 }
@@ -798,7 +945,10 @@ fn any_status_but_0_is_a_refusal() {
 fn a_handler_that_is_killed_refuses_the_restart() {
     for signal in [SIGTERM, SIGKILL, SIGHUP, SIGRTMIN()] {
         let sandbox = sandbox();
-        let handler = sandbox.handler("handler").line(format!("kill -{signal} $$")).create();
+        let handler = sandbox
+            .handler("handler")
+            .line(format!("kill -{signal} $$"))
+            .create();
         expect_no_restart(&sandbox, handler.path(), &format!("signal {signal}"));
     }
 }
@@ -815,9 +965,17 @@ fn expect_no_restart_once_broken(break_it: impl FnOnce(&Sandbox, &Path), reason:
     let outcome = manager.wait();
     outcome.expect_code(128 + SIGKILL);
     let output = outcome.stderr_text();
-    let is_reported = output.lines().any(|line| line.contains("handler") && line.contains(reason));
-    assert!(is_reported, "no line with 'handler' and '{reason}' in:\n{output}");
-    assert_eq!((sandbox.lines("starts").len(), handler.runs().len()), (1, 0));
+    let is_reported = output
+        .lines()
+        .any(|line| line.contains("handler") && line.contains(reason));
+    assert!(
+        is_reported,
+        "no line with 'handler' and '{reason}' in:\n{output}"
+    );
+    assert_eq!(
+        (sandbox.lines("starts").len(), handler.runs().len()),
+        (1, 0)
+    );
     expect_nothing_left(&sandbox);
 }
 
@@ -866,18 +1024,27 @@ fn a_repaired_handler_is_run_at_the_next_death() {
 #[test]
 fn a_child_that_the_handler_leaves_is_not_waited_for() {
     // With and without the handler's output open.
-    for leave in ["sleep 1000 &", "sleep 1000 >/dev/null 2>&1 &", "setsid sleep 1000 &"] {
+    for leave in [
+        "sleep 1000 &",
+        "sleep 1000 >/dev/null 2>&1 &",
+        "setsid sleep 1000 &",
+    ] {
         let sandbox = sandbox();
         let handler = sandbox.handler("handler").line(leave).create();
-        let manager =
-            managed(&sandbox, &handler).command(probe(&sandbox).exit(3).only_first(1)).spawn();
+        let manager = managed(&sandbox, &handler)
+            .command(probe(&sandbox).exit(3).only_first(1))
+            .spawn();
         let second = started(&sandbox, 2);
         assert!(second.exists());
         // It may not have had the processor yet.
         wait_for("the child that was left", || {
             let left: Vec<_> = sandbox.processes().iter().map(|it| it.cmdline()).collect();
             let sleeps = |words: &Vec<OsString>| words.contains(&"sleep".into());
-            if left.iter().flatten().any(sleeps) { Ok(()) } else { Err(left) }
+            if left.iter().flatten().any(sleeps) {
+                Ok(())
+            } else {
+                Err(left)
+            }
         });
         stop(manager);
     }
@@ -886,17 +1053,28 @@ fn a_child_that_the_handler_leaves_is_not_waited_for() {
 #[test]
 fn a_child_that_the_handler_leaves_does_not_delay_a_refusal_either() {
     let sandbox = sandbox();
-    let handler = sandbox.handler("handler").line("sleep 1000 &").exits(1).create();
-    managed(&sandbox, &handler).command(probe(&sandbox).exit(3)).run().expect_code(3);
+    let handler = sandbox
+        .handler("handler")
+        .line("sleep 1000 &")
+        .exits(1)
+        .create();
+    managed(&sandbox, &handler)
+        .command(probe(&sandbox).exit(3))
+        .run()
+        .expect_code(3);
 }
 
 #[test]
 fn the_end_of_a_child_of_the_handler_is_not_the_handlers_answer() {
     let sandbox = sandbox();
-    let hold = format!("(exit 1) & until test -e '{}'; do sleep 0.02; done", go(&sandbox));
+    let hold = format!(
+        "(exit 1) & until test -e '{}'; do sleep 0.02; done",
+        go(&sandbox)
+    );
     let handler = sandbox.handler("handler").line(hold).create();
-    let manager =
-        managed(&sandbox, &handler).command(probe(&sandbox).exit(3).only_first(1)).spawn();
+    let manager = managed(&sandbox, &handler)
+        .command(probe(&sandbox).exit(3).only_first(1))
+        .spawn();
     handler.wait_for_run(1);
     assert_eq!(sandbox.lines("starts").len(), 1);
     sandbox.file("go", "");
@@ -910,7 +1088,11 @@ fn go(sandbox: &Sandbox) -> String {
 
 /// A handler that ignores SIGTERM, as do its children.
 fn stubborn(sandbox: &Sandbox) -> Handler {
-    sandbox.handler("handler").on_term("").line("sleep 1000").create()
+    sandbox
+        .handler("handler")
+        .on_term("")
+        .line("sleep 1000")
+        .create()
 }
 
 #[test]
@@ -919,8 +1101,12 @@ fn a_handler_that_ignores_its_termination_is_killed_with_its_group_after_5_s() {
     let (stopped, restarted) = (sandbox(), sandbox());
     let (handler, other) = (stubborn(&stopped), stubborn(&restarted));
     let server = |sandbox| probe(sandbox).exit(3).only_first(1);
-    let manager = managed(&stopped, &handler).command(server(&stopped)).spawn();
-    let restarter = managed(&restarted, &other).command(server(&restarted)).spawn();
+    let manager = managed(&stopped, &handler)
+        .command(server(&stopped))
+        .spawn();
+    let restarter = managed(&restarted, &other)
+        .command(server(&restarted))
+        .spawn();
     handler.wait_for_run(1);
     other.wait_for_run(1);
     let begin = Instant::now();
@@ -928,7 +1114,10 @@ fn a_handler_that_ignores_its_termination_is_killed_with_its_group_after_5_s() {
     restarter.signal(SIGHUP);
     manager.wait().expect_code(0);
     let grace = begin.elapsed();
-    assert!((5_000..8_000).contains(&grace.as_millis()), "after {grace:?}");
+    assert!(
+        (5_000..8_000).contains(&grace.as_millis()),
+        "after {grace:?}"
+    );
     assert_eq!(stopped.lines("starts").len(), 1);
     expect_nothing_left(&stopped);
     let second = started(&restarted, 2);
@@ -943,9 +1132,14 @@ fn a_handler_has_time_to_clean_up_when_it_is_terminated() {
     let sandbox = sandbox();
     let tidied = sandbox.path("tidied");
     let tidy = format!("sleep 0.3; : >{}; exit 1", tidied.display());
-    let handler =
-        sandbox.handler("handler").on_term(tidy).line("while :; do sleep 0.02; done").create();
-    let manager = managed(&sandbox, &handler).command(probe(&sandbox).exit(3)).spawn();
+    let handler = sandbox
+        .handler("handler")
+        .on_term(tidy)
+        .line("while :; do sleep 0.02; done")
+        .create();
+    let manager = managed(&sandbox, &handler)
+        .command(probe(&sandbox).exit(3))
+        .spawn();
     handler.wait_for_run(1);
     stop(manager);
     assert!(tidied.exists());
@@ -957,8 +1151,9 @@ fn a_restart_waits_for_a_slow_handler() {
     let sandbox = sandbox();
     let hold = format!("until test -e '{}'; do sleep 0.02; done", go(&sandbox));
     let handler = sandbox.handler("handler").line(hold).create();
-    let manager =
-        managed(&sandbox, &handler).command(probe(&sandbox).exit(3).only_first(1)).spawn();
+    let manager = managed(&sandbox, &handler)
+        .command(probe(&sandbox).exit(3).only_first(1))
+        .spawn();
     handler.wait_for_run(1);
     // Never a handler and a server at the same time.
     assert_eq!(manager.process().children().len(), 1);
@@ -976,15 +1171,19 @@ fn a_handler_that_hangs_is_reported_once_after_60_s() {
     let Some(clock) = Clock::new(&sandbox, "+0") else {
         return;
     };
-    let manager =
-        managed(&sandbox, &handler).clock(&clock).command(probe(&sandbox).exit(3)).spawn();
+    let manager = managed(&sandbox, &handler)
+        .clock(&clock)
+        .command(probe(&sandbox).exit(3))
+        .spawn();
     handler.wait_for_run(1);
     let remark = "the handler is still running";
     let remarks = || manager.stderr().matches(remark).count();
     // A signal makes the manager look at the clock; there is no server to pass it on to.
     clock.set("+50");
     manager.signal(SIGUSR1);
-    holds_for("too early for a remark", Duration::from_millis(200), || remarks() == 0);
+    holds_for("too early for a remark", Duration::from_millis(200), || {
+        remarks() == 0
+    });
     clock.set("+70");
     manager.signal(SIGUSR1);
     wait_for("the remark", || remarks() == 1);
@@ -1029,9 +1228,13 @@ fn a_handler_that_opens_many_files_does_not_affect_the_next_server() {
     assert_eq!(seen.fd_numbers(), [0, 1, 2]);
     // Among them is what the handler left behind.
     let left = sandbox.processes().into_iter().find(|it| {
-        it.cmdline().is_some_and(|words| words.first().is_some_and(|word| word == "sleep"))
+        it.cmdline()
+            .is_some_and(|words| words.first().is_some_and(|word| word == "sleep"))
     });
-    assert!(left.and_then(|it| it.open_files()).is_some_and(|files| files.len() > 900));
+    assert!(
+        left.and_then(|it| it.open_files())
+            .is_some_and(|files| files.len() > 900)
+    );
     stop(manager);
 }
 
@@ -1041,7 +1244,9 @@ fn a_handler_that_runs_out_of_memory_refuses_the_restart() {
     // As much as doubling gives, in 64 MiB of its own.
     let eats = "ulimit -v 65536; x=xxxxxxxx; while :; do x=$x$x; done";
     let handler = sandbox.handler("handler").line(eats).create();
-    let manager = managed(&sandbox, &handler).command(probe(&sandbox).exit(3)).spawn();
+    let manager = managed(&sandbox, &handler)
+        .command(probe(&sandbox).exit(3))
+        .spawn();
     let outcome = manager.wait();
     outcome.expect_code(3);
     let output = outcome.stderr_text();
@@ -1057,8 +1262,11 @@ fn a_handler_that_is_killed_while_it_is_being_terminated_changes_nothing() {
         let sandbox = sandbox();
         let terminated = sandbox.path("terminated");
         let note = format!(": >{}", terminated.display());
-        let handler =
-            sandbox.handler("handler").on_term(note).line("while :; do sleep 0.02; done").create();
+        let handler = sandbox
+            .handler("handler")
+            .on_term(note)
+            .line("while :; do sleep 0.02; done")
+            .create();
         let server = probe(&sandbox).exit(3).only_first(1);
         let manager = managed(&sandbox, &handler).command(server).spawn();
         let run = handler.wait_for_run(1);
@@ -1085,8 +1293,12 @@ fn a_server_can_kill_a_handler_of_the_same_user() {
     let start = sandbox.vsrun().user("nobody").manager("manager", &handler);
     let manager = start.command(["/bin/sh", "-c", "exit 3"]).spawn();
     handler.wait_for_run(1);
-    let running = wait_for("the handler", || manager.process().children().into_iter().next());
+    let running = wait_for("the handler", || {
+        manager.process().children().into_iter().next()
+    });
     let kill = sandbox.program("/bin/kill").run_as(NOBODY, NOBODY, &[]);
-    kill.args(["-KILL", &running.pid().to_string()]).run().expect_code(0);
+    kill.args(["-KILL", &running.pid().to_string()])
+        .run()
+        .expect_code(0);
     manager.wait().expect_code(3);
 }

@@ -13,8 +13,12 @@ use crate::prelude::*;
 
 /// A login name, a user and a group of the machine that a test starts vsrun on.
 const FOO: &str = "foo:x:5000:5001:Foo:/home/foo:/bin/fsh";
-const FOO_GROUPS: [&str; 4] =
-    ["foo:x:5001:", "bar:x:5002:foo,other", "baz:x:5003:other", "qux:x:5004:other,foo"];
+const FOO_GROUPS: [&str; 4] = [
+    "foo:x:5001:",
+    "bar:x:5002:foo,other",
+    "baz:x:5003:other",
+    "qux:x:5004:other,foo",
+];
 
 /// Runs a server and returns what it saw.
 #[track_caller]
@@ -25,7 +29,10 @@ fn seen(sandbox: &Sandbox, start: Invocation<'_>) -> Report {
     }
     let report = out.join("report");
     fs::remove_file(&report).ok();
-    start.command(sandbox.probe().report(&report).exit(0)).run().expect_code(0);
+    start
+        .command(sandbox.probe().report(&report).exit(0))
+        .run()
+        .expect_code(0);
     Report::wait(report)
 }
 
@@ -34,7 +41,10 @@ fn forbidden(sandbox: &Sandbox) -> Probe {
     if !sandbox.path("forbidden").exists() {
         sandbox.open_dir("forbidden");
     }
-    sandbox.probe().append(sandbox.path("forbidden/ran")).exit(0)
+    sandbox
+        .probe()
+        .append(sandbox.path("forbidden/ran"))
+        .exit(0)
 }
 
 /// Checks that a start was refused in one line and left nothing at all.
@@ -44,12 +54,17 @@ fn is_refused(sandbox: &Sandbox, start: Invocation<'_>) -> String {
         true => sandbox.path("handler"),
         false => sandbox.handler("handler").create().path().to_owned(),
     };
-    let start = start.pidfile(sandbox.path("pid")).logdir(sandbox.path("var/logs"), "1");
+    let start = start
+        .pidfile(sandbox.path("pid"))
+        .logdir(sandbox.path("var/logs"), "1");
     let start = start.manager(sandbox.path("manager"), handler);
     let outcome = start.command(forbidden(sandbox)).run();
     outcome.expect_code(125);
     let line = outcome.stderr_text();
-    assert!(line.starts_with("vsrun: cannot ") && line.lines().count() == 1, "{line:?}");
+    assert!(
+        line.starts_with("vsrun: cannot ") && line.lines().count() == 1,
+        "{line:?}"
+    );
     for left in ["forbidden/ran", "pid", "var", "manager", "manager.lock"] {
         assert!(!sandbox.path(left).exists(), "'{left}' is there");
     }
@@ -67,7 +82,10 @@ fn the_server_runs_as_the_user_with_the_users_groups_and_no_others() {
     needs!(root);
     let sandbox = sandbox();
     for groups in [&[][..], &[0, 4, 27], &[0, 5003]] {
-        let start = sandbox.vsrun().with_passwd(&[FOO], &FOO_GROUPS).run_as(0, 0, groups);
+        let start = sandbox
+            .vsrun()
+            .with_passwd(&[FOO], &FOO_GROUPS)
+            .run_as(0, 0, groups);
         let report = seen(&sandbox, start.user("foo"));
         is(&report, 5000, 5001, &[5001, 5002, 5004]);
     }
@@ -78,13 +96,24 @@ fn home_user_logname_and_shell_are_the_users() {
     needs!(root);
     let sandbox = sandbox();
     let start = sandbox.vsrun().with_passwd(&[FOO], &FOO_GROUPS);
-    let start = start.env("HOME", "/root").env("USER", "root").env("SHELL", "/bin/rootsh");
+    let start = start
+        .env("HOME", "/root")
+        .env("USER", "root")
+        .env("SHELL", "/bin/rootsh");
     let report = seen(&sandbox, start.user("foo"));
-    let pairs = [("HOME", "/home/foo"), ("USER", "foo"), ("LOGNAME", "foo"), ("SHELL", "/bin/fsh")];
+    let pairs = [
+        ("HOME", "/home/foo"),
+        ("USER", "foo"),
+        ("LOGNAME", "foo"),
+        ("SHELL", "/bin/fsh"),
+    ];
     for (name, value) in pairs {
         assert_eq!(report.env(name), Some(OsStr::new(value)));
         let prefix = format!("{name}=");
-        let count = report.env.iter().filter(|it| it.as_bytes().starts_with(prefix.as_bytes()));
+        let count = report
+            .env
+            .iter()
+            .filter(|it| it.as_bytes().starts_with(prefix.as_bytes()));
         assert_eq!(count.count(), 1, "{:?}", report.env);
     }
 }
@@ -93,17 +122,26 @@ fn home_user_logname_and_shell_are_the_users() {
 fn without_a_user_identity_and_environment_stay_the_callers() {
     needs!(root);
     let sandbox = sandbox();
-    let start = sandbox.vsrun().run_as(NOBODY, 7, &[4, 27]).env("HOME", "/callers");
+    let start = sandbox
+        .vsrun()
+        .run_as(NOBODY, 7, &[4, 27])
+        .env("HOME", "/callers");
     let report = seen(&sandbox, start);
     is(&report, NOBODY, 7, &[4, 27]);
-    assert_eq!((report.env("HOME"), report.env("USER")), (Some(OsStr::new("/callers")), None));
+    assert_eq!(
+        (report.env("HOME"), report.env("USER")),
+        (Some(OsStr::new("/callers")), None)
+    );
 }
 
 #[test]
 fn a_numeric_id_stands_for_its_user() {
     needs!(root);
     let sandbox = sandbox();
-    let start = sandbox.vsrun().with_passwd(&[FOO], &FOO_GROUPS).run_as(0, 0, &[0, 4]);
+    let start = sandbox
+        .vsrun()
+        .with_passwd(&[FOO], &FOO_GROUPS)
+        .run_as(0, 0, &[0, 4]);
     let report = seen(&sandbox, start.user("5000"));
     is(&report, 5000, 5001, &[5001, 5002, 5004]);
     assert_eq!(report.env("USER"), Some(OsStr::new("foo")));
@@ -114,7 +152,10 @@ fn a_numeric_id_stands_for_its_user() {
 fn a_name_made_of_digits_comes_before_the_number() {
     needs!(root);
     let sandbox = sandbox();
-    let users = ["4711:x:5000:5001::/:/bin/sh", "other:x:4711:5002::/:/bin/sh"];
+    let users = [
+        "4711:x:5000:5001::/:/bin/sh",
+        "other:x:4711:5002::/:/bin/sh",
+    ];
     let start = sandbox.vsrun().with_passwd(&users, &[]).user("4711");
     assert_eq!(seen(&sandbox, start).uids, Ids::all(5000));
 }
@@ -124,7 +165,10 @@ fn a_group_name_made_of_digits_comes_before_the_number() {
     needs!(root);
     let sandbox = sandbox();
     let groups = ["4711:x:5002:", "other:x:4711:"];
-    let start = sandbox.vsrun().with_passwd(&[FOO], &groups).user("foo:4711");
+    let start = sandbox
+        .vsrun()
+        .with_passwd(&[FOO], &groups)
+        .user("foo:4711");
     assert_eq!(seen(&sandbox, start).gids, Ids::all(5002));
 }
 
@@ -133,12 +177,27 @@ fn a_group_after_a_colon_is_the_primary_group() {
     needs!(root);
     let sandbox = sandbox();
     for user in ["foo:baz", "foo:5003", "5000:baz", "5000:5003"] {
-        let start = sandbox.vsrun().with_passwd(&[FOO], &FOO_GROUPS).run_as(0, 0, &[0, 4]);
+        let start = sandbox
+            .vsrun()
+            .with_passwd(&[FOO], &FOO_GROUPS)
+            .run_as(0, 0, &[0, 4]);
         let report = seen(&sandbox, start.user(user));
-        assert_eq!((report.uids, report.gids), (Ids::all(5000), Ids::all(5003)), "{user}");
+        assert_eq!(
+            (report.uids, report.gids),
+            (Ids::all(5000), Ids::all(5003)),
+            "{user}"
+        );
         // Still the user's own: those that the group file names the user in.
-        assert!([5002, 5004].iter().all(|group| report.groups.contains(group)), "{user}");
-        assert!(![0, 4].iter().any(|group| report.groups.contains(group)), "{user}");
+        assert!(
+            [5002, 5004]
+                .iter()
+                .all(|group| report.groups.contains(group)),
+            "{user}"
+        );
+        assert!(
+            ![0, 4].iter().any(|group| report.groups.contains(group)),
+            "{user}"
+        );
     }
 }
 
@@ -146,7 +205,11 @@ fn a_group_after_a_colon_is_the_primary_group() {
 fn a_number_without_a_user_runs_with_the_group_that_is_given() {
     needs!(root);
     let sandbox = sandbox();
-    let start = sandbox.vsrun().run_as(0, 0, &[0, 4, 27]).env("HOME", "/root").env("USER", "root");
+    let start = sandbox
+        .vsrun()
+        .run_as(0, 0, &[0, 4, 27])
+        .env("HOME", "/root")
+        .env("USER", "root");
     let report = seen(&sandbox, start.user("54321:54322"));
     is(&report, 54321, 54322, &[54322]);
     assert_ne!(report.env("HOME"), Some(OsStr::new("/root")));
@@ -158,17 +221,24 @@ fn the_highest_id_but_one_is_an_id() {
     needs!(root);
     let sandbox = sandbox();
     let report = seen(&sandbox, sandbox.vsrun().user("4294967294:4294967294"));
-    assert_eq!((report.uids, report.gids), (Ids::all(u32::MAX - 1), Ids::all(u32::MAX - 1)));
+    assert_eq!(
+        (report.uids, report.gids),
+        (Ids::all(u32::MAX - 1), Ids::all(u32::MAX - 1))
+    );
 }
 
 #[test]
 fn a_user_of_very_many_groups_has_them_all() {
     needs!(root);
     let sandbox = sandbox();
-    let lines: Vec<String> =
-        (0..1000).map(|number| format!("g{number}:x:{}:foo", 20_000 + number)).collect();
+    let lines: Vec<String> = (0..1000)
+        .map(|number| format!("g{number}:x:{}:foo", 20_000 + number))
+        .collect();
     let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-    let report = seen(&sandbox, sandbox.vsrun().with_passwd(&[FOO], &lines).user("foo"));
+    let report = seen(
+        &sandbox,
+        sandbox.vsrun().with_passwd(&[FOO], &lines).user("foo"),
+    );
     let expected: Vec<u32> = [5001].into_iter().chain(20_000..21_000).collect();
     assert_eq!(report.groups, expected);
 }
@@ -264,7 +334,9 @@ fn a_start_does_not_wait_for_a_child_that_cannot_be_killed() {
     let pidfile = sandbox.dir("run").join("pid");
     let errors = UnixStream::pair().expect("a socket");
     // No line can be written to a file, so the pidfile cannot be written.
-    let start = sandbox.program("/usr/bin/setpriv").limit(Resource::RLIMIT_FSIZE, 0, 0);
+    let start = sandbox
+        .program("/usr/bin/setpriv")
+        .limit(Resource::RLIMIT_FSIZE, 0, 0);
     let start = start.args(["--bounding-set", "-kill", "--inh-caps", "-kill", "--"]);
     let start = start.arg(VSRUN).background().user("nobody");
     let start = start.pidfile(&pidfile).stderr(OwnedFd::from(errors.0));
@@ -272,7 +344,10 @@ fn a_start_does_not_wait_for_a_child_that_cannot_be_killed() {
     let mut line = String::new();
     (&errors.1).read_to_string(&mut line).expect("text");
     let path = pidfile.display();
-    assert_eq!(line, format!("vsrun: cannot write pidfile '{path}': File too large\n"));
+    assert_eq!(
+        line,
+        format!("vsrun: cannot write pidfile '{path}': File too large\n")
+    );
     assert!(!pidfile.exists());
 }
 
@@ -280,10 +355,15 @@ fn a_start_does_not_wait_for_a_child_that_cannot_be_killed() {
 fn root_without_privilege_over_ids_is_refused_before_anything_else() {
     needs!(root, "setpriv");
     let sandbox = sandbox();
-    let start = sandbox.program("/usr/bin/setpriv").args(["--bounding-set", "-setuid,-setgid"]);
+    let start = sandbox
+        .program("/usr/bin/setpriv")
+        .args(["--bounding-set", "-setuid,-setgid"]);
     let start = start.args(["--inh-caps", "-setuid,-setgid", "--"]);
     let line = is_refused(&sandbox, start.arg(VSRUN).user("nobody"));
-    assert_eq!(line, "vsrun: cannot change to user 'nobody': Operation not permitted\n");
+    assert_eq!(
+        line,
+        "vsrun: cannot change to user 'nobody': Operation not permitted\n"
+    );
 }
 
 #[test]
@@ -292,10 +372,23 @@ fn another_user_without_privilege_is_refused_before_anything_else() {
     let sandbox = sandbox();
     let here = sandbox.open_dir("here");
     let handler = sandbox.handler("handler").create();
-    for user in ["root", "0", "daemon", "nobody:daemon", "nobody:0", "54321:54322"] {
-        let start = sandbox.vsrun().run_as(NOBODY, NOBODY, &[]).current_dir(&here);
+    for user in [
+        "root",
+        "0",
+        "daemon",
+        "nobody:daemon",
+        "nobody:0",
+        "54321:54322",
+    ] {
+        let start = sandbox
+            .vsrun()
+            .run_as(NOBODY, NOBODY, &[])
+            .current_dir(&here);
         let start = start.user(user).pidfile("pid").logdir("logs", "1");
-        let outcome = start.manager("manager", &handler).command(forbidden(&sandbox)).run();
+        let outcome = start
+            .manager("manager", &handler)
+            .command(forbidden(&sandbox))
+            .run();
         let line = format!("vsrun: cannot change to user '{user}': Operation not permitted");
         outcome.expect_error(125, &line);
         assert_eq!(fs::read_dir(&here).expect("a directory").count(), 0);
@@ -305,10 +398,16 @@ fn another_user_without_privilege_is_refused_before_anything_else() {
 #[test]
 fn an_ordinary_user_cannot_become_root() {
     let sandbox = sandbox();
-    let start =
-        if is_root() { sandbox.vsrun().run_as(NOBODY, NOBODY, &[]) } else { sandbox.vsrun() };
+    let start = if is_root() {
+        sandbox.vsrun().run_as(NOBODY, NOBODY, &[])
+    } else {
+        sandbox.vsrun()
+    };
     let outcome = start.user("root").command(forbidden(&sandbox)).run();
-    outcome.expect_error(125, "vsrun: cannot change to user 'root': Operation not permitted");
+    outcome.expect_error(
+        125,
+        "vsrun: cannot change to user 'root': Operation not permitted",
+    );
 }
 
 #[test]
@@ -316,9 +415,16 @@ fn the_callers_own_id_works_without_privilege() {
     needs!(root);
     let sandbox = sandbox();
     for user in ["nobody", "65534", "nobody:nogroup", "65534:65534"] {
-        let start = sandbox.vsrun().run_as(NOBODY, NOBODY, &[]).env("HOME", "/callers");
+        let start = sandbox
+            .vsrun()
+            .run_as(NOBODY, NOBODY, &[])
+            .env("HOME", "/callers");
         let report = seen(&sandbox, start.user(user));
-        assert_eq!((report.uids, report.gids), (Ids::all(NOBODY), Ids::all(NOBODY)), "{user}");
+        assert_eq!(
+            (report.uids, report.gids),
+            (Ids::all(NOBODY), Ids::all(NOBODY)),
+            "{user}"
+        );
         assert_eq!(report.env("USER"), Some(OsStr::new("nobody")));
         assert_eq!(report.env("HOME"), Some(OsStr::new("/nonexistent")));
     }
@@ -330,10 +436,23 @@ fn the_callers_own_id_works_under_a_manager_with_files() {
     let sandbox = sandbox();
     let here = sandbox.dir_of("here", NOBODY, NOBODY);
     let handler = sandbox.handler("handler").exits(1).create();
-    let start = sandbox.vsrun().run_as(NOBODY, NOBODY, &[]).current_dir(&here).user("nobody");
-    let start = start.pidfile("pid").logdir("logs", "1").manager("manager", &handler);
-    start.command(sandbox.probe().out("out").exit(3)).run().expect_code(3);
-    assert_eq!(fs::read_to_string(here.join("logs/logfile")).expect("a log"), "out\n");
+    let start = sandbox
+        .vsrun()
+        .run_as(NOBODY, NOBODY, &[])
+        .current_dir(&here)
+        .user("nobody");
+    let start = start
+        .pidfile("pid")
+        .logdir("logs", "1")
+        .manager("manager", &handler);
+    start
+        .command(sandbox.probe().out("out").exit(3))
+        .run()
+        .expect_code(3);
+    assert_eq!(
+        fs::read_to_string(here.join("logs/logfile")).expect("a log"),
+        "out\n"
+    );
     assert_eq!(handler.wait_for_run(1).status.uids, Ids::all(NOBODY));
 }
 
@@ -344,7 +463,11 @@ fn the_callers_own_number_works_without_an_entry() {
     let start = || sandbox.vsrun().run_as(54321, 54322, &[]);
     for user in ["54321:54322", "54321"] {
         let report = seen(&sandbox, start().user(user));
-        assert_eq!((report.uids, report.gids), (Ids::all(54321), Ids::all(54322)), "{user}");
+        assert_eq!(
+            (report.uids, report.gids),
+            (Ids::all(54321), Ids::all(54322)),
+            "{user}"
+        );
     }
 }
 
@@ -353,12 +476,19 @@ fn the_callers_own_id_is_refused_where_the_groups_differ() {
     needs!(root);
     let sandbox = sandbox();
     let as_foo = |groups: &[u32]| {
-        sandbox.vsrun().with_passwd(&[FOO], &FOO_GROUPS).run_as(5000, 5001, groups).user("foo")
+        sandbox
+            .vsrun()
+            .with_passwd(&[FOO], &FOO_GROUPS)
+            .run_as(5000, 5001, groups)
+            .user("foo")
     };
     for groups in [&[0, 5002, 5004][..], &[5002], &[]] {
         let outcome = as_foo(groups).command(forbidden(&sandbox)).run();
         outcome.expect_code(125);
-        assert!(outcome.stderr_text().contains("other supplementary groups"), "{outcome:?}");
+        assert!(
+            outcome.stderr_text().contains("other supplementary groups"),
+            "{outcome:?}"
+        );
     }
     for groups in [&[5002, 5004][..], &[5001, 5002, 5004]] {
         is(&seen(&sandbox, as_foo(groups)), 5000, 5001, groups);
@@ -380,18 +510,35 @@ fn the_callers_own_id_drops_its_capabilities() {
     ];
     let vsrun = sandbox.copy_of(VSRUN, "vsrun");
     let setpriv = sandbox.program("/usr/bin/setpriv").args(words).arg(vsrun);
-    let sets = seen(&sandbox, setpriv.user("nobody")).capabilities.expect("a /proc");
-    assert_eq!((sets.permitted, sets.effective, sets.inheritable, sets.ambient), (0, 0, 0, 0));
+    let sets = seen(&sandbox, setpriv.user("nobody"))
+        .capabilities
+        .expect("a /proc");
+    assert_eq!(
+        (
+            sets.permitted,
+            sets.effective,
+            sets.inheritable,
+            sets.ambient
+        ),
+        (0, 0, 0, 0)
+    );
 }
 
 #[test]
 fn a_group_of_very_many_members_does_not_hide_others() {
     needs!(root);
     let sandbox = sandbox();
-    let large = format!("large:x:5003:{}", vec!["a-member-with-a-long-name"; 60_000].join(","));
+    let large = format!(
+        "large:x:5003:{}",
+        vec!["a-member-with-a-long-name"; 60_000].join(",")
+    );
     let groups = [&large, "behind:x:5006:"];
     let start = |user: &str| sandbox.vsrun().with_passwd(&[FOO], &groups).user(user);
-    for (user, gid) in [("foo:large", 5003), ("foo:behind", 5006), ("foo:5007", 5007)] {
+    for (user, gid) in [
+        ("foo:large", 5003),
+        ("foo:behind", 5006),
+        ("foo:5007", 5007),
+    ] {
         is(&seen(&sandbox, start(user)), 5000, gid, &[gid]);
     }
 }
@@ -400,7 +547,10 @@ fn a_group_of_very_many_members_does_not_hide_others() {
 fn an_account_without_home_and_shell_has_the_root_directory_and_sh() {
     needs!(root);
     let sandbox = sandbox();
-    let start = sandbox.vsrun().with_passwd(&["bare:x:5000:5001:::"], &[]).user("bare");
+    let start = sandbox
+        .vsrun()
+        .with_passwd(&["bare:x:5000:5001:::"], &[])
+        .user("bare");
     let report = seen(&sandbox, start);
     assert_eq!(report.env("HOME"), Some(OsStr::new("/")));
     assert_eq!(report.env("SHELL"), Some(OsStr::new("/bin/sh")));
@@ -413,8 +563,15 @@ fn root_may_be_named_by_root() {
     for user in ["root", "0", "root:root", "0:0"] {
         let start = sandbox.vsrun().run_as(0, 0, &[4, 27]).user(user);
         let report = seen(&sandbox, start);
-        assert_eq!((report.uids, report.gids), (Ids::all(0), Ids::all(0)), "{user}");
-        assert!(![4, 27].iter().any(|group| report.groups.contains(group)), "{user}");
+        assert_eq!(
+            (report.uids, report.gids),
+            (Ids::all(0), Ids::all(0)),
+            "{user}"
+        );
+        assert!(
+            ![4, 27].iter().any(|group| report.groups.contains(group)),
+            "{user}"
+        );
     }
 }
 
@@ -424,7 +581,15 @@ fn a_server_of_another_user_has_no_capability() {
     let sandbox = sandbox();
     let report = seen(&sandbox, sandbox.vsrun().user("nobody"));
     let sets = report.capabilities.expect("a /proc");
-    assert_eq!((sets.permitted, sets.effective, sets.inheritable, sets.ambient), (0, 0, 0, 0));
+    assert_eq!(
+        (
+            sets.permitted,
+            sets.effective,
+            sets.inheritable,
+            sets.ambient
+        ),
+        (0, 0, 0, 0)
+    );
     assert_eq!(report.no_new_privs, Some(false));
 }
 
@@ -439,9 +604,23 @@ fn no_capability_survives_the_callers_securebits_and_ambient_set() {
         "--",
         VSRUN,
     ];
-    let report = seen(&sandbox, sandbox.program("/usr/bin/setpriv").args(words).user("nobody"));
+    let report = seen(
+        &sandbox,
+        sandbox
+            .program("/usr/bin/setpriv")
+            .args(words)
+            .user("nobody"),
+    );
     let sets = report.capabilities.expect("a /proc");
-    assert_eq!((sets.permitted, sets.effective, sets.inheritable, sets.ambient), (0, 0, 0, 0));
+    assert_eq!(
+        (
+            sets.permitted,
+            sets.effective,
+            sets.inheritable,
+            sets.ambient
+        ),
+        (0, 0, 0, 0)
+    );
     assert_eq!(report.uids, Ids::all(NOBODY));
 }
 
@@ -450,7 +629,13 @@ fn real_effective_and_saved_ids_are_all_the_users() {
     needs!(root, "setpriv");
     let sandbox = sandbox();
     let words = ["--ruid=1", "--rgid=1", "--clear-groups", "--", VSRUN];
-    let report = seen(&sandbox, sandbox.program("/usr/bin/setpriv").args(words).user("nobody"));
+    let report = seen(
+        &sandbox,
+        sandbox
+            .program("/usr/bin/setpriv")
+            .args(words)
+            .user("nobody"),
+    );
     is(&report, NOBODY, NOBODY, &[NOBODY]);
 }
 
@@ -459,11 +644,17 @@ fn the_handler_runs_as_the_user_with_the_users_groups() {
     needs!(root);
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").exits(1).create();
-    let start = sandbox.vsrun().with_passwd(&[FOO], &FOO_GROUPS).run_as(0, 0, &[0, 4, 27]);
+    let start = sandbox
+        .vsrun()
+        .with_passwd(&[FOO], &FOO_GROUPS)
+        .run_as(0, 0, &[0, 4, 27]);
     let start = start.user("foo").manager(sandbox.path("manager"), &handler);
     start.command(sandbox.probe().exit(1)).run().expect_code(1);
     let run = handler.wait_for_run(1);
-    assert_eq!((run.status.uids, run.status.gids), (Ids::all(5000), Ids::all(5001)));
+    assert_eq!(
+        (run.status.uids, run.status.gids),
+        (Ids::all(5000), Ids::all(5001))
+    );
     assert_eq!(run.status.groups, [5001, 5002, 5004]);
     let sets = run.status.capabilities;
     assert_eq!((sets.permitted, sets.inheritable, sets.ambient), (0, 0, 0));
@@ -476,10 +667,18 @@ fn the_manager_keeps_its_identity() {
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").create();
     let out = sandbox.open_dir("out");
-    let start = sandbox.vsrun().user("nobody").manager(sandbox.path("manager"), &handler);
-    let running = start.command(sandbox.probe().append(out.join("starts"))).spawn();
+    let start = sandbox
+        .vsrun()
+        .user("nobody")
+        .manager(sandbox.path("manager"), &handler);
+    let running = start
+        .command(sandbox.probe().append(out.join("starts")))
+        .spawn();
     wait_for("the server", || sandbox.lines("out/starts").len() == 1);
-    assert_eq!(running.process().status().map(|status| status.uids), Some(Ids::all(0)));
+    assert_eq!(
+        running.process().status().map(|status| status.uids),
+        Some(Ids::all(0))
+    );
     stop(running);
 }
 
@@ -492,10 +691,17 @@ fn a_user_who_is_removed_still_owns_the_server_at_a_restart() {
         let content = fs::read_to_string(original).expect("a file");
         sandbox.file(name, format!("{content}{line}\n"))
     };
-    let (passwd, group) = (copy("/etc/passwd", FOO), copy("/etc/group", "bar:x:5002:foo"));
+    let (passwd, group) = (
+        copy("/etc/passwd", FOO),
+        copy("/etc/group", "bar:x:5002:foo"),
+    );
     let handler = sandbox.handler("handler").exits(0).create();
     let (out, starts) = (sandbox.open_dir("out"), sandbox.path("out/starts"));
-    let server = sandbox.probe().report(out.join("report")).append(&starts).only_first(1);
+    let server = sandbox
+        .probe()
+        .report(out.join("report"))
+        .append(&starts)
+        .only_first(1);
     let running = sandbox
         .vsrun()
         .bind(&passwd, "/etc/passwd")
@@ -531,7 +737,11 @@ fn a_user_namespaces_root_may_start_a_server() {
             None => start,
         };
         let report = seen(&sandbox, start);
-        assert_eq!((report.uids, report.gids), (Ids::all(0), Ids::all(0)), "{user:?}");
+        assert_eq!(
+            (report.uids, report.gids),
+            (Ids::all(0), Ids::all(0)),
+            "{user:?}"
+        );
     }
 }
 
@@ -541,10 +751,24 @@ fn an_ordinary_users_namespace_may_start_a_managed_server() {
     let sandbox = sandbox();
     let here = sandbox.dir_of("here", NOBODY, NOBODY);
     let handler = sandbox.handler("handler").exits(1).create();
-    let start = sandbox.vsrun().run_as(NOBODY, NOBODY, &[]).user_namespace().current_dir(&here);
-    let start = start.user("root").pidfile("pid").logdir("logs", "1").manager("m", &handler);
-    start.command(sandbox.probe().out("out").exit(3)).run().expect_code(3);
-    assert_eq!(fs::read_to_string(here.join("logs/logfile")).expect("a log"), "out\n");
+    let start = sandbox
+        .vsrun()
+        .run_as(NOBODY, NOBODY, &[])
+        .user_namespace()
+        .current_dir(&here);
+    let start = start
+        .user("root")
+        .pidfile("pid")
+        .logdir("logs", "1")
+        .manager("m", &handler);
+    start
+        .command(sandbox.probe().out("out").exit(3))
+        .run()
+        .expect_code(3);
+    assert_eq!(
+        fs::read_to_string(here.join("logs/logfile")).expect("a log"),
+        "out\n"
+    );
 }
 
 #[test]
@@ -553,13 +777,25 @@ fn a_user_that_a_namespace_cannot_have_is_refused_before_anything_else() {
     let handler = sandbox.handler("handler").create();
     // A file of that name would be refused next.
     let pidfile = sandbox.dir("pid");
-    let start = || sandbox.vsrun().user_namespace().user("daemon").pidfile(&pidfile);
-    for start in [start(), start().background(), start().manager(sandbox.path("manager"), &handler)]
-    {
+    let start = || {
+        sandbox
+            .vsrun()
+            .user_namespace()
+            .user("daemon")
+            .pidfile(&pidfile)
+    };
+    for start in [
+        start(),
+        start().background(),
+        start().manager(sandbox.path("manager"), &handler),
+    ] {
         let outcome = start.command(forbidden(&sandbox)).run();
         outcome.expect_code(125);
         let line = outcome.stderr_text();
-        assert_eq!(line, "vsrun: cannot change to user 'daemon': Operation not permitted\n");
+        assert_eq!(
+            line,
+            "vsrun: cannot change to user 'daemon': Operation not permitted\n"
+        );
         for left in ["forbidden/ran", "manager", "manager.lock"] {
             assert!(!sandbox.path(left).exists(), "'{left}' is there");
         }
@@ -569,7 +805,11 @@ fn a_user_that_a_namespace_cannot_have_is_refused_before_anything_else() {
 /// Runs vsrun with one system call failing in every process of it.
 fn with_failing(sandbox: &Sandbox, call: &str, words: &[&str]) -> Outcome {
     let start = injecting(sandbox, &format!("{call}:error=EAGAIN"));
-    start.args(words).pidfile(sandbox.path("pid")).command(forbidden(sandbox)).run()
+    start
+        .args(words)
+        .pidfile(sandbox.path("pid"))
+        .command(forbidden(sandbox))
+        .run()
 }
 
 #[test]
@@ -595,10 +835,16 @@ fn each_failing_step_of_a_change_of_user_is_named() {
             let outcome = with_failing(&sandbox, call, words);
             outcome.expect_code(125);
             let line = outcome.stderr_text();
-            assert!(line.starts_with(&format!("vsrun: cannot {doing} 'nobody': ")), "{line}");
+            assert!(
+                line.starts_with(&format!("vsrun: cannot {doing} 'nobody': ")),
+                "{line}"
+            );
             assert_eq!(line.lines().count(), 1, "{line}");
             for left in ["forbidden/ran", "pid", "manager", "manager.lock"] {
-                assert!(!sandbox.path(left).exists(), "{call} {words:?}: '{left}' is there");
+                assert!(
+                    !sandbox.path(left).exists(),
+                    "{call} {words:?}: '{left}' is there"
+                );
             }
         }
     }
@@ -613,7 +859,10 @@ fn a_change_of_user_without_effect_is_detected() {
         let outcome = start.user("nobody").command(forbidden(&sandbox)).run();
         outcome.expect_code(125);
         let line = outcome.stderr_text();
-        assert!(line.contains("'nobody'") && line.lines().count() == 1, "{line}");
+        assert!(
+            line.contains("'nobody'") && line.lines().count() == 1,
+            "{line}"
+        );
         assert!(!sandbox.path("forbidden/ran").exists());
     }
 }
@@ -626,12 +875,24 @@ fn a_user_with_too_many_processes_is_an_error() {
     let uid = 1_000_000_000 + std::process::id();
     let user = OsString::from(format!("{uid}:{uid}"));
     let ready = sandbox.open_dir("out").join("ready");
-    let occupy = || sandbox.vsrun().user(&user).command(sandbox.probe().append(&ready)).spawn();
+    let occupy = || {
+        sandbox
+            .vsrun()
+            .user(&user)
+            .command(sandbox.probe().append(&ready))
+            .spawn()
+    };
     let _occupants = [occupy(), occupy()];
-    wait_for("two processes of the user", || sandbox.lines(&ready).len() == 2);
+    wait_for("two processes of the user", || {
+        sandbox.lines(&ready).len() == 2
+    });
     let limited = sandbox.vsrun().limit(Resource::RLIMIT_NPROC, 1, 1);
     let outcome = limited.user(&user).command(forbidden(&sandbox)).run();
-    assert!(matches!(outcome.code(), Some(125 | 126)), "{:?}", outcome.status);
+    assert!(
+        matches!(outcome.code(), Some(125 | 126)),
+        "{:?}",
+        outcome.status
+    );
     assert_eq!(outcome.stderr_text().lines().count(), 1);
     assert!(!sandbox.path("forbidden/ran").exists());
 }
@@ -653,14 +914,29 @@ fn a_caller_with_only_the_capabilities_leaves_none_of_its_groups() {
         "--ambient-caps=+setuid,+setgid",
         "--",
     ];
-    let start = sandbox.program("/usr/bin/setpriv").args(words).arg(vsrun).user("nobody");
+    let start = sandbox
+        .program("/usr/bin/setpriv")
+        .args(words)
+        .arg(vsrun)
+        .user("nobody");
     let server = sandbox.probe().report(out.join("report")).exit(0);
     start.command(server).run().expect_code(0);
     let report = Report::wait(out.join("report"));
-    assert_eq!((report.uids, report.gids), (Ids::all(NOBODY), Ids::all(NOBODY)));
+    assert_eq!(
+        (report.uids, report.gids),
+        (Ids::all(NOBODY), Ids::all(NOBODY))
+    );
     assert_eq!(report.groups, [NOBODY]);
     let sets = report.capabilities.expect("a /proc");
-    assert_eq!((sets.permitted, sets.effective, sets.inheritable, sets.ambient), (0, 0, 0, 0));
+    assert_eq!(
+        (
+            sets.permitted,
+            sets.effective,
+            sets.inheritable,
+            sets.ambient
+        ),
+        (0, 0, 0, 0)
+    );
 }
 
 /// A user's name in a path: CVE-2023-42456 of sudo-rs.
@@ -669,16 +945,35 @@ fn no_path_is_built_from_a_user_name() {
     needs!(root, "strace");
     let sandbox = sandbox();
     let (out, trace) = (sandbox.open_dir("out"), sandbox.path("trace"));
-    let strace = sandbox.program("/usr/bin/strace").with_passwd(&[PATH_LIKE], &["bar:x:5002:../x"]);
-    let strace = strace.args(["-f", "-qq", "-e", "trace=%file", "-e", "trace=!execve", "-o"]);
+    let strace = sandbox
+        .program("/usr/bin/strace")
+        .with_passwd(&[PATH_LIKE], &["bar:x:5002:../x"]);
+    let strace = strace.args([
+        "-f",
+        "-qq",
+        "-e",
+        "trace=%file",
+        "-e",
+        "trace=!execve",
+        "-o",
+    ]);
     let start = strace.arg(&trace).arg(VSRUN).user("../x");
-    let start = start.pidfile("pid").manager("manager", "/bin/false").logdir("logs", "1");
+    let start = start
+        .pidfile("pid")
+        .manager("manager", "/bin/false")
+        .logdir("logs", "1");
     let server = sandbox.probe().report(out.join("report")).exit(3);
     start.command(server).run().expect_code(3);
     let report = Report::wait(out.join("report"));
-    assert_eq!((report.uids, report.groups), (Ids::all(5000), vec![5001, 5002]));
+    assert_eq!(
+        (report.uids, report.groups),
+        (Ids::all(5000), vec![5001, 5002])
+    );
     let calls = sandbox.lines(&trace);
-    assert!(calls.iter().any(|call| call.contains("\"manager.lock\"")), "{calls:#?}");
+    assert!(
+        calls.iter().any(|call| call.contains("\"manager.lock\"")),
+        "{calls:#?}"
+    );
     let odd: Vec<_> = calls.iter().filter(|call| call.contains("../x")).collect();
     assert!(odd.is_empty(), "{odd:#?}");
 }
@@ -689,8 +984,18 @@ fn the_server_has_none_of_an_unprivileged_callers_other_ids() {
     let sandbox = sandbox();
     let (vsrun, out) = (sandbox.copy_of(VSRUN, "vsrun"), sandbox.open_dir("out"));
     // As when a set-user-id program starts it.
-    let words = ["--ruid=1", "--euid=65534", "--regid=65534", "--clear-groups", "--"];
-    let start = sandbox.program("/usr/bin/setpriv").args(words).arg(vsrun).user("nobody");
+    let words = [
+        "--ruid=1",
+        "--euid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        "--",
+    ];
+    let start = sandbox
+        .program("/usr/bin/setpriv")
+        .args(words)
+        .arg(vsrun)
+        .user("nobody");
     let report = out.join("report");
     let outcome = start.command(sandbox.probe().report(&report).exit(0)).run();
     if outcome.code() != Some(125) {

@@ -8,7 +8,9 @@ use std::process::Command;
 use crate::prelude::*;
 
 fn run(script: &str, arguments: &[&Path]) {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/init").join(script);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/init")
+        .join(script);
     run_shell_tests(Command::new("sh").arg(script).args(arguments));
 }
 

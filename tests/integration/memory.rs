@@ -13,7 +13,11 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// vsrun under valgrind, to be completed by its options.
 fn watched(sandbox: &Sandbox) -> Invocation<'_> {
     let valgrind = sandbox.program(VALGRIND).deadline(PATIENCE);
-    let valgrind = valgrind.args(["--leak-check=full", "--track-fds=yes", "--error-exitcode=99"]);
+    let valgrind = valgrind.args([
+        "--leak-check=full",
+        "--track-fds=yes",
+        "--error-exitcode=99",
+    ]);
     // What can still be reached at the end is looked at by the tests.
     let valgrind = valgrind.args(["--errors-for-leak-kinds=definite", "--log-file=findings"]);
     // For a debugger, and left in /tmp by a process that changes user.
@@ -28,20 +32,35 @@ fn said_of(sandbox: &Sandbox, pid: i32) -> String {
     let summary = format!("=={pid}== ERROR SUMMARY: ");
     let all = wait_for_within(PATIENCE, "valgrind's summary", || {
         let all = fs::read_to_string(sandbox.path("findings")).unwrap_or_default();
-        if all.contains(&summary) { Ok(all) } else { Err(all) }
+        if all.contains(&summary) {
+            Ok(all)
+        } else {
+            Err(all)
+        }
     });
     expect_no_error(&all);
     let mark = format!("=={pid}== ");
-    let own: Vec<&str> = all.lines().filter_map(|line| line.strip_prefix(&mark)).collect();
+    let own: Vec<&str> = all
+        .lines()
+        .filter_map(|line| line.strip_prefix(&mark))
+        .collect();
     own.join("\n")
 }
 
 #[track_caller]
 fn expect_no_error(all: &str) {
-    let wrong = ["Invalid ", "uninitialised", "unaddressable", "Process terminating"];
+    let wrong = [
+        "Invalid ",
+        "uninitialised",
+        "unaddressable",
+        "Process terminating",
+    ];
     let found = wrong.iter().find(|word| all.contains(**word));
     assert_eq!(found, None, "{all}");
-    for (what, none) in [("ERROR SUMMARY: ", "0 errors "), ("definitely lost: ", "0 bytes ")] {
+    for (what, none) in [
+        ("ERROR SUMMARY: ", "0 errors "),
+        ("definitely lost: ", "0 bytes "),
+    ] {
         let mut counts = all.lines().filter_map(|line| line.split_once(what));
         assert!(counts.all(|(_, count)| count.starts_with(none)), "{all}");
     }
@@ -50,7 +69,9 @@ fn expect_no_error(all: &str) {
 #[track_caller]
 fn left_no_descriptor(output: &str) {
     assert!(output.contains("FILE DESCRIPTORS: "), "{output}");
-    let open = output.lines().filter(|line| line.contains("Open file descriptor"));
+    let open = output
+        .lines()
+        .filter(|line| line.contains("Open file descriptor"));
     // vsrun keeps the null device open to the end.
     let open: Vec<_> = open.filter(|line| !line.ends_with(": /dev/null")).collect();
     assert!(open.is_empty(), "{open:?} {output}");
@@ -68,7 +89,11 @@ fn left_nothing(output: &str) {
 fn started(sandbox: &Sandbox, count: usize) -> Process {
     let pids = wait_for_within(PATIENCE, &format!("start {count} of the server"), || {
         let pids = sandbox.lines("starts");
-        if pids.len() >= count { Ok(pids) } else { Err(pids) }
+        if pids.len() >= count {
+            Ok(pids)
+        } else {
+            Err(pids)
+        }
     });
     Process::of(pids[count - 1].parse().expect("an id for each start"))
 }
@@ -107,7 +132,11 @@ fn a_vsrun_that_does_not_become_the_server_leaves_no_descriptor() {
     needs!(root, "valgrind");
     let sandbox = sandbox();
     sandbox.dir("root");
-    let start = watched(&sandbox).user("nobody").root("root").pidfile("pid").logdir("logs", "1");
+    let start = watched(&sandbox)
+        .user("nobody")
+        .root("root")
+        .pidfile("pid")
+        .logdir("logs", "1");
     let vsrun = start.command(["/no/server"]).spawn();
     let pid = vsrun.pid();
     vsrun.wait().expect_code(127);
@@ -118,7 +147,10 @@ fn a_vsrun_that_does_not_become_the_server_leaves_no_descriptor() {
 fn a_vsrun_that_becomes_the_server_has_no_memory_error() {
     needs!(root, "valgrind");
     let sandbox = sandbox();
-    let start = watched(&sandbox).user("nobody").pidfile("pid").logdir("logs", "1");
+    let start = watched(&sandbox)
+        .user("nobody")
+        .pidfile("pid")
+        .logdir("logs", "1");
     start.command(sandbox.probe().exit(3)).run().expect_code(3);
     expect_no_error(&fs::read_to_string(sandbox.path("findings")).expect("valgrind's words"));
 }
@@ -127,7 +159,10 @@ fn a_vsrun_that_becomes_the_server_has_no_memory_error() {
 fn a_start_in_the_background_leaves_nothing() {
     needs!("valgrind");
     let sandbox = sandbox();
-    let start = watched(&sandbox).background().pidfile("pid").logdir("logs", "1");
+    let start = watched(&sandbox)
+        .background()
+        .pidfile("pid")
+        .logdir("logs", "1");
     let vsrun = start.command(sandbox.probe()).spawn();
     let pid = vsrun.pid();
     vsrun.wait().expect_code(0);
@@ -153,9 +188,15 @@ fn a_manager_in_the_background_leaves_nothing_when_its_handler_refuses() {
     needs!("valgrind");
     let sandbox = sandbox();
     let go = sandbox.path("go");
-    let start = watched(&sandbox).background().pidfile("pid").logdir("logs", "1");
+    let start = watched(&sandbox)
+        .background()
+        .pidfile("pid")
+        .logdir("logs", "1");
     let start = start.manager("manager", "/bin/false");
-    start.command(sandbox.probe().until(&go).exit(3)).run().expect_code(0);
+    start
+        .command(sandbox.probe().until(&go).exit(3))
+        .run()
+        .expect_code(0);
     let manager = sandbox.wait_for_pidfile(sandbox.path("manager"));
     fs::write(go, "").expect("the sandbox can be written");
     left_nothing(&said_of(&sandbox, manager.pid()));
@@ -167,14 +208,22 @@ fn a_manager_with_syslog_leaves_nothing_though_logger_dies() {
     let sandbox = sandbox();
     sandbox.dir("bin");
     // It takes one line a life, until the manager has let go of the pipe.
-    let script = format!("#!/bin/sh\nread -r line\necho >>'{}'\n", sandbox.path("taken").display());
+    let script = format!(
+        "#!/bin/sh\nread -r line\necho >>'{}'\n",
+        sandbox.path("taken").display()
+    );
     sandbox.executable("bin/logger", script);
     let path = format!("{}:/usr/bin:/bin", sandbox.path("bin").display());
-    let start = watched(&sandbox).env("PATH", path).syslog("tag").manager("manager", "/bin/true");
+    let start = watched(&sandbox)
+        .env("PATH", path)
+        .syslog("tag")
+        .manager("manager", "/bin/true");
     let server = sandbox.probe().append(sandbox.path("starts")).lines(3);
     let manager = start.command(server).spawn();
     let pid = manager.pid();
-    wait_for_within(PATIENCE, "a third logger", || sandbox.lines("taken").len() >= 3);
+    wait_for_within(PATIENCE, "a third logger", || {
+        sandbox.lines("taken").len() >= 3
+    });
     is_kept_busy(&sandbox, &manager, 1);
     manager.wait().expect_code(0);
     left_nothing(&said_of(&sandbox, pid));
@@ -184,8 +233,10 @@ fn a_manager_with_syslog_leaves_nothing_though_logger_dies() {
 fn a_manager_that_cannot_start_its_server_leaves_nothing() {
     needs!("valgrind");
     let sandbox = sandbox();
-    let start =
-        watched(&sandbox).pidfile("pid").logdir("logs", "1").manager("manager", "/bin/true");
+    let start = watched(&sandbox)
+        .pidfile("pid")
+        .logdir("logs", "1")
+        .manager("manager", "/bin/true");
     let vsrun = start.command(["/no/server"]).spawn();
     let pid = vsrun.pid();
     vsrun.wait().expect_code(127);

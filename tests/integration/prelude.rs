@@ -36,7 +36,11 @@ pub fn is_root() -> bool {
 
 /// The ids of the server's user: nobody's where the tests run as root, so that owners differ.
 pub fn user() -> (u32, u32) {
-    if is_root() { (NOBODY, NOBODY) } else { (geteuid().as_raw(), getegid().as_raw()) }
+    if is_root() {
+        (NOBODY, NOBODY)
+    } else {
+        (geteuid().as_raw(), getegid().as_raw())
+    }
 }
 
 pub fn as_user(vsrun: Invocation<'_>) -> Invocation<'_> {
@@ -57,7 +61,12 @@ pub const WAYS: [(bool, bool); 4] = [(false, false), (true, false), (false, true
 /// The four ways to start a server: with `-b`, with `-m`, with both, with neither.
 pub fn ways<'a>(sandbox: &'a Sandbox, handler: impl AsRef<OsStr>) -> [Invocation<'a>; 4] {
     let manager = || sandbox.vsrun().manager(sandbox.path("manager"), &handler);
-    [sandbox.vsrun(), sandbox.vsrun().background(), manager(), manager().background()]
+    [
+        sandbox.vsrun(),
+        sandbox.vsrun().background(),
+        manager(),
+        manager().background(),
+    ]
 }
 
 /// The four ways as the server's user.
@@ -67,7 +76,10 @@ pub fn every_way(sandbox: &Sandbox) -> [Invocation<'_>; 4] {
 
 /// The way of that number, from 0 to 3.
 pub fn in_way(sandbox: &Sandbox, number: usize) -> Invocation<'_> {
-    every_way(sandbox).into_iter().nth(number).expect("one of four ways")
+    every_way(sandbox)
+        .into_iter()
+        .nth(number)
+        .expect("one of four ways")
 }
 
 /// A server that must not run: it would create the file `ran`.
@@ -91,7 +103,9 @@ pub fn zombies(of: Process) -> usize {
         let content = digits.then(|| fs::read(entry.path().join("stat")).ok())??;
         (!content.is_empty()).then(|| Stat::parse(&content))
     });
-    stats.filter(|stat| stat.ppid == of.pid() && stat.state == 'Z').count()
+    stats
+        .filter(|stat| stat.ppid == of.pid() && stat.state == 'Z')
+        .count()
 }
 
 /// Runs a program that must succeed.
@@ -114,7 +128,15 @@ pub fn chmod(path: impl AsRef<Path>, mode: u32) {
 /// Sets the times of a file, as touch(1) reads them.
 #[track_caller]
 pub fn age(path: impl AsRef<Path>, when: &str) {
-    make("touch", &["-h".as_ref(), "-d".as_ref(), when.as_ref(), path.as_ref().as_os_str()]);
+    make(
+        "touch",
+        &[
+            "-h".as_ref(),
+            "-d".as_ref(),
+            when.as_ref(),
+            path.as_ref().as_os_str(),
+        ],
+    );
 }
 
 /// The content of a file as text; nothing if there is no file.
@@ -161,7 +183,11 @@ pub fn facts(path: impl AsRef<Path>) -> Facts {
         owner: (about.uid(), about.gid()),
         links: about.nlink(),
         modified: (about.mtime(), about.mtime_nsec()),
-        content: if about.is_file() { fs::read(path).expect("a file") } else { Vec::new() },
+        content: if about.is_file() {
+            fs::read(path).expect("a file")
+        } else {
+            Vec::new()
+        },
     }
 }
 
@@ -170,7 +196,11 @@ pub fn facts(path: impl AsRef<Path>) -> Facts {
 pub fn started_in(sandbox: &Sandbox, file: impl AsRef<Path>, count: usize) -> Process {
     let pids = wait_for(&format!("start {count} of the server"), || {
         let pids = sandbox.lines(&file);
-        if pids.len() >= count { Ok(pids) } else { Err(pids) }
+        if pids.len() >= count {
+            Ok(pids)
+        } else {
+            Err(pids)
+        }
     });
     Process::of(pids[count - 1].parse().expect("an id for each start"))
 }
@@ -185,15 +215,24 @@ pub fn open_starts(sandbox: &Sandbox) -> PathBuf {
 /// vsrun under strace(1), which injects this into every process of it, as in `setsid:error=EPERM`.
 pub fn injecting<'a>(sandbox: &'a Sandbox, fault: &str) -> Invocation<'a> {
     let calls = fault.split(':').next().unwrap_or_default();
-    let strace = sandbox.program("/usr/bin/strace").args(["-f", "-qq", "-o", "/dev/null", "-e"]);
-    let strace = strace.arg(format!("trace={calls}")).arg("-e").arg(format!("inject={fault}"));
+    let strace = sandbox
+        .program("/usr/bin/strace")
+        .args(["-f", "-qq", "-o", "/dev/null", "-e"]);
+    let strace = strace
+        .arg(format!("trace={calls}"))
+        .arg("-e")
+        .arg(format!("inject={fault}"));
     strace.args(["--", VSRUN])
 }
 
 /// Attaches strace(1) to a manager and to every child that it will have.
 #[track_caller]
 pub fn refusing_children<'a>(sandbox: &'a Sandbox, manager: Process, inject: &str) -> Running<'a> {
-    let strace = sandbox.program("/usr/bin/strace").arg("-f").arg("-o").arg("/dev/null");
+    let strace = sandbox
+        .program("/usr/bin/strace")
+        .arg("-f")
+        .arg("-o")
+        .arg("/dev/null");
     let strace = strace.args(["-p", &manager.pid().to_string(), "-e"]);
     let tracer = strace.arg(format!("inject={inject}")).spawn();
     wait_for_message(&tracer, "attached");

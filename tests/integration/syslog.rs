@@ -44,7 +44,9 @@ impl<'a> Logger<'a> {
     }
 
     fn vsrun(&self) -> Invocation<'a> {
-        as_user(self.sandbox.vsrun()).env("PATH", self.path()).syslog("tag")
+        as_user(self.sandbox.vsrun())
+            .env("PATH", self.path())
+            .syslog("tag")
     }
 
     fn path(&self) -> String {
@@ -63,7 +65,10 @@ impl<'a> Logger<'a> {
     ) -> Running<'a> {
         let handler = handler.create();
         let vsrun = self.vsrun().manager(self.sandbox.path("manager"), &handler);
-        vsrun.pidfile(self.sandbox.path("pidfile")).command(server).spawn()
+        vsrun
+            .pidfile(self.sandbox.path("pidfile"))
+            .command(server)
+            .spawn()
     }
 
     fn server(&self) -> Process {
@@ -82,7 +87,11 @@ impl<'a> Logger<'a> {
     fn wait_for_line(&self, line: &str) {
         wait_for(&format!("the line '{line}'"), || {
             let lines = self.lines();
-            if lines.iter().any(|it| it == line) { Ok(()) } else { Err(lines) }
+            if lines.iter().any(|it| it == line) {
+                Ok(())
+            } else {
+                Err(lines)
+            }
         });
     }
 
@@ -92,7 +101,11 @@ impl<'a> Logger<'a> {
             let (pid, time) = line.split_once(' ').expect("an id and a time");
             (pid.parse().expect("an id"), time.parse().expect("a time"))
         };
-        self.sandbox.lines(self.kept.join("runs")).into_iter().map(run).collect()
+        self.sandbox
+            .lines(self.kept.join("runs"))
+            .into_iter()
+            .map(run)
+            .collect()
     }
 
     fn wait_for_run(&self, number: usize) -> Process {
@@ -114,7 +127,11 @@ fn echo(sandbox: &Sandbox) -> ([OsString; 2], File) {
     mkfifo(&fifo, Mode::from_bits_truncate(0o666)).expect("the sandbox can be written");
     chmod(&fifo, 0o666);
     // For reading too: so opening does not wait for the server.
-    let file = OpenOptions::new().read(true).write(true).open(&fifo).expect("a FIFO");
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&fifo)
+        .expect("a FIFO");
     (["cat".into(), fifo.into()], file)
 }
 
@@ -126,14 +143,23 @@ fn say(mut to: &File, text: &str) {
 fn output_of_server_vsrun_and_handler_goes_to_logger() {
     let sandbox = sandbox();
     let logger = Logger::new(&sandbox, KEEPS);
-    let handler = sandbox.handler("handler").line("echo handled; echo badly >&2").exits(1);
+    let handler = sandbox
+        .handler("handler")
+        .line("echo handled; echo badly >&2")
+        .exits(1);
     let server = sandbox.probe().out("output").err("errors").exit(3);
     let outcome = logger.managed_by(handler, server).wait();
     outcome.expect_code(3);
-    let (own, others): (Vec<String>, Vec<String>) =
-        logger.lines().into_iter().partition(|line| line.starts_with("vsrun: "));
+    let (own, others): (Vec<String>, Vec<String>) = logger
+        .lines()
+        .into_iter()
+        .partition(|line| line.starts_with("vsrun: "));
     assert_eq!(others, ["output", "errors", "handled", "badly"]);
-    assert!(own.iter().any(|line| line.starts_with("vsrun: started server ")), "{own:#?}");
+    assert!(
+        own.iter()
+            .any(|line| line.starts_with("vsrun: started server ")),
+        "{own:#?}"
+    );
     assert_eq!(outcome.stdout_text(), "");
 }
 
@@ -165,9 +191,13 @@ fn logger_gets_the_prefix_unchanged() {
     for prefix in ["web", "a b'$(c)", "-x", " "] {
         let sandbox = sandbox();
         let logger = Logger::new(&sandbox, KEEPS);
-        let vsrun = as_user(sandbox.vsrun()).env("PATH", logger.path()).syslog(prefix);
+        let vsrun = as_user(sandbox.vsrun())
+            .env("PATH", logger.path())
+            .syslog(prefix);
         vsrun.command(["/bin/true"]).run().expect_code(0);
-        let words = wait_for("logger's words", || sandbox.lines("kept/words").into_iter().next());
+        let words = wait_for("logger's words", || {
+            sandbox.lines("kept/words").into_iter().next()
+        });
         assert_eq!(words, format!("[-t][{prefix}]"));
     }
 }
@@ -177,11 +207,17 @@ fn logger_runs_as_the_user() {
     needs!(root);
     let sandbox = sandbox();
     let logger = Logger::new(&sandbox, HANGS);
-    let vsrun = sandbox.vsrun().user(format!("{NOBODY}:7")).env("PATH", logger.path());
+    let vsrun = sandbox
+        .vsrun()
+        .user(format!("{NOBODY}:7"))
+        .env("PATH", logger.path());
     let running = vsrun.syslog("tag").command(sandbox.probe()).spawn();
     let status = logger.wait_for_run(1).status().expect("a running logger");
     assert_eq!((status.uids, status.gids), (Ids::all(NOBODY), Ids::all(7)));
-    assert_eq!(status.capabilities.effective | status.capabilities.permitted, 0);
+    assert_eq!(
+        status.capabilities.effective | status.capabilities.permitted,
+        0
+    );
     drop(running);
 }
 
@@ -192,7 +228,12 @@ fn logger_is_searched_for_outside_the_root() {
     let logger = Logger::new(&sandbox, KEEPS);
     let root = sandbox.root("jail");
     let server = Probe::at("/bin/probe").out("output").exit(0);
-    logger.vsrun().root(&root).command(server).run().expect_code(0);
+    logger
+        .vsrun()
+        .root(&root)
+        .command(server)
+        .run()
+        .expect_code(0);
     logger.wait_for_line("output");
 }
 
@@ -200,8 +241,14 @@ fn logger_is_searched_for_outside_the_root() {
 fn logger_is_found_by_a_relative_path_too() {
     let sandbox = sandbox();
     let logger = Logger::new(&sandbox, KEEPS);
-    let vsrun = as_user(sandbox.vsrun()).env("PATH", "bin:/usr/bin:/bin").work_dir("/");
-    vsrun.syslog("tag").command(sandbox.probe().out("output").exit(0)).run().expect_code(0);
+    let vsrun = as_user(sandbox.vsrun())
+        .env("PATH", "bin:/usr/bin:/bin")
+        .work_dir("/");
+    vsrun
+        .syslog("tag")
+        .command(sandbox.probe().out("output").exit(0))
+        .run()
+        .expect_code(0);
     logger.wait_for_line("output");
 }
 
@@ -210,15 +257,25 @@ fn without_logger_nothing_is_started() {
     let sandbox = sandbox();
     let (empty, out) = (sandbox.dir("empty"), sandbox.open_dir("out"));
     for vsrun in every_way(&sandbox) {
-        let vsrun = vsrun.env("PATH", &empty).pidfile(sandbox.path("pidfile")).syslog("tag");
-        let outcome = vsrun.command(sandbox.probe().report(out.join("report"))).run();
+        let vsrun = vsrun
+            .env("PATH", &empty)
+            .pidfile(sandbox.path("pidfile"))
+            .syslog("tag");
+        let outcome = vsrun
+            .command(sandbox.probe().report(out.join("report")))
+            .run();
         outcome.expect_code(127);
         let output = outcome.stderr_text();
         // Without a syslog daemon there is a warning too.
         let mut errors = output.lines().filter(|line| !line.contains("/dev/log"));
         let error = errors.next().expect("an error");
-        assert!(error.contains("'logger'") && errors.next().is_none(), "{output}");
-        wait_for("the end of every process", || sandbox.processes().is_empty());
+        assert!(
+            error.contains("'logger'") && errors.next().is_none(),
+            "{output}"
+        );
+        wait_for("the end of every process", || {
+            sandbox.processes().is_empty()
+        });
         let left = ["out/report", "pidfile", "manager", "manager.lock"].map(|it| sandbox.path(it));
         assert!(!left.iter().any(|path| path.exists()), "{left:?}");
     }
@@ -251,12 +308,18 @@ fn logger_is_no_child_of_a_server_that_vsrun_becomes() {
     let sandbox = sandbox();
     let logger = Logger::new(&sandbox, KEEPS);
     let report = logger.flag("report");
-    let running = logger.vsrun().command(sandbox.probe().report(&report)).spawn();
+    let running = logger
+        .vsrun()
+        .command(sandbox.probe().report(&report))
+        .spawn();
     let server = Report::wait(&report).pid;
     assert_eq!(server, running.pid());
     let stat = logger.wait_for_run(1).stat().expect("a running logger");
     assert_ne!(stat.ppid, server);
-    assert_ne!(stat.sid, running.process().stat().expect("a running server").sid);
+    assert_ne!(
+        stat.sid,
+        running.process().stat().expect("a running server").sid
+    );
     assert!(running.process().children().is_empty());
 }
 
@@ -265,7 +328,10 @@ fn a_server_that_vsrun_becomes_has_no_dead_child_either() {
     let sandbox = sandbox();
     let logger = Logger::new(&sandbox, "exit 0");
     let report = logger.flag("report");
-    let running = logger.vsrun().command(sandbox.probe().report(&report)).spawn();
+    let running = logger
+        .vsrun()
+        .command(sandbox.probe().report(&report))
+        .spawn();
     Report::wait(&report);
     logger.wait_for_run(1);
     let children = format!("/proc/{0}/task/{0}/children", running.pid());
@@ -277,7 +343,10 @@ fn logger_ends_with_a_server_that_vsrun_became() {
     let sandbox = sandbox();
     let logger = Logger::new(&sandbox, KEEPS);
     let end = logger.flag("end");
-    let running = logger.vsrun().command(sandbox.probe().until(&end).exit(0)).spawn();
+    let running = logger
+        .vsrun()
+        .command(sandbox.probe().until(&end).exit(0))
+        .spawn();
     let process = logger.wait_for_run(1);
     touch(&end);
     running.wait().expect_code(0);
@@ -291,10 +360,18 @@ fn server_handler_and_logger_get_the_pipe_and_nothing_else() {
     let handler = sandbox.handler("handler").create();
     let starts = logger.flag("starts");
     let report = logger.flag("report");
-    let server = sandbox.probe().append(&starts).report(&report).only_first(1).exit(3);
+    let server = sandbox
+        .probe()
+        .append(&starts)
+        .report(&report)
+        .only_first(1)
+        .exit(3);
     let stray = File::open("/etc/passwd").expect("a file");
     let vsrun = logger.vsrun().inheriting(77, stray);
-    let running = vsrun.manager(sandbox.path("manager"), &handler).command(server).spawn();
+    let running = vsrun
+        .manager(sandbox.path("manager"), &handler)
+        .command(server)
+        .spawn();
     let run = handler.wait_for_run(1);
     wait_for("the second start", || sandbox.lines(&starts).len() == 2);
     let report = Report::wait(&report);
@@ -302,7 +379,10 @@ fn server_handler_and_logger_get_the_pipe_and_nothing_else() {
     assert!(pipe.to_string_lossy().starts_with("pipe:["), "{pipe:?}");
     for fds in [&report.fds, &run.fds] {
         assert_eq!(fds.keys().collect::<Vec<_>>(), [&0, &1, &2]);
-        assert_eq!((fds[&0].to_str(), &fds[&1], &fds[&2]), (Some("/dev/null"), &pipe, &pipe));
+        assert_eq!(
+            (fds[&0].to_str(), &fds[&1], &fds[&2]),
+            (Some("/dev/null"), &pipe, &pipe)
+        );
     }
     let process = logger.wait_for_run(1);
     let open = wait_for("logger to run its last program", || {
@@ -321,7 +401,10 @@ fn server_handler_and_logger_get_the_pipe_and_nothing_else() {
 fn flags(process: Process, fd: i32) -> i32 {
     let info = fs::read_to_string(format!("/proc/{}/fdinfo/{fd}", process.pid()));
     let info = info.expect("an open descriptor");
-    let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).expect("flags");
+    let flags = info
+        .lines()
+        .find_map(|line| line.strip_prefix("flags:"))
+        .expect("flags");
     i32::from_str_radix(flags.trim(), 8).expect("an octal number")
 }
 
@@ -343,7 +426,11 @@ fn a_servers_write_waits_for_room_in_the_pipe() {
     let running = logger.managed(sandbox.probe());
     let server = logger.server();
     for fd in [1, 2] {
-        assert_eq!(flags(server, fd) & OFlag::O_NONBLOCK.bits(), 0, "descriptor {fd}");
+        assert_eq!(
+            flags(server, fd) & OFlag::O_NONBLOCK.bits(),
+            0,
+            "descriptor {fd}"
+        );
     }
     drop(running);
 }
@@ -352,14 +439,20 @@ fn a_servers_write_waits_for_room_in_the_pipe() {
 fn logger_starts_with_no_signal_blocked_or_ignored() {
     let sandbox = sandbox();
     let logger = Logger::new(&sandbox, HANGS);
-    let vsrun = logger.vsrun().ignoring([SIGPIPE, SIGCHLD]).blocking_all_signals();
+    let vsrun = logger
+        .vsrun()
+        .ignoring([SIGPIPE, SIGCHLD])
+        .blocking_all_signals();
     let running = vsrun.command(sandbox.probe()).spawn();
     let process = logger.wait_for_run(1);
     wait_for("logger to run its last program", || {
         process.exe().is_some_and(|exe| exe.ends_with("sleep"))
     });
     let status = process.status().expect("a running logger");
-    assert!(status.blocked.is_empty() && status.ignored.is_empty(), "{status:?}");
+    assert!(
+        status.blocked.is_empty() && status.ignored.is_empty(),
+        "{status:?}"
+    );
     drop(running);
 }
 
@@ -385,8 +478,11 @@ fn a_logger_that_dies_is_started_again_and_no_line_in_the_pipe_is_lost() {
     let starts = logger.flag("starts");
     let running = logger.managed(sandbox.probe().append(&starts).lines(500));
     logger.wait_for_line("line 500");
-    let lines: Vec<String> =
-        logger.lines().into_iter().filter(|line| line.starts_with("line ")).collect();
+    let lines: Vec<String> = logger
+        .lines()
+        .into_iter()
+        .filter(|line| line.starts_with("line "))
+        .collect();
     let expected: Vec<String> = (1..=500).map(|number| format!("line {number}")).collect();
     assert_eq!(lines, expected);
     assert_eq!((logger.runs().len(), sandbox.lines(&starts).len()), (4, 1));
@@ -400,7 +496,10 @@ fn a_logger_that_dies_again_and_again_is_started_at_growing_intervals() {
     let running = logger.managed(sandbox.probe());
     logger.wait_for_run(6);
     let times: Vec<u64> = logger.runs().into_iter().map(|(_, time)| time).collect();
-    let gaps: Vec<u64> = times.windows(2).map(|pair| (pair[1] - pair[0]) / 1_000_000).collect();
+    let gaps: Vec<u64> = times
+        .windows(2)
+        .map(|pair| (pair[1] - pair[0]) / 1_000_000)
+        .collect();
     for (gap, least) in gaps.iter().zip([0, 100, 200, 400, 800]) {
         assert!(*gap >= least, "{gaps:?}");
     }
@@ -410,14 +509,19 @@ fn a_logger_that_dies_again_and_again_is_started_at_growing_intervals() {
 #[test]
 fn loggers_deaths_leave_no_descriptor_and_no_zombie() {
     let sandbox = sandbox();
-    let logger = Logger::new(&sandbox, "[ -e \"$kept/stay\" ] && exec cat >/dev/null; exit 1");
+    let logger = Logger::new(
+        &sandbox,
+        "[ -e \"$kept/stay\" ] && exec cat >/dev/null; exit 1",
+    );
     let running = logger.managed(sandbox.probe());
     let server = logger.server();
     // While it starts a logger, a manager has a socket pair.
     let open = || {
         wait_for("a manager at rest", || {
             let open = running.process().open_files().expect("a running manager");
-            let starts = open.values().any(|it| it.to_string_lossy().starts_with("socket:"));
+            let starts = open
+                .values()
+                .any(|it| it.to_string_lossy().starts_with("socket:"));
             if starts { Err(open) } else { Ok(open.len()) }
         })
     };
@@ -432,10 +536,16 @@ fn loggers_deaths_leave_no_descriptor_and_no_zombie() {
     expected.sort_unstable();
     wait_for("no other child", || {
         let children = fs::read_to_string(&children).expect("a running manager");
-        let mut children: Vec<i32> =
-            children.split_whitespace().map(|pid| pid.parse().expect("an id")).collect();
+        let mut children: Vec<i32> = children
+            .split_whitespace()
+            .map(|pid| pid.parse().expect("an id"))
+            .collect();
         children.sort_unstable();
-        if children == expected { Ok(()) } else { Err(children) }
+        if children == expected {
+            Ok(())
+        } else {
+            Err(children)
+        }
     });
 }
 
@@ -456,7 +566,10 @@ fn a_logger_that_hangs_changes_no_status() {
     let logger = Logger::new(&sandbox, HANGS);
     let started = Instant::now();
     let handler = sandbox.handler("handler").exits(1);
-    logger.managed_by(handler, sandbox.probe().kill(SIGKILL)).wait().expect_code(128 + SIGKILL);
+    logger
+        .managed_by(handler, sandbox.probe().kill(SIGKILL))
+        .wait()
+        .expect_code(128 + SIGKILL);
     assert!(started.elapsed() < END, "{:?}", started.elapsed());
 }
 
@@ -481,9 +594,17 @@ fn at_the_end_a_logger_that_is_down_is_started_for_the_last_lines() {
     let body = "run=$(wc -l <\"$kept/runs\"); [ \"$run\" -ge 4 ] && exec cat >>\"$kept/lines\"
         [ \"$run\" -eq 3 ] && : >\"$kept/down\"; exit 1";
     let logger = Logger::new(&sandbox, body);
-    let server = sandbox.probe().out("last").until(logger.flag("down")).exit(0);
+    let server = sandbox
+        .probe()
+        .out("last")
+        .until(logger.flag("down"))
+        .exit(0);
     logger.managed(server).wait().expect_code(0);
-    assert!(logger.lines().contains(&"last".to_owned()), "{:?}", logger.lines());
+    assert!(
+        logger.lines().contains(&"last".to_owned()),
+        "{:?}",
+        logger.lines()
+    );
 }
 
 #[test]
@@ -498,10 +619,16 @@ fn at_the_end_a_logger_that_dies_is_started_again_for_the_last_lines() {
     touch(&end);
     wait_for("the server to be gone", || !server.exists());
     // The manager waits for logger by now, or is about to.
-    wait_for("the pidfile to be removed", || !sandbox.path("pidfile").exists());
+    wait_for("the pidfile to be removed", || {
+        !sandbox.path("pidfile").exists()
+    });
     touch(logger.flag("die"));
     running.wait().expect_code(0);
-    assert!(logger.lines().contains(&"last".to_owned()), "{:?}", logger.lines());
+    assert!(
+        logger.lines().contains(&"last".to_owned()),
+        "{:?}",
+        logger.lines()
+    );
 }
 
 #[test]
@@ -535,7 +662,10 @@ fn is_full(server: Process) -> bool {
     let Ok(pipe) = OpenOptions::new().write(true).open(path) else {
         return false;
     };
-    poll(&mut [PollFd::new(pipe.as_fd(), PollFlags::POLLOUT)], PollTimeout::ZERO) == Ok(0)
+    poll(
+        &mut [PollFd::new(pipe.as_fd(), PollFlags::POLLOUT)],
+        PollTimeout::ZERO,
+    ) == Ok(0)
 }
 
 #[test]
@@ -554,7 +684,9 @@ fn while_the_pipe_is_full_the_server_can_be_restarted() {
     let running = stuck(&logger);
     for start in 2..5 {
         running.signal(SIGHUP);
-        wait_for("the next start", || sandbox.lines(logger.flag("starts")).len() == start);
+        wait_for("the next start", || {
+            sandbox.lines(logger.flag("starts")).len() == start
+        });
     }
 }
 
@@ -564,7 +696,9 @@ fn while_the_pipe_is_full_a_dead_server_comes_back() {
     let logger = Logger::new(&sandbox, HANGS);
     let running = stuck(&logger);
     sandbox.signal(logger.server(), SIGKILL);
-    wait_for("the second start", || sandbox.lines(logger.flag("starts")).len() == 2);
+    wait_for("the second start", || {
+        sandbox.lines(logger.flag("starts")).len() == 2
+    });
     drop(running);
 }
 
@@ -603,7 +737,11 @@ fn a_blocked_write_continues_when_logger_reads_again() {
     touch(logger.flag("go"));
     wait_for("every byte", || {
         let bytes = fs::metadata(logger.flag("bytes")).map_or(0, |about| about.len());
-        if bytes >= 3_000_000 { Ok(()) } else { Err(bytes) }
+        if bytes >= 3_000_000 {
+            Ok(())
+        } else {
+            Err(bytes)
+        }
     });
     drop(running);
 }
@@ -618,7 +756,9 @@ fn output_still_reaches_logger_when_the_manager_is_killed() {
     running.signal(SIGKILL);
     running.wait();
     let before = logger.lines().len();
-    wait_for("more of the server's lines", || logger.lines().len() > before + 5);
+    wait_for("more of the server's lines", || {
+        logger.lines().len() > before + 5
+    });
     assert!(server.exists());
 }
 
@@ -638,10 +778,19 @@ fn without_a_syslog_daemon_there_is_one_warning_at_the_start() {
         let sandbox = sandbox();
         let handler = sandbox.handler("handler").create();
         let end = sandbox.open_dir("flags").join("end");
-        let vsrun = with_own_dev(&sandbox, "").syslog("tag").pidfile(sandbox.path("pidfile"));
-        let vsrun = if way & 1 == 1 { vsrun.background() } else { vsrun };
-        let vsrun =
-            if way & 2 == 2 { vsrun.manager(sandbox.path("manager"), &handler) } else { vsrun };
+        let vsrun = with_own_dev(&sandbox, "")
+            .syslog("tag")
+            .pidfile(sandbox.path("pidfile"));
+        let vsrun = if way & 1 == 1 {
+            vsrun.background()
+        } else {
+            vsrun
+        };
+        let vsrun = if way & 2 == 2 {
+            vsrun.manager(sandbox.path("manager"), &handler)
+        } else {
+            vsrun
+        };
         let running = vsrun.command(sandbox.probe().until(&end).exit(0)).spawn();
         let server = sandbox.wait_for_pidfile(sandbox.path("pidfile"));
         touch(&end);
@@ -650,7 +799,10 @@ fn without_a_syslog_daemon_there_is_one_warning_at_the_start() {
         outcome.expect_code(0);
         let output = outcome.stderr_text();
         assert_eq!(output.lines().count(), 1, "way {way}: {output}");
-        assert!(output.starts_with("vsrun: ") && output.contains("/dev/log"), "{output}");
+        assert!(
+            output.starts_with("vsrun: ") && output.contains("/dev/log"),
+            "{output}"
+        );
     }
 }
 
@@ -670,7 +822,10 @@ impl Daemon {
             state.display(),
             messages.display()
         );
-        Daemon { configuration: sandbox.file("rsyslog.conf", configuration), messages }
+        Daemon {
+            configuration: sandbox.file("rsyslog.conf", configuration),
+            messages,
+        }
     }
 
     fn vsrun<'a>(&self, sandbox: &'a Sandbox) -> Invocation<'a> {
@@ -685,13 +840,20 @@ impl Daemon {
 
     fn lines(&self) -> Vec<String> {
         let content = fs::read(&self.messages).unwrap_or_default();
-        String::from_utf8_lossy(&content).lines().map(str::to_owned).collect()
+        String::from_utf8_lossy(&content)
+            .lines()
+            .map(str::to_owned)
+            .collect()
     }
 
     fn wait_for_line(&self, line: &str) {
         wait_for(&format!("the line '{line}'"), || {
             let lines = self.lines();
-            if lines.iter().any(|it| it == line) { Ok(()) } else { Err(lines) }
+            if lines.iter().any(|it| it == line) {
+                Ok(())
+            } else {
+                Err(lines)
+            }
         });
     }
 }
@@ -706,9 +868,18 @@ fn the_daemon_gets_the_lines_of_vsrun_server_and_handler_under_the_prefix() {
         return;
     }
     let sandbox = sandbox();
-    let (daemon, handler) =
-        (Daemon::new(&sandbox), sandbox.handler("handler").line("echo handled").exits(1).create());
-    let vsrun = daemon.vsrun(&sandbox).syslog("web").manager(sandbox.path("manager"), &handler);
+    let (daemon, handler) = (
+        Daemon::new(&sandbox),
+        sandbox
+            .handler("handler")
+            .line("echo handled")
+            .exits(1)
+            .create(),
+    );
+    let vsrun = daemon
+        .vsrun(&sandbox)
+        .syslog("web")
+        .manager(sandbox.path("manager"), &handler);
     let server = sandbox.probe().out("output").err("errors").exit(3);
     let outcome = vsrun.command(server).run();
     outcome.expect_code(3);
@@ -718,7 +889,10 @@ fn the_daemon_gets_the_lines_of_vsrun_server_and_handler_under_the_prefix() {
     let started = |line: &String| line.starts_with("web: vsrun: started server ");
     assert!(daemon.lines().iter().any(started), "{:#?}", daemon.lines());
     // With a daemon there is nothing to warn of.
-    assert_eq!((outcome.stdout_text(), outcome.stderr_text()), (String::new(), String::new()));
+    assert_eq!(
+        (outcome.stdout_text(), outcome.stderr_text()),
+        (String::new(), String::new())
+    );
 }
 
 #[test]
@@ -729,7 +903,9 @@ fn the_daemon_gets_the_lines_of_a_server_that_vsrun_becomes() {
     let sandbox = sandbox();
     let daemon = Daemon::new(&sandbox);
     let vsrun = daemon.vsrun(&sandbox).syslog("my web");
-    let outcome = vsrun.command(sandbox.probe().out("output").lines(100).exit(4)).run();
+    let outcome = vsrun
+        .command(sandbox.probe().out("output").lines(100).exit(4))
+        .run();
     outcome.expect_code(4);
     daemon.wait_for_line("my web: line 100");
     daemon.wait_for_line("my web: output");
@@ -744,8 +920,14 @@ fn the_daemon_gets_every_line_though_logger_is_killed_in_mid_stream() {
     let sandbox = sandbox();
     let daemon = Daemon::new(&sandbox);
     let (server, input) = echo(&sandbox);
-    let vsrun = daemon.vsrun(&sandbox).syslog("web").manager(sandbox.path("manager"), "/bin/true");
-    let running = vsrun.pidfile(sandbox.path("pidfile")).command(server).spawn();
+    let vsrun = daemon
+        .vsrun(&sandbox)
+        .syslog("web")
+        .manager(sandbox.path("manager"), "/bin/true");
+    let running = vsrun
+        .pidfile(sandbox.path("pidfile"))
+        .command(server)
+        .spawn();
     let server = sandbox.wait_for_pidfile(sandbox.path("pidfile"));
     let mut expected = Vec::new();
     for round in 0..3 {
@@ -759,17 +941,26 @@ fn the_daemon_gets_every_line_though_logger_is_killed_in_mid_stream() {
             children.find(|child| child.exe().is_some_and(|exe| exe.ends_with("logger")))
         });
         sandbox.signal(logger, SIGSTOP);
-        wait_for("logger to stop", || logger.stat().is_some_and(|stat| stat.state == 'T'));
-        let lines: Vec<String> = (0..500).map(|number| format!("{round} line {number}")).collect();
+        wait_for("logger to stop", || {
+            logger.stat().is_some_and(|stat| stat.state == 'T')
+        });
+        let lines: Vec<String> = (0..500)
+            .map(|number| format!("{round} line {number}"))
+            .collect();
         say(&input, &format!("{}\n", lines.join("\n")));
         sandbox.signal(logger, SIGKILL);
         daemon.wait_for_line(&format!("web: {round} line 499"));
         expected.extend(lines);
     }
     let lines = daemon.lines();
-    let received: Vec<&str> = lines.iter().filter_map(|line| line.strip_prefix("web: ")).collect();
-    let received: Vec<&str> =
-        received.into_iter().filter(|line| !line.starts_with("vsrun: ")).collect();
+    let received: Vec<&str> = lines
+        .iter()
+        .filter_map(|line| line.strip_prefix("web: "))
+        .collect();
+    let received: Vec<&str> = received
+        .into_iter()
+        .filter(|line| !line.starts_with("vsrun: "))
+        .collect();
     assert_eq!(received, expected);
     assert!(server.exists());
     stop(running);
@@ -783,9 +974,15 @@ fn the_daemon_gets_the_last_lines_of_a_server_before_the_manager_ends() {
     let sandbox = sandbox();
     let daemon = Daemon::new(&sandbox);
     let end = sandbox.open_dir("flags").join("end");
-    let vsrun = daemon.vsrun(&sandbox).syslog("web").manager(sandbox.path("manager"), "/bin/true");
+    let vsrun = daemon
+        .vsrun(&sandbox)
+        .syslog("web")
+        .manager(sandbox.path("manager"), "/bin/true");
     let server = sandbox.probe().until(&end).on_term(OnTerm::Exit(0)).exit(0);
-    let running = vsrun.pidfile(sandbox.path("pidfile")).command(server).spawn();
+    let running = vsrun
+        .pidfile(sandbox.path("pidfile"))
+        .command(server)
+        .spawn();
     sandbox.wait_for_pidfile(sandbox.path("pidfile"));
     touch(&end);
     running.wait().expect_code(0);
@@ -800,16 +997,31 @@ fn without_a_manager_a_logger_that_is_killed_before_its_exec_is_an_error_and_no_
     let logger = Logger::new(&sandbox, KEEPS);
     let ran = sandbox.path("ran");
     for background in [false, true] {
-        let start = sandbox.program("/usr/bin/strace").args(["-f", "-qq", "-o", "/dev/null"]);
+        let start = sandbox
+            .program("/usr/bin/strace")
+            .args(["-f", "-qq", "-o", "/dev/null"]);
         let start = start.arg("-P").arg(logger.bin.join("logger"));
-        let start = start.args(["-e", "trace=execve", "-e", "inject=execve:signal=KILL", "--"]);
+        let start = start.args([
+            "-e",
+            "trace=execve",
+            "-e",
+            "inject=execve:signal=KILL",
+            "--",
+        ]);
         let start = start.arg(VSRUN).env("PATH", logger.path());
-        let start = start.args(if background { &["-b", "-s", "tag"][..] } else { &["-s", "tag"] });
+        let start = start.args(if background {
+            &["-b", "-s", "tag"][..]
+        } else {
+            &["-s", "tag"]
+        });
         let outcome = start.command(sandbox.probe().append(&ran).exit(0)).run();
         outcome.expect_code(125);
         let output = outcome.stderr_text();
         let expected = "vsrun: cannot execute command 'logger': its process exited with status 137";
-        assert!(output.lines().any(|line| line.starts_with(expected)), "{output}");
+        assert!(
+            output.lines().any(|line| line.starts_with(expected)),
+            "{output}"
+        );
         assert!(!ran.exists() && logger.runs().is_empty());
     }
 }
@@ -833,14 +1045,20 @@ fn stop_with_a_full_pipe(behave: impl FnOnce(&Sandbox, Process)) {
         .syslog("tag")
         .pidfile(sandbox.path("server.pid"))
         .manager(sandbox.path("manager.pid"), CONSENT)
-        .command(["/bin/sh", "-c", "until [ -e \"$0\" ]; do sleep 0.01; done; eval \"$1\""])
+        .command([
+            "/bin/sh",
+            "-c",
+            "until [ -e \"$0\" ]; do sleep 0.01; done; eval \"$1\"",
+        ])
         .arg(sandbox.path("go"))
         .arg(script)
         .spawn();
     let id = wait_for("logger", || sandbox.lines("loggers").first()?.parse().ok());
     let logger = Process::of(id);
     wait_for("cat", || {
-        logger.cmdline().is_some_and(|words| words.first().is_some_and(|it| it == "cat"))
+        logger
+            .cmdline()
+            .is_some_and(|words| words.first().is_some_and(|it| it == "cat"))
     });
     sandbox.signal(logger, SIGSTOP);
     sandbox.file("go", "");
@@ -848,7 +1066,8 @@ fn stop_with_a_full_pipe(behave: impl FnOnce(&Sandbox, Process)) {
     let writer = wait_for("who fills the pipe", || {
         let children = server.descendants();
         children.into_iter().find(|it| {
-            it.cmdline().is_some_and(|words| words.first().is_some_and(|it| it == "fold"))
+            it.cmdline()
+                .is_some_and(|words| words.first().is_some_and(|it| it == "fold"))
         })
     });
     wait_for("the pipe to be full", || {
@@ -861,7 +1080,11 @@ fn stop_with_a_full_pipe(behave: impl FnOnce(&Sandbox, Process)) {
     manager.signal(SIGTERM);
     behave(&sandbox, logger);
     manager.wait().expect_code(0);
-    assert!(asked.elapsed() < Duration::from_secs(15), "{:?}", asked.elapsed());
+    assert!(
+        asked.elapsed() < Duration::from_secs(15),
+        "{:?}",
+        asked.elapsed()
+    );
     for name in ["server.pid", "manager.pid", "manager.pid.lock"] {
         assert!(!sandbox.path(name).exists(), "{name} is left");
     }
@@ -891,7 +1114,10 @@ fn a_logger_that_continues_during_a_stop_gets_the_content_of_the_pipe() {
 #[test]
 fn a_server_gets_no_broken_pipe_while_loggers_are_killed() {
     let sandbox = sandbox();
-    let path = path_with_logger(&sandbox, &format!("{}\nexec cat >/dev/null", recording(&sandbox)));
+    let path = path_with_logger(
+        &sandbox,
+        &format!("{}\nexec cat >/dev/null", recording(&sandbox)),
+    );
     let manager = sandbox
         .vsrun()
         .env("PATH", path)
@@ -908,7 +1134,10 @@ fn a_server_gets_no_broken_pipe_while_loggers_are_killed() {
     let server = started(&sandbox, 1);
     for count in 1..=6 {
         let id = wait_for("a logger", || {
-            sandbox.lines("loggers").get(count - 1).and_then(|id| id.parse().ok())
+            sandbox
+                .lines("loggers")
+                .get(count - 1)
+                .and_then(|id| id.parse().ok())
         });
         sandbox.signal(Process::of(id), SIGKILL);
     }
@@ -929,7 +1158,11 @@ with open(sys.argv[1] + '.new', 'wb') as out:
 os.rename(sys.argv[1] + '.new', sys.argv[1])
 ";
     let path = path_with_logger(&sandbox, "exec sleep 1000");
-    let start = sandbox.vsrun().env("PATH", path).user("nobody").syslog("tag");
+    let start = sandbox
+        .vsrun()
+        .env("PATH", path)
+        .user("nobody")
+        .syslog("tag");
     let taken = out.join("taken");
     let words = [PYTHON, "-c", script, taken.to_str().expect("a plain path")];
     let _manager = start.manager("manager", CONSENT).command(words).spawn();

@@ -23,7 +23,9 @@ pub fn run() -> Result<(), Failure> {
     };
     note(step(&mut cargo("fmt --all --check")));
     note(step(cargo("fmt --check --manifest-path").arg(FUZZ)));
-    note(step(&mut cargo("clippy --locked --workspace --all-targets -- -D warnings")));
+    note(step(&mut cargo(
+        "clippy --locked --workspace --all-targets -- -D warnings",
+    )));
     let mut doc = cargo("doc --locked --workspace --no-deps");
     note(step(doc.env("RUSTDOCFLAGS", "-Dwarnings")));
     note(man::run(Mode::Check));
@@ -52,7 +54,12 @@ fn deny() -> Result<(), Failure> {
     step(cargo("deny --workspace").args(checks))?;
     // The crates of the fuzz targets do not use every licence that is allowed.
     let few = ["--allow", "license-not-encountered"];
-    step(cargo("deny --manifest-path").arg(FUZZ).args(checks).args(few))
+    step(
+        cargo("deny --manifest-path")
+            .arg(FUZZ)
+            .args(checks)
+            .args(few),
+    )
 }
 
 /// Runs it by cargo, which also searches its own bin directory.

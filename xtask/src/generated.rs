@@ -34,8 +34,12 @@ pub fn settle(file: &str, text: &str, mode: Mode, verb: &str) -> Result<(), Stri
         }
         Mode::Check => match fs::read_to_string(&path) {
             Ok(committed) if committed == text => Ok(()),
-            Ok(_) => Err(format!("{file} is out of date: run `cargo xtask {verb}` and commit it")),
-            Err(error) => Err(format!("cannot read '{file}': {error}: run `cargo xtask {verb}`")),
+            Ok(_) => Err(format!(
+                "{file} is out of date: run `cargo xtask {verb}` and commit it"
+            )),
+            Err(error) => Err(format!(
+                "cannot read '{file}': {error}: run `cargo xtask {verb}`"
+            )),
         },
     }
 }

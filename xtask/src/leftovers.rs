@@ -35,7 +35,11 @@ pub fn run_without(command: &Command) -> Result<(), Failure> {
             "{line}: {status}; it left these processes:\n  {left}"
         )));
     }
-    if status.success() { Ok(()) } else { Err(Failure::Step(line, status)) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err(Failure::Step(line, status))
+    }
 }
 
 /// Returns the command's status and the command lines of the processes that had to be killed.
@@ -60,7 +64,10 @@ fn run_and_clean(command: &Command) -> io::Result<(ExitStatus, BTreeSet<String>)
 fn with_own_mounts(command: &Command) -> Command {
     let unshare = |program| {
         let mut unshare = Command::new("/usr/bin/unshare");
-        unshare.args(["--mount", "--"]).arg(program).stdin(Stdio::null());
+        unshare
+            .args(["--mount", "--"])
+            .arg(program)
+            .stdin(Stdio::null());
         unshare
     };
     let tried = unshare("/bin/true".as_ref()).stderr(Stdio::null()).status();
@@ -104,5 +111,9 @@ fn end_children() -> io::Result<BTreeSet<String>> {
 
 fn children() -> io::Result<Vec<Pid>> {
     let ids = fs::read_to_string("/proc/thread-self/children")?;
-    Ok(ids.split_whitespace().filter_map(|id| id.parse().ok()).map(Pid::from_raw).collect())
+    Ok(ids
+        .split_whitespace()
+        .filter_map(|id| id.parse().ok())
+        .map(Pid::from_raw)
+        .collect())
 }

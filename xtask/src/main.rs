@@ -111,12 +111,14 @@ fn main() -> ExitCode {
         Verb::Test { arguments } => test::run(&arguments),
         Verb::Demo => demo::run(),
         Verb::Check => check::run(),
-        Verb::Deb { directory, no_check } => {
-            package::deb(directory.as_deref(), Checks::from_no_check(no_check))
-        }
-        Verb::Rpm { directory, no_check } => {
-            package::rpm(directory.as_deref(), Checks::from_no_check(no_check))
-        }
+        Verb::Deb {
+            directory,
+            no_check,
+        } => package::deb(directory.as_deref(), Checks::from_no_check(no_check)),
+        Verb::Rpm {
+            directory,
+            no_check,
+        } => package::rpm(directory.as_deref(), Checks::from_no_check(no_check)),
         Verb::Dist { destdir, prefix } => package::dist(&destdir, &prefix),
         Verb::Man { check } => man::run(Mode::from_check(check)),
         Verb::Completions { check } => completions::run(Mode::from_check(check)),

@@ -82,7 +82,13 @@ fn whole_sentences(help: &str) -> String {
 fn bold_between_backquotes(text: &str) -> String {
     let parts = text.split('`').enumerate();
     parts
-        .map(|(n, part)| if n % 2 == 1 { format!("\\fB{part}\\fR") } else { part.into() })
+        .map(|(n, part)| {
+            if n % 2 == 1 {
+                format!("\\fB{part}\\fR")
+            } else {
+                part.into()
+            }
+        })
         .collect()
 }
 
@@ -108,7 +114,11 @@ mod tests {
 
     #[test]
     fn an_entry_is_one_paragraph_of_whole_sentences() {
-        let copy = Arg::new("copy").short('c').long("copy").num_args(2).help_heading("Files");
+        let copy = Arg::new("copy")
+            .short('c')
+            .long("copy")
+            .num_args(2)
+            .help_heading("Files");
         let copy = copy.value_names(["FROM", "TO-DIR"]).help("Copy it");
         let copy = copy.long_help("Copy it\n\nIt's what `cp -a` does.");
         let made = options(Command::new("x").disable_help_flag(true).arg(copy));

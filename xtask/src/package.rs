@@ -48,10 +48,17 @@ pub fn deb(directory: Option<&Path>, checks: Checks) -> Result<(), Failure> {
     )?;
     let tree = archives.unpack(&directory)?;
     let mut copy = Command::new("cp");
-    step(copy.arg("-a").arg(root().join("debian")).arg(tree.join("debian")))?;
+    step(
+        copy.arg("-a")
+            .arg(root().join("debian"))
+            .arg(tree.join("debian")),
+    )?;
     // -d: a toolchain of rustup's is no package, so its version cannot be checked by dpkg.
     let mut build = Command::new("dpkg-buildpackage");
-    build.args(["-us", "-uc", "-d"]).current_dir(&tree).env("PATH", path_with_toolchain()?);
+    build
+        .args(["-us", "-uc", "-d"])
+        .current_dir(&tree)
+        .env("PATH", path_with_toolchain()?);
     if checks == Checks::Skip {
         build.env("DEB_BUILD_OPTIONS", "nocheck");
     }

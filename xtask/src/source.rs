@@ -24,13 +24,20 @@ pub struct Archives {
 impl Archives {
     /// Makes both in the directory, under the names given.
     pub fn make(directory: &Path, source: &str, vendor: &str) -> Result<Archives, Failure> {
-        let archives = Archives { source: directory.join(source), vendor: directory.join(vendor) };
+        let archives = Archives {
+            source: directory.join(source),
+            vendor: directory.join(vendor),
+        };
         let ours = format!("flags=r;s,^,vsrun-{VERSION}/,");
         archive(&archives.source, root(), &["--transform", &ours], &files()?)?;
 
         let crates = directory.join("vendor");
         // Cargo tells on standard output what a configuration would need; the packages know that.
-        step(cargo("vendor --quiet --locked --versioned-dirs").arg(&crates).stdout(Stdio::null()))?;
+        step(
+            cargo("vendor --quiet --locked --versioned-dirs")
+                .arg(&crates)
+                .stdout(Stdio::null()),
+        )?;
         empty_foreign(&crates)?;
         archive(&archives.vendor, directory, &[], &["vendor".into()])?;
         fs::remove_dir_all(&crates)
@@ -118,7 +125,9 @@ fn empty_crate(directory: &Path) -> std::io::Result<()> {
     let manifest = fs::read(directory.join("Cargo.toml"))?;
     let sums = fs::read_to_string(directory.join(".cargo-checksum.json"))?;
     // The sum of the whole crate, which Cargo.lock has as well, stays; those of its files go.
-    let whole = sums.rsplit_once("\"package\":").map_or("null}", |(_, whole)| whole);
+    let whole = sums
+        .rsplit_once("\"package\":")
+        .map_or("null}", |(_, whole)| whole);
     fs::remove_dir_all(directory)?;
     fs::create_dir_all(directory.join("src"))?;
     fs::write(directory.join("src/lib.rs"), "")?;
@@ -130,7 +139,13 @@ fn empty_crate(directory: &Path) -> std::io::Result<()> {
 /// What git knows or would take, as it lies there, so that an uncommitted change is in as well.
 fn files() -> Result<Vec<PathBuf>, Failure> {
     let mut git = Command::new("git");
-    git.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
+    git.args([
+        "ls-files",
+        "-z",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+    ]);
     let listed = git.current_dir(root()).stdin(Stdio::null()).output();
     let listed = listed.map_err(|error| format!("cannot run git: {error}"))?;
     if !listed.status.success() {
@@ -152,18 +167,29 @@ fn files() -> Result<Vec<PathBuf>, Failure> {
 
 fn archive(file: &Path, base: &Path, options: &[&str], names: &[PathBuf]) -> Result<(), Failure> {
     let mut tar = Command::new("tar");
-    tar.args(["--create", "--format=gnu", "--sort=name", "--owner=0", "--group=0"])
-        .args(["--numeric-owner", "--mode=u+rwX,go+rX,go-w", "--null", "--verbatim-files-from"])
-        .arg("--use-compress-program=xz -T1")
-        .arg(format!("--mtime=@{}", epoch()?))
-        .args(options)
-        .arg("-f")
-        .arg(file)
-        .arg("-C")
-        .arg(base)
-        // tar heeds what comes before it, and takes the names from its input.
-        .arg("--files-from=-")
-        .stdin(Stdio::piped());
+    tar.args([
+        "--create",
+        "--format=gnu",
+        "--sort=name",
+        "--owner=0",
+        "--group=0",
+    ])
+    .args([
+        "--numeric-owner",
+        "--mode=u+rwX,go+rX,go-w",
+        "--null",
+        "--verbatim-files-from",
+    ])
+    .arg("--use-compress-program=xz -T1")
+    .arg(format!("--mtime=@{}", epoch()?))
+    .args(options)
+    .arg("-f")
+    .arg(file)
+    .arg("-C")
+    .arg(base)
+    // tar heeds what comes before it, and takes the names from its input.
+    .arg("--files-from=-")
+    .stdin(Stdio::piped());
     println!("xtask: packing {}", file.display());
     let cannot = |error: std::io::Error| format!("cannot pack '{}': {error}", file.display());
     let mut running = tar.spawn().map_err(cannot)?;

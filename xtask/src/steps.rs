@@ -21,7 +21,10 @@ impl Failure {
     pub fn status(&self) -> ExitCode {
         match self {
             Failure::Step(_, status) => {
-                let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
+                let code = status
+                    .code()
+                    .and_then(|code| u8::try_from(code).ok())
+                    .unwrap_or(1);
                 ExitCode::from(code)
             }
             Failure::Message(_) => ExitCode::FAILURE,
@@ -46,20 +49,29 @@ impl fmt::Display for Failure {
 
 /// The repository's root.
 pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the repository")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("xtask lies in the repository")
 }
 
 /// The directory of what cargo builds. It holds this program.
 pub fn cargo_target() -> PathBuf {
     let program = std::env::current_exe().unwrap_or_default();
-    program.ancestors().nth(2).map(Path::to_owned).unwrap_or_else(|| root().join("target"))
+    program
+        .ancestors()
+        .nth(2)
+        .map(Path::to_owned)
+        .unwrap_or_else(|| root().join("target"))
 }
 
 /// A command of the cargo that runs this program, in the root. Its words are separated by blanks.
 pub fn cargo(line: &str) -> Command {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(line.split(' ')).current_dir(root()).stdin(Stdio::null());
+    command
+        .args(line.split(' '))
+        .current_dir(root())
+        .stdin(Stdio::null());
     command
 }
 
@@ -67,8 +79,14 @@ pub fn cargo(line: &str) -> Command {
 pub fn run(command: &mut Command) -> Result<(), Failure> {
     let line = shown(command);
     println!("xtask: {line}");
-    let status = command.status().map_err(|error| format!("cannot run {line}: {error}"))?;
-    if status.success() { Ok(()) } else { Err(Failure::Step(line, status)) }
+    let status = command
+        .status()
+        .map_err(|error| format!("cannot run {line}: {error}"))?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(Failure::Step(line, status))
+    }
 }
 
 /// The path of a program on PATH, or in the directories that are only on root's PATH.
@@ -94,7 +112,12 @@ pub fn empty(directory: &Path) -> Result<(), Failure> {
 
 /// A command as a line to read.
 pub fn shown(command: &Command) -> String {
-    let program = Path::new(command.get_program()).file_name().unwrap_or_default();
+    let program = Path::new(command.get_program())
+        .file_name()
+        .unwrap_or_default();
     let words = std::iter::once(program).chain(command.get_args());
-    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    words
+        .map(|word| word.to_string_lossy())
+        .collect::<Vec<_>>()
+        .join(" ")
 }

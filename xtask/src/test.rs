@@ -55,7 +55,10 @@ const PACKAGES: &[&str] = &[
 
 /// Provides what is missing and runs all tests; `arguments` go to `cargo test`.
 pub fn run(arguments: &[String]) -> Result<(), Failure> {
-    println!("xtask: all tests take 4 GB in {}.", cargo_target().display());
+    println!(
+        "xtask: all tests take 4 GB in {}.",
+        cargo_target().display()
+    );
     println!("xtask: as root, half of it is Debian systems from apt's mirror.");
     provide(&missing())?;
     step(&mut cargo("build --locked --package testkit --bins"))?;
@@ -79,7 +82,11 @@ fn provide(missing: &[&str]) -> Result<(), Failure> {
     let script = ["-c", include_str!("install.sh"), "install"];
     println!("xtask: installing these packages and what they need, 760 MB on a bare Debian 12.");
     println!("xtask: they stay; no service of theirs is started or enabled: {wanted}");
-    let status = Command::new("sh").args(script).args(missing).stdin(Stdio::null()).status();
+    let status = Command::new("sh")
+        .args(script)
+        .args(missing)
+        .stdin(Stdio::null())
+        .status();
     let status = status.map_err(|error| format!("cannot run sh: {error}"))?;
     if status.success() {
         Ok(())
@@ -92,12 +99,24 @@ fn provide(missing: &[&str]) -> Result<(), Failure> {
 /// dpkg.
 fn missing() -> Vec<&'static str> {
     let mut query = Command::new("dpkg-query");
-    query.args(["--show", "--showformat", "${Package} ${db:Status-Status}\\n"]).args(PACKAGES);
+    query
+        .args([
+            "--show",
+            "--showformat",
+            "${Package} ${db:Status-Status}\\n",
+        ])
+        .args(PACKAGES);
     // It exits with 1 and complains when it does not know one of the names, which is no error here.
     let listed = query.stdin(Stdio::null()).stderr(Stdio::null()).output();
     let listed = listed.map(|output| output.stdout).unwrap_or_default();
     let listed = String::from_utf8_lossy(&listed);
-    let installed: HashSet<&str> =
-        listed.lines().filter_map(|line| line.strip_suffix(" installed")).collect();
-    PACKAGES.iter().copied().filter(|package| !installed.contains(package)).collect()
+    let installed: HashSet<&str> = listed
+        .lines()
+        .filter_map(|line| line.strip_suffix(" installed"))
+        .collect();
+    PACKAGES
+        .iter()
+        .copied()
+        .filter(|package| !installed.contains(package))
+        .collect()
 }

@@ -11,7 +11,9 @@ pub fn words(data: &[u8], separator: u8) -> Vec<OsString> {
         return Vec::new();
     }
     let words = data.split(|byte| *byte == separator);
-    words.map(|word| OsString::from_vec(word.to_owned())).collect()
+    words
+        .map(|word| OsString::from_vec(word.to_owned()))
+        .collect()
 }
 
 /// Checks that a text contains no control character, no invisible one, and none that changes the
@@ -28,7 +30,11 @@ pub fn assert_visible(text: &str) {
 /// Checks that a text shows a value completely: no other value has the same text.
 pub fn assert_shown(text: &str, value: &OsStr) {
     assert_visible(text);
-    assert!(text.len() <= value.len() * 6, "{text:?} for {} bytes", value.len());
+    assert!(
+        text.len() <= value.len() * 6,
+        "{text:?} for {} bytes",
+        value.len()
+    );
     assert_eq!(unescape(text), value.as_bytes(), "{text:?}");
 }
 

@@ -33,16 +33,24 @@ fn values(cli: &Cli) -> impl Iterator<Item = &OsStr> {
     let user = server.user.as_ref().map(|user| user.typed.as_os_str());
     let paths = [&server.pidfile, &server.root, &server.work_dir];
     let pairs = [&cli.manager.manager, &cli.output.logdir];
-    pairs.iter().for_each(|values| assert!(values.as_ref().is_none_or(|two| two.len() == 2)));
+    pairs
+        .iter()
+        .for_each(|values| assert!(values.as_ref().is_none_or(|two| two.len() == 2)));
     let single = user.into_iter().chain(cli.output.syslog.as_deref());
     let paths = paths.into_iter().flatten().map(|path| path.as_os_str());
-    let pairs = pairs.into_iter().flatten().flatten().map(OsString::as_os_str);
+    let pairs = pairs
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(OsString::as_os_str);
     single.chain(paths).chain(pairs)
 }
 
 /// A value is a word, or the end of one.
 fn assert_typed(value: &OsStr, words: &[OsString]) {
-    let typed = words.iter().any(|word| word.as_bytes().ends_with(value.as_bytes()));
+    let typed = words
+        .iter()
+        .any(|word| word.as_bytes().ends_with(value.as_bytes()));
     assert!(typed, "{value:?}");
 }
 
@@ -56,14 +64,28 @@ fn plan(cli: Cli) {
         .manager
         .as_ref()
         .map(|management| [management.pidfile.as_path(), management.handler.as_path()]);
-    let single = [plan.pidfile.as_deref(), plan.root.as_deref(), plan.log_dir()];
-    for path in single.into_iter().flatten().chain(management.into_iter().flatten()) {
+    let single = [
+        plan.pidfile.as_deref(),
+        plan.root.as_deref(),
+        plan.log_dir(),
+    ];
+    for path in single
+        .into_iter()
+        .flatten()
+        .chain(management.into_iter().flatten())
+    {
         assert!(path.is_absolute(), "{path:?}");
     }
     let server = plan.server();
     assert_eq!(server.program.name, command[0]);
     assert_eq!(server.program.arguments.count(), command.len());
-    assert!(server.program.candidates.iter().all(|path| path.as_bytes().starts_with(b"/")));
+    assert!(
+        server
+            .program
+            .candidates
+            .iter()
+            .all(|path| path.as_bytes().starts_with(b"/"))
+    );
     if let Some(logger) = plan.logger() {
         assert_eq!(logger.program.arguments.count(), 3);
     }

@@ -11,12 +11,19 @@ fuzz_target!(|data: &[u8]| {
         Some(end) => (&data[..end], &data[end + 1..]),
         None => (data, &[][..]),
     };
-    let Ok(text) = std::str::from_utf8(text) else { return };
+    let Ok(text) = std::str::from_utf8(text) else {
+        return;
+    };
     let keep = text.parse::<Keep>();
     assert_eq!(keep.is_ok(), is_keep(text), "{text:?}");
-    let (Ok(keep), Some(now)) = (keep, moment_of(moment)) else { return };
+    let (Ok(keep), Some(now)) = (keep, moment_of(moment)) else {
+        return;
+    };
     let cutoff = keep.cutoff(now);
-    assert!(cutoff.is_none_or(|cutoff| cutoff <= now), "{text:?} before {now}");
+    assert!(
+        cutoff.is_none_or(|cutoff| cutoff <= now),
+        "{text:?} before {now}"
+    );
     // A number of two digits reaches back a century at most.
     if text.len() <= 3 && now.timestamp() > 0 {
         assert!(cutoff.is_some(), "{text:?} before {now}");
@@ -26,9 +33,9 @@ fuzz_target!(|data: &[u8]| {
 /// Whether a text is a number of 32 bits above 0 and optionally a unit, checked digit by digit.
 fn is_keep(text: &str) -> bool {
     let digits = text.strip_suffix(['h', 'd', 'w', 'm']).unwrap_or(text);
-    let value = digits
-        .chars()
-        .try_fold(0_u32, |value, c| value.checked_mul(10)?.checked_add(c.to_digit(10)?));
+    let value = digits.chars().try_fold(0_u32, |value, c| {
+        value.checked_mul(10)?.checked_add(c.to_digit(10)?)
+    });
     value.is_some_and(|value| value > 0)
 }
 

@@ -21,11 +21,17 @@ const LINE_MAX: usize = 4096;
 
 fuzz_target!(|data: &[u8]| {
     // The first byte is the length of the text before it, in units of 16.
-    let (before, text) = data.split_first().map_or((0, data), |(first, rest)| (*first, rest));
+    let (before, text) = data
+        .split_first()
+        .map_or((0, data), |(first, rest)| (*first, rest));
     let shown = escaped(OsStr::from_bytes(text)).to_string();
     assert_shown(&shown, OsStr::from_bytes(text));
     let text = format!("{}{shown}", "x".repeat(usize::from(before) * 16));
-    let style = if before % 2 == 0 { Style::Plain } else { Style::Stamped };
+    let style = if before % 2 == 0 {
+        Style::Plain
+    } else {
+        Style::Stamped
+    };
     let line = written(style, &text);
 
     assert!(line.len() <= LINE_MAX);
@@ -39,7 +45,11 @@ fuzz_target!(|data: &[u8]| {
         Style::Stamped => format!(" vsrun[{}]: ", std::process::id()),
     };
     let (stamp, message) = line.split_once(&start).expect("the start of a line");
-    assert_eq!(stamp.len(), if style == Style::Plain { 0 } else { 29 }, "{stamp}");
+    assert_eq!(
+        stamp.len(),
+        if style == Style::Plain { 0 } else { 29 },
+        "{stamp}"
+    );
     if whole {
         assert_eq!(message, text);
     }
@@ -52,7 +62,9 @@ fn written(style: Style, text: &str) -> Vec<u8> {
         let (reader, writer) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
         (reader.into(), writer.into())
     });
-    Messages::new(writer.as_fd(), style).expect("messages to the pipe").say(&text);
+    Messages::new(writer.as_fd(), style)
+        .expect("messages to the pipe")
+        .say(&text);
     let mut line = [0; 2 * LINE_MAX];
     let length = (&*reader).read(&mut line).expect("the pipe can be read");
     line[..length].to_owned()

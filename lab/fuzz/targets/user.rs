@@ -22,8 +22,14 @@ fuzz_target!(|data: &[u8]| {
                 None => (data, None),
             };
             assert_names(name, user.owner.uid.as_raw());
-            group.into_iter().for_each(|group| assert_names(group, user.owner.gid.as_raw()));
-            assert!(user.environment().iter().all(|(_, value)| !value.is_empty()));
+            group
+                .into_iter()
+                .for_each(|group| assert_names(group, user.owner.gid.as_raw()));
+            assert!(
+                user.environment()
+                    .iter()
+                    .all(|(_, value)| !value.is_empty())
+            );
         }
         Err(error) => {
             assert_eq!(error.status(), FAILED);
@@ -36,10 +42,16 @@ fuzz_target!(|data: &[u8]| {
 fn assert_names(text: &[u8], id: u32) {
     assert_ne!(id, u32::MAX, "this id means no change, see setresuid(2)");
     let text = std::str::from_utf8(text).expect("text");
-    assert!(!text.is_empty() && !text.contains(char::is_whitespace), "{text:?}");
+    assert!(
+        !text.is_empty() && !text.contains(char::is_whitespace),
+        "{text:?}"
+    );
     if text.parse::<i128>().is_ok() {
         assert_eq!(text, id.to_string());
     } else {
-        assert!(!text.starts_with(|c: char| c.is_ascii_digit() || "+-".contains(c)), "{text:?}");
+        assert!(
+            !text.starts_with(|c: char| c.is_ascii_digit() || "+-".contains(c)),
+            "{text:?}"
+        );
     }
 }

@@ -41,7 +41,11 @@ impl Table {
     pub fn new(title: &str, columns: &[&str]) -> Table {
         let head = format!("| {} |", columns.join(" | "));
         let line = format!("|{}", "---|".repeat(columns.len()));
-        Table { title: title.to_owned(), lines: vec![head, line], note: "" }
+        Table {
+            title: title.to_owned(),
+            lines: vec![head, line],
+            note: "",
+        }
     }
 
     /// Sets the text below the table.
@@ -57,6 +61,10 @@ impl Table {
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "## {}\n\n{}\n", self.title, self.lines.join("\n"))?;
-        if self.note.is_empty() { Ok(()) } else { writeln!(f, "{}\n", self.note) }
+        if self.note.is_empty() {
+            Ok(())
+        } else {
+            writeln!(f, "{}\n", self.note)
+        }
     }
 }

@@ -35,8 +35,14 @@ fn output(vsrun: &Path, scratch: &Path) -> Table {
     let (own, logs) = (vsrun.display(), scratch.join("logs"));
     let file = scratch.join("file");
     let lines = [
-        ("`-d`", format!("{own} -d {} 1h -- sh -c '{FLOOD}'", logs.display())),
-        ("`cmd > file`", format!("sh -c '{FLOOD}' >{}", file.display())),
+        (
+            "`-d`",
+            format!("{own} -d {} 1h -- sh -c '{FLOOD}'", logs.display()),
+        ),
+        (
+            "`cmd > file`",
+            format!("sh -c '{FLOOD}' >{}", file.display()),
+        ),
         ("`-s`", format!("{own} -s bench -- sh -c '{LINES}'")),
         ("`cmd \\| logger`", format!("sh -c '{LINES}' | logger")),
     ];
@@ -45,9 +51,14 @@ fn output(vsrun: &Path, scratch: &Path) -> Table {
         for ((_, line), figures) in lines.iter().zip(&mut figures) {
             let path = std::env::var("PATH").unwrap_or_default();
             let mut sh = Command::new("sh");
-            sh.args(["-c", line]).env("PATH", format!("{}:{path}", scratch.display()));
+            sh.args(["-c", line])
+                .env("PATH", format!("{}:{path}", scratch.display()));
             let start = Instant::now();
-            if sh.stdin(Stdio::null()).status().is_ok_and(|status| status.success()) {
+            if sh
+                .stdin(Stdio::null())
+                .status()
+                .is_ok_and(|status| status.success())
+            {
                 let figures = figures.get_or_insert_with(Figures::default);
                 figures.add(start.elapsed().as_secs_f64() * 1e3);
             }
@@ -74,7 +85,11 @@ fn old_logs(vsrun: &Path, scratch: &Path) -> Table {
         let mut figures = Figures::default();
         for _ in 0..5 {
             let mut command = Command::new(vsrun);
-            command.arg("-d").arg(&logs).args(["1d", "--", "/bin/true"]).stdin(Stdio::null());
+            command
+                .arg("-d")
+                .arg(&logs)
+                .args(["1d", "--", "/bin/true"])
+                .stdin(Stdio::null());
             let start = Instant::now();
             if made.is_ok() && command.status().is_ok_and(|status| status.success()) {
                 figures.add(start.elapsed().as_secs_f64() * 1e3);
@@ -92,10 +107,19 @@ impl Managers {
     fn start(vsrun: &Path, scratch: &Path, count: usize) -> Managers {
         let start = |number: usize| {
             let mut vsrun = Command::new(vsrun);
-            vsrun.arg("-p").arg(scratch.join(format!("{count}-{number}.pid")));
-            vsrun.arg("-m").arg(scratch.join(format!("{count}-{number}.manager")));
+            vsrun
+                .arg("-p")
+                .arg(scratch.join(format!("{count}-{number}.pid")));
+            vsrun
+                .arg("-m")
+                .arg(scratch.join(format!("{count}-{number}.manager")));
             vsrun.args(["/bin/true", "--", "/bin/sleep", "1000"]);
-            vsrun.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()
+            vsrun
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .ok()
         };
         Managers((0..count).filter_map(start).collect())
     }
@@ -119,8 +143,11 @@ fn managers(vsrun: &Path, scratch: &Path) -> Table {
     for count in [1, 10, 100, 1000] {
         let managers = Managers::start(vsrun, scratch, count);
         sleep(Duration::from_secs(3));
-        let memory: Vec<Memory> =
-            managers.0.iter().filter_map(|manager| memory(manager.id() as i32)).collect();
+        let memory: Vec<Memory> = managers
+            .0
+            .iter()
+            .filter_map(|manager| memory(manager.id() as i32))
+            .collect();
         let mean = |of: fn(&Memory) -> u64| {
             let sum: u64 = memory.iter().map(of).sum();
             (sum / memory.len().max(1) as u64).to_string()
@@ -143,7 +170,9 @@ fn restarts(vsrun: &Path, scratch: &Path, many: usize) -> Table {
     ];
     let mut table = Table::new("Restarts by SIGHUP", &columns);
     let managers = Managers::start(vsrun, scratch, 2);
-    let Some(manager) = managers.0.first() else { return table };
+    let Some(manager) = managers.0.first() else {
+        return table;
+    };
     let (pid, pidfile) = (manager.id() as i32, scratch.join("2-0.pid"));
     // The id is in the pidfile before the server is executed.
     let server = || {
@@ -168,7 +197,12 @@ fn restarts(vsrun: &Path, scratch: &Path, many: usize) -> Table {
         let dirty = memory(pid).map_or(0, |memory| memory.private_dirty);
         let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
         let done = (tenth * (many / 10)).to_string();
-        table.row(&[done, format!("{each:.2}"), dirty.to_string(), descriptors.to_string()]);
+        table.row(&[
+            done,
+            format!("{each:.2}"),
+            dirty.to_string(),
+            descriptors.to_string(),
+        ]);
     }
     table
 }

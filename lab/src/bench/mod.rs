@@ -65,7 +65,15 @@ pub fn run(settings: &Settings) -> Result<(), Failure> {
     let own = std::env::current_exe().map_err(|error| format!("cannot find xtask: {error}"))?;
     // If this process is killed, the namespace ends too.
     let mut inside = Command::new("setpriv");
-    inside.args(["--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child"]);
+    inside.args([
+        "--pdeathsig",
+        "KILL",
+        "unshare",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child",
+    ]);
     inside.arg("--mount-proc").arg(own);
     step(inside.args(std::env::args_os().skip(1)).arg("--inside"))
 }
@@ -74,7 +82,11 @@ fn measure(settings: &Settings) -> Result<(), Failure> {
     step(Command::new("mount").args(["-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run"]))?;
     let scratch = Path::new(SCRATCH);
     // supervise-daemon keeps its state there.
-    for directory in [scratch, Path::new("/run/openrc/daemons"), Path::new("/run/openrc/options")] {
+    for directory in [
+        scratch,
+        Path::new("/run/openrc/daemons"),
+        Path::new("/run/openrc/options"),
+    ] {
         fs::create_dir_all(directory)
             .map_err(|error| format!("cannot make {}: {error}", directory.display()))?;
     }
@@ -82,7 +94,10 @@ fn measure(settings: &Settings) -> Result<(), Failure> {
     let peers = Peers::provided();
     fs::copy(&peers.floor, SERVER).map_err(|error| format!("cannot make {SERVER}: {error}"))?;
     // s6-setuidgid searches only /usr/bin for the programs that it executes.
-    let layers = format!("lowerdir={}:/usr/bin", Peers::home().join("peers/usr/bin").display());
+    let layers = format!(
+        "lowerdir={}:/usr/bin",
+        Peers::home().join("peers/usr/bin").display()
+    );
     let mut mount = Command::new("mount");
     let _ = step(mount.args(["-t", "overlay", "-o", &layers, "peers", "/usr/bin"]));
     let mut report = vec![preface(settings)];
@@ -91,8 +106,14 @@ fn measure(settings: &Settings) -> Result<(), Failure> {
     let rest = Duration::from_secs(settings.rest);
     let (tables, returns) = residents::tables(&peers, scratch, settings.passes, rest);
     print(&mut report, tables);
-    print(&mut report, vec![residents::crowds(&peers, scratch), sizes(&peers)]);
-    print(&mut report, growth::tables(&peers.vsrun(), scratch, settings.restarts));
+    print(
+        &mut report,
+        vec![residents::crowds(&peers, scratch), sizes(&peers)],
+    );
+    print(
+        &mut report,
+        growth::tables(&peers.vsrun(), scratch, settings.restarts),
+    );
     if settings.write {
         let directory = root().join("docs/bench");
         fs::create_dir_all(&directory)
@@ -100,7 +121,11 @@ fn measure(settings: &Settings) -> Result<(), Failure> {
             .map_err(|error| format!("cannot write {}: {error}", directory.display()))?;
         let title = "start: -u nobody -p FILE -- true, ms (those below setpriv do less)";
         plot::bars(&directory.join("start.svg"), title, &starts)?;
-        plot::bars(&directory.join("death.svg"), "a death to the new server, ms", &returns)?;
+        plot::bars(
+            &directory.join("death.svg"),
+            "a death to the new server, ms",
+            &returns,
+        )?;
     }
     Ok(())
 }
@@ -116,21 +141,40 @@ fn print(report: &mut Vec<String>, tables: Vec<Table>) {
 fn pin() {
     let mut cores = CpuSet::new();
     let last = std::thread::available_parallelism().map_or(1, usize::from) - 1;
-    let _ = cores.set(last).and_then(|()| sched_setaffinity(Pid::from_raw(0), &cores));
+    let _ = cores
+        .set(last)
+        .and_then(|()| sched_setaffinity(Pid::from_raw(0), &cores));
 }
 
 /// The start of the report: what was measured, where and how often.
 fn preface(settings: &Settings) -> String {
     let first_line = |words: &[&str]| {
-        let output = Command::new(words[0]).args(&words[1..]).stdin(Stdio::null()).output();
+        let output = Command::new(words[0])
+            .args(&words[1..])
+            .stdin(Stdio::null())
+            .output();
         let text = output.map(|output| output.stdout).unwrap_or_default();
-        String::from_utf8_lossy(&text).lines().next().unwrap_or("unknown").trim().to_owned()
+        String::from_utf8_lossy(&text)
+            .lines()
+            .next()
+            .unwrap_or("unknown")
+            .trim()
+            .to_owned()
     };
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown");
+    let model = cpu
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .unwrap_or("unknown");
     let cores = cpu.matches("processor\t").count();
     let release = first_line(&["uname", "-r"]);
-    let Settings { rounds, passes, rest, restarts, .. } = settings;
+    let Settings {
+        rounds,
+        passes,
+        rest,
+        restarts,
+        ..
+    } = settings;
     format!(
         "# Comparison with other programs\n\n\
          CreatedDir in one run by `cargo xtask bench --rounds {rounds} --passes {passes} --rest {rest} \
@@ -148,7 +192,10 @@ fn preface(settings: &Settings) -> String {
 }
 
 fn sizes(peers: &Peers) -> Table {
-    let mut table = Table::new("Sizes", &["program", "bytes", "bytes of its Debian package"]);
+    let mut table = Table::new(
+        "Sizes",
+        &["program", "bytes", "bytes of its Debian package"],
+    );
     let programs = [
         ("vsrun", "vsrun"),
         ("daemon", "daemon"),
@@ -168,7 +215,9 @@ fn sizes(peers: &Peers) -> Table {
     ];
     let size = |path: Option<PathBuf>| {
         let metadata = path.and_then(|path| fs::metadata(path).ok());
-        metadata.map_or("not available".into(), |metadata| metadata.len().to_string())
+        metadata.map_or("not available".into(), |metadata| {
+            metadata.len().to_string()
+        })
     };
     for (name, package) in programs {
         let (program, package) = (peers.program(name), peers.package(package));
@@ -181,10 +230,22 @@ fn sizes(peers: &Peers) -> Table {
 /// The number of instructions that callgrind counts. `valgrind` is the command that runs it.
 pub fn instructions_of(mut valgrind: Command, words: &[String]) -> Option<u64> {
     // No pipes for a debugger: a program that changes its user leaves them behind in /tmp.
-    valgrind.args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--vgdb=no"]).args(words);
-    valgrind.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    valgrind
+        .args([
+            "--tool=callgrind",
+            "--callgrind-out-file=/dev/null",
+            "--vgdb=no",
+        ])
+        .args(words);
+    valgrind
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
     let output = valgrind.output().ok()?.stderr;
     let output = String::from_utf8_lossy(&output).into_owned();
-    let line = output.lines().rev().find(|line| line.contains("Collected :"))?;
+    let line = output
+        .lines()
+        .rev()
+        .find(|line| line.contains("Collected :"))?;
     line.rsplit(' ').next()?.parse().ok()
 }

@@ -76,10 +76,14 @@ impl Peers {
         }
         let sources = root().join("lab/src/bench");
         let mut cc = Command::new("cc");
-        cc.args(["-O2", "-o"]).arg(home.join("floor")).arg(sources.join("floor.c"));
+        cc.args(["-O2", "-o"])
+            .arg(home.join("floor"))
+            .arg(sources.join("floor.c"));
         step(&mut cc)?;
         let mut cc = Command::new("cc");
-        cc.args(["-O2", "-static", "-o"]).arg(home.join("handler")).arg(sources.join("handler.c"));
+        cc.args(["-O2", "-static", "-o"])
+            .arg(home.join("handler"))
+            .arg(sources.join("handler.c"));
         step(&mut cc)
     }
 
@@ -88,10 +92,17 @@ impl Peers {
         let home = Peers::home();
         let unpacked = home.join("peers");
         let libraries = ["usr/lib", "lib"].into_iter().flat_map(|name| {
-            let inside = fs::read_dir(unpacked.join(name)).into_iter().flatten().flatten();
-            [unpacked.join(name)].into_iter().chain(inside.map(|entry| entry.path()))
+            let inside = fs::read_dir(unpacked.join(name))
+                .into_iter()
+                .flatten()
+                .flatten();
+            [unpacked.join(name)]
+                .into_iter()
+                .chain(inside.map(|entry| entry.path()))
         });
-        let libraries = libraries.map(|path| path.display().to_string()).collect::<Vec<_>>();
+        let libraries = libraries
+            .map(|path| path.display().to_string())
+            .collect::<Vec<_>>();
         let own = DIRECTORIES.map(|directory| unpacked.join(directory));
         let caller = std::env::var_os("PATH").unwrap_or_default();
         let path = own.into_iter().chain(std::env::split_paths(&caller));
@@ -118,13 +129,17 @@ impl Peers {
             _ => {}
         }
         let own = DIRECTORIES.map(|directory| self.unpacked.join(directory).join(name));
-        own.into_iter().find(|path| path.is_file()).or_else(|| find(name))
+        own.into_iter()
+            .find(|path| path.is_file())
+            .or_else(|| find(name))
     }
 
     /// The file of a Debian package that was downloaded, or built by `cargo xtask deb`.
     pub fn package(&self, name: &str) -> Option<PathBuf> {
         let built = cargo_target().join("deb");
-        let entries = [&self.debs, &built].into_iter().filter_map(|path| fs::read_dir(path).ok());
+        let entries = [&self.debs, &built]
+            .into_iter()
+            .filter_map(|path| fs::read_dir(path).ok());
         let mut files = entries.flatten().flatten().map(|entry| entry.path());
         files.find(|path| {
             let file = path.file_name().unwrap_or_default().to_string_lossy();
@@ -137,9 +152,14 @@ impl Peers {
     pub fn command(&self, name: &str, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         if name.starts_with("s6-") || name == "supervise-daemon" {
-            command.env("LD_LIBRARY_PATH", &self.libraries).env("PATH", &self.path);
+            command
+                .env("LD_LIBRARY_PATH", &self.libraries)
+                .env("PATH", &self.path);
         }
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         command
     }
 }
@@ -151,7 +171,9 @@ const DIRECTORIES: [&str; 4] = ["usr/bin", "bin", "usr/sbin", "sbin"];
 fn unpack(package: &str, debs: &Path, unpacked: &Path) -> bool {
     let script = "apt-get download \"$1\" && dpkg-deb -x \"$1\"_*.deb \"$2\"";
     let mut sh = Command::new("sh");
-    sh.args(["-c", script, "unpack", package]).arg(unpacked).current_dir(debs);
+    sh.args(["-c", script, "unpack", package])
+        .arg(unpacked)
+        .current_dir(debs);
     let done = sh.stdout(Stdio::null()).stderr(Stdio::null()).status();
     done.is_ok_and(|status| status.success())
 }

@@ -60,7 +60,11 @@ impl Resident {
                 .arg(&peers.handler)
                 .arg("--")
                 .arg(&run),
-            "daemon" => command.args(["-f", "-r", "--chdir"]).arg(&directory).arg("--").arg(&run),
+            "daemon" => command
+                .args(["-f", "-r", "--chdir"])
+                .arg(&directory)
+                .arg("--")
+                .arg(&run),
             "supervise-daemon" => command
                 .args(["bench", "--start", "--chdir"])
                 .arg(&directory)
@@ -70,7 +74,10 @@ impl Resident {
             "supervisord" => {
                 let settings = directory.join("settings");
                 fs::write(&settings, SUPERVISORD).ok()?;
-                command.arg(peers.program(name)?).arg("--configuration").arg(settings)
+                command
+                    .arg(peers.program(name)?)
+                    .arg("--configuration")
+                    .arg(settings)
             }
             "tini" | "dumb-init" => command.arg(&run),
             _ => command.arg(&directory),
@@ -92,13 +99,21 @@ impl Resident {
             }
             _ => process.id() as i32,
         };
-        let resident = Resident { name, pid, directory };
+        let resident = Resident {
+            name,
+            pid,
+            directory,
+        };
         let deadline = Instant::now() + Duration::from_secs(3);
         while resident.stamps().is_empty() && Instant::now() < deadline {
             sleep(Duration::from_millis(2));
         }
         // If it cannot run a server here, it is dropped and so killed.
-        if resident.stamps().is_empty() { None } else { Some(resident) }
+        if resident.stamps().is_empty() {
+            None
+        } else {
+            Some(resident)
+        }
     }
 
     /// The ids of its servers, and when they first ran.
@@ -123,7 +138,11 @@ impl Resident {
     /// Requests a restart. Returns the milliseconds until the next server ran. After a restart on
     /// request vsrun does not delay the one after the next death.
     pub fn time_of_restart(&mut self) -> Option<f64> {
-        if self.name == "vsrun" { self.time_of_next(self.pid, Signal::SIGHUP) } else { None }
+        if self.name == "vsrun" {
+            self.time_of_next(self.pid, Signal::SIGHUP)
+        } else {
+            None
+        }
     }
 
     fn time_of_next(&self, pid: i32, signal: Signal) -> Option<f64> {
@@ -190,24 +209,35 @@ impl Drop for Resident {
 }
 
 fn now() -> f64 {
-    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC)
+        .map(Duration::from)
+        .unwrap_or_default();
     now.as_secs_f64() * 1e3
 }
 
 /// How often a process went to sleep, and so was woken.
 pub fn switches(pid: i32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
     line.trim().parse().ok()
 }
 
 /// The code of its program that a process has in memory, in KiB.
 pub fn code(pid: i32) -> Option<u64> {
     let maps = fs::read_to_string(format!("/proc/{pid}/smaps")).ok()?;
-    let exe = fs::read_link(format!("/proc/{pid}/exe")).ok()?.display().to_string();
+    let exe = fs::read_link(format!("/proc/{pid}/exe"))
+        .ok()?
+        .display()
+        .to_string();
     let (mut code, mut is_code) = (0, false);
     for line in maps.lines() {
-        if line.split(' ').nth(1).is_some_and(|rights| rights.len() == 4 && line.contains('-')) {
+        if line
+            .split(' ')
+            .nth(1)
+            .is_some_and(|rights| rights.len() == 4 && line.contains('-'))
+        {
             is_code = line.contains(" r-xp ") && line.ends_with(&exe);
         } else if let (true, Some(size)) = (is_code, line.strip_prefix("Rss:")) {
             code += kib(size).unwrap_or(0);

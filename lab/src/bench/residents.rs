@@ -89,12 +89,23 @@ pub fn tables(
         "restarted on request, ms",
         "stopped, ms: median (quartiles)",
     ];
-    let mut table = Table::new("A death to the new server's first instruction; requests", &columns);
+    let mut table = Table::new(
+        "A death to the new server's first instruction; requests",
+        &columns,
+    );
     let title = format!("At rest, over {} s", rest.as_secs());
-    let columns =
-        ["", "private dirty, KiB", "PSS, KiB", "RSS, KiB", "code in memory, KiB", "wake-ups"];
+    let columns = [
+        "",
+        "private dirty, KiB",
+        "PSS, KiB",
+        "RSS, KiB",
+        "code in memory, KiB",
+        "wake-ups",
+    ];
     let mut resting = Table::new(&title, &columns);
-    let floor = results.get("C loop").and_then(|result| result.back.median());
+    let floor = results
+        .get("C loop")
+        .and_then(|result| result.back.median());
     let mut bars = Vec::new();
     for name in SUPERVISORS.into_iter().chain(PLAIN) {
         let Some(result) = results.remove(name) else {
@@ -102,10 +113,15 @@ pub fn tables(
             continue;
         };
         // Without figures the cell stays empty: the program does no such thing.
-        let cell =
-            |figures: &Figures| figures.median().map_or(String::new(), |_| figures.to_string());
+        let cell = |figures: &Figures| {
+            figures
+                .median()
+                .map_or(String::new(), |_| figures.to_string())
+        };
         let back = result.back.median();
-        let ratio = back.zip(floor).map(|(own, floor)| format!("{:.2}", own / floor));
+        let ratio = back
+            .zip(floor)
+            .map(|(own, floor)| format!("{:.2}", own / floor));
         table.row(&[
             name.into(),
             cell(&result.back),
@@ -116,13 +132,25 @@ pub fn tables(
         if let (Some(memory), Some(code), Some(wakeups)) =
             (result.memory, result.code, result.wakeups)
         {
-            let Memory { private_dirty, proportional, resident } = memory;
+            let Memory {
+                private_dirty,
+                proportional,
+                resident,
+            } = memory;
             let figures = [private_dirty, proportional, resident, code, wakeups];
             let cells = figures.iter().map(u64::to_string);
-            resting.row(&[name.to_owned()].into_iter().chain(cells).collect::<Vec<_>>());
+            resting.row(
+                &[name.to_owned()]
+                    .into_iter()
+                    .chain(cells)
+                    .collect::<Vec<_>>(),
+            );
         }
         // A bar for the second that s6-supervise takes would make all others too short.
-        bars.extend(back.filter(|ms| *ms < 100.0).map(|back| (name.to_owned(), back)));
+        bars.extend(
+            back.filter(|ms| *ms < 100.0)
+                .map(|back| (name.to_owned(), back)),
+        );
     }
     table.note(
         "A program has no figure for what it does not do: the loops and daemon have no request for a \
@@ -135,8 +163,12 @@ pub fn tables(
 /// Measures hundreds of processes of each program, each with its server.
 pub fn crowds(peers: &Peers, scratch: &Path) -> Table {
     let title = format!("{CROWD} processes of each program, each with its server");
-    let columns =
-        ["", "private dirty of one, KiB", "PSS of one, KiB", "in all, with its server, KiB"];
+    let columns = [
+        "",
+        "private dirty of one, KiB",
+        "PSS of one, KiB",
+        "in all, with its server, KiB",
+    ];
     let mut table = Table::new(&title, &columns);
     // The kernel keeps some memory of the first crowd for the next ones.
     let _ = crowd("C loop", peers, &scratch.join("first"));
@@ -157,8 +189,9 @@ pub fn crowds(peers: &Peers, scratch: &Path) -> Table {
 fn crowd(name: &'static str, peers: &Peers, directory: &Path) -> [String; 4] {
     let before = in_use();
     let directory = |number: usize| directory.join(number.to_string());
-    let crowd: Vec<_> =
-        (0..CROWD).map_while(|n| Resident::start(name, peers, directory(n))).collect();
+    let crowd: Vec<_> = (0..CROWD)
+        .map_while(|n| Resident::start(name, peers, directory(n)))
+        .collect();
     sleep(UP);
     let growth = in_use().saturating_sub(before);
     let memory: Vec<Memory> = crowd.iter().filter_map(|it| memory(it.pid)).collect();
@@ -176,7 +209,9 @@ fn crowd(name: &'static str, peers: &Peers, directory: &Path) -> [String; 4] {
 fn in_use() -> u64 {
     const FIELDS: [&str; 4] = ["AnonPages:", "PageTables:", "KernelStack:", "SUnreclaim:"];
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let sizes = text.lines().filter_map(|line| FIELDS.iter().find_map(|it| line.strip_prefix(it)));
+    let sizes = text
+        .lines()
+        .filter_map(|line| FIELDS.iter().find_map(|it| line.strip_prefix(it)));
     sizes.filter_map(kib).sum()
 }
 
@@ -189,7 +224,9 @@ fn measure_at_rest(
     sleep(rest);
     for (it, before) in residents.iter().zip(switches) {
         let result = results.entry(it.name).or_default();
-        result.wakeups = self::switches(it.pid).zip(before).map(|(now, then)| now - then);
+        result.wakeups = self::switches(it.pid)
+            .zip(before)
+            .map(|(now, then)| now - then);
         result.memory = memory(it.pid);
         result.code = code(it.pid);
     }

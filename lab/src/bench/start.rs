@@ -28,7 +28,14 @@ pub fn tables(peers: &Peers, scratch: &Path, rounds: usize) -> (Vec<Table>, Vec<
     take_turns(&mut foreground, peers, rounds, &pidfile);
     let mut table = Table::new(
         "Start: `-u nobody -p FILE -- true`",
-        &["", "does", "ms: median (quartiles)", "of the floor", "system calls", "instructions"],
+        &[
+            "",
+            "does",
+            "ms: median (quartiles)",
+            "of the floor",
+            "system calls",
+            "instructions",
+        ],
     );
     let of_floor = ratios(&foreground);
     for it in &foreground {
@@ -41,7 +48,9 @@ pub fn tables(peers: &Peers, scratch: &Path, rounds: usize) -> (Vec<Table>, Vec<
             instructions(it, peers, scratch),
         ]);
     }
-    let bars = foreground.iter().filter_map(|it| Some((it.name.to_owned(), it.figures.median()?)));
+    let bars = foreground
+        .iter()
+        .filter_map(|it| Some((it.name.to_owned(), it.figures.median()?)));
     let bars = bars.collect();
     let mut background = in_the_background(peers, &pidfile);
     take_turns(&mut background, peers, rounds, &pidfile);
@@ -51,7 +60,12 @@ pub fn tables(peers: &Peers, scratch: &Path, rounds: usize) -> (Vec<Table>, Vec<
     );
     let of_floor = ratios(&background);
     for it in &background {
-        prompt.row(&[it.name.into(), it.does.into(), it.figures.to_string(), of_floor(it)]);
+        prompt.row(&[
+            it.name.into(),
+            it.does.into(),
+            it.figures.to_string(),
+            of_floor(it),
+        ]);
     }
     (vec![table, prompt], bars)
 }
@@ -60,7 +74,11 @@ pub fn tables(peers: &Peers, scratch: &Path, rounds: usize) -> (Vec<Table>, Vec<
 fn ratios(contenders: &[Contender]) -> impl Fn(&Contender) -> String {
     let floor = contenders.first().and_then(|it| it.figures.median());
     move |it| {
-        let ratio = it.figures.median().zip(floor).map(|(own, floor)| own / floor);
+        let ratio = it
+            .figures
+            .median()
+            .zip(floor)
+            .map(|(own, floor)| own / floor);
         ratio.map_or(String::new(), |ratio| format!("{ratio:.2}"))
     }
 }
@@ -69,16 +87,48 @@ fn in_the_foreground(peers: &Peers, pidfile: &str) -> Vec<Contender> {
     let all = "user, groups, pidfile";
     let user = "user, groups";
     let one = "user, one group";
-    let ids = ["--reuid", "nobody", "--regid", "nogroup", "--init-groups", TRUE];
-    let ssd = ["--start", "-q", "-c", "nobody", "-m", "-p", pidfile, "--startas", TRUE];
+    let ids = [
+        "--reuid",
+        "nobody",
+        "--regid",
+        "nogroup",
+        "--init-groups",
+        TRUE,
+    ];
+    let ssd = [
+        "--start",
+        "-q",
+        "-c",
+        "nobody",
+        "-m",
+        "-p",
+        pidfile,
+        "--startas",
+        TRUE,
+    ];
     let contender =
         |name, does, program, words: &[&str]| Contender::new(peers, (name, does), program, words);
     let contenders = [
-        contender("floor in C", all, "floor", &["start", "nobody", pidfile, TRUE]),
-        contender("vsrun", all, "vsrun", &["-u", "nobody", "-p", pidfile, "--", TRUE]),
+        contender(
+            "floor in C",
+            all,
+            "floor",
+            &["start", "nobody", pidfile, TRUE],
+        ),
+        contender(
+            "vsrun",
+            all,
+            "vsrun",
+            &["-u", "nobody", "-p", pidfile, "--", TRUE],
+        ),
         contender("start-stop-daemon", all, "start-stop-daemon", &ssd),
         contender("setpriv", user, "setpriv", &ids),
-        contender("vsrun -u alone", user, "vsrun", &["-u", "nobody", "--", TRUE]),
+        contender(
+            "vsrun -u alone",
+            user,
+            "vsrun",
+            &["-u", "nobody", "--", TRUE],
+        ),
         contender("s6-setuidgid", user, "s6-setuidgid", &["nobody", TRUE]),
         contender("chpst", one, "chpst", &["-u", "nobody", TRUE]),
         contender("setuidgid", one, "setuidgid", &["nobody", TRUE]),
@@ -88,17 +138,41 @@ fn in_the_foreground(peers: &Peers, pidfile: &str) -> Vec<Contender> {
 
 fn in_the_background(peers: &Peers, pidfile: &str) -> Vec<Contender> {
     let (confirms, not) = ("confirms the exec", "confirms nothing");
-    let ssd = ["--start", "-q", "-b", "-m", "-p", pidfile, "--startas", TRUE];
+    let ssd = [
+        "--start",
+        "-q",
+        "-b",
+        "-m",
+        "-p",
+        pidfile,
+        "--startas",
+        TRUE,
+    ];
     let supervised = ["bench", "--start", "--pidfile", pidfile, TRUE];
     let contender =
         |name, does, program, words: &[&str]| Contender::new(peers, (name, does), program, words);
     let contenders = [
-        contender("floor in C", confirms, "floor", &["background", pidfile, TRUE]),
-        contender("vsrun", confirms, "vsrun", &["-b", "-p", pidfile, "--", TRUE]),
+        contender(
+            "floor in C",
+            confirms,
+            "floor",
+            &["background", pidfile, TRUE],
+        ),
+        contender(
+            "vsrun",
+            confirms,
+            "vsrun",
+            &["-b", "-p", pidfile, "--", TRUE],
+        ),
         contender("daemonize", not, "daemonize", &["-p", pidfile, TRUE]),
         contender("start-stop-daemon", not, "start-stop-daemon", &ssd),
         contender("daemon", not, "daemon", &["--", TRUE]),
-        contender("supervise-daemon", "stays, confirms nothing", "supervise-daemon", &supervised),
+        contender(
+            "supervise-daemon",
+            "stays, confirms nothing",
+            "supervise-daemon",
+            &supervised,
+        ),
     ];
     contenders.into_iter().flatten().collect()
 }
@@ -113,8 +187,17 @@ impl Contender {
         words: &[&str],
     ) -> Option<Contender> {
         let path = peers.program(program)?.display().to_string();
-        let words = [path].into_iter().chain(words.iter().map(|word| (*word).to_owned())).collect();
-        Some(Contender { name, does, program, words, figures: Figures::default() })
+        let words = [path]
+            .into_iter()
+            .chain(words.iter().map(|word| (*word).to_owned()))
+            .collect();
+        Some(Contender {
+            name,
+            does,
+            program,
+            words,
+            figures: Figures::default(),
+        })
     }
 }
 
@@ -141,7 +224,9 @@ fn take_turns(contenders: &mut [Contender], peers: &Peers, rounds: usize, pidfil
 /// because it is the first of its namespace.
 fn clean_up(it: &Contender, pidfile: &str) {
     if it.program == "supervise-daemon" {
-        let id = fs::read_to_string(pidfile).ok().and_then(|text| text.trim().parse().ok());
+        let id = fs::read_to_string(pidfile)
+            .ok()
+            .and_then(|text| text.trim().parse().ok());
         if let Some(id) = id {
             let _ = kill(Pid::from_raw(id), Signal::SIGTERM);
         }
@@ -155,12 +240,24 @@ fn calls(it: &Contender, peers: &Peers, scratch: &Path) -> String {
     let count = |words: &[String]| {
         let log = scratch.join("calls");
         let mut strace = peers.command(it.program, "strace");
-        strace.args(["-f", "-qq", "-o"]).arg(&log).args(words).status().ok()?;
+        strace
+            .args(["-f", "-qq", "-o"])
+            .arg(&log)
+            .args(words)
+            .status()
+            .ok()?;
         let lines = fs::read_to_string(log).ok()?;
-        Some(lines.lines().filter(|line| line.contains('(') && !line.contains("resumed>")).count())
+        Some(
+            lines
+                .lines()
+                .filter(|line| line.contains('(') && !line.contains("resumed>"))
+                .count(),
+        )
     };
     let all = count(&it.words).zip(count(&[TRUE.to_owned()]));
-    all.map_or("not available".into(), |(all, own)| all.saturating_sub(own).to_string())
+    all.map_or("not available".into(), |(all, own)| {
+        all.saturating_sub(own).to_string()
+    })
 }
 
 /// The number of instructions up to an exec that fails, because the file is not executable.
@@ -173,6 +270,8 @@ fn instructions(it: &Contender, peers: &Peers, scratch: &Path) -> String {
     };
     let words: Vec<String> = it.words.iter().map(replaced).collect();
     let valgrind = peers.command(it.program, "valgrind");
-    let counted = written.ok().and_then(|()| super::instructions_of(valgrind, &words));
+    let counted = written
+        .ok()
+        .and_then(|()| super::instructions_of(valgrind, &words));
     counted.map_or("not available".into(), |number| number.to_string())
 }

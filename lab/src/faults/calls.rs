@@ -79,9 +79,9 @@ pub fn name(number: u64, second: u64) -> String {
 pub fn errors(call: &str) -> &'static [Errno] {
     use Errno::*;
     match call {
-        "open" | "openat" | "openat2" => {
-            &[EACCES, EDQUOT, EINTR, EIO, EMFILE, ENFILE, ENOMEM, ENOSPC, EPERM, EROFS]
-        }
+        "open" | "openat" | "openat2" => &[
+            EACCES, EDQUOT, EINTR, EIO, EMFILE, ENFILE, ENOMEM, ENOSPC, EPERM, EROFS,
+        ],
         "read" | "pread64" => &[EINTR, EIO],
         "write" | "writev" => &[EDQUOT, EINTR, EIO, ENOSPC, EPIPE],
         // vsrun has both ends open.
@@ -93,7 +93,9 @@ pub fn errors(call: &str) -> &'static [Errno] {
         "rename" | "renameat" | "linkat" | "symlinkat" => {
             &[EACCES, EDQUOT, EIO, ENOMEM, ENOSPC, EPERM, EROFS]
         }
-        "renameat2" => &[EACCES, EDQUOT, EEXIST, EINVAL, EIO, ENOMEM, ENOSPC, EPERM, EROFS],
+        "renameat2" => &[
+            EACCES, EDQUOT, EEXIST, EINVAL, EIO, ENOMEM, ENOSPC, EPERM, EROFS,
+        ],
         "unlink" | "unlinkat" | "rmdir" => &[EACCES, EBUSY, EIO, ENOMEM, EPERM, EROFS],
         "chmod" | "chown" | "fchmod" | "fchmodat" | "fchown" | "fchownat" => {
             &[EIO, ENOMEM, EPERM, EROFS]
@@ -116,9 +118,9 @@ pub fn errors(call: &str) -> &'static [Errno] {
         "close_range" => &[EMFILE, ENOMEM],
         "wait4" | "waitid" | "clock_nanosleep" | "futex:wait" => &[EINTR],
         "fork" => &[EAGAIN, ENOMEM],
-        "execve" | "execveat" => {
-            &[EACCES, EAGAIN, EIO, EMFILE, ENFILE, ENOENT, ENOMEM, EPERM, ETXTBSY]
-        }
+        "execve" | "execveat" => &[
+            EACCES, EAGAIN, EIO, EMFILE, ENFILE, ENOENT, ENOMEM, EPERM, ETXTBSY,
+        ],
         "setgroups" => &[ENOMEM, EPERM],
         "setresuid" | "setuid" => &[EAGAIN, EPERM],
         "setresgid" | "setgid" | "setsid" | "capset" | "capget" | "prctl" => &[EPERM],

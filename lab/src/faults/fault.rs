@@ -39,7 +39,10 @@ impl Fault {
     /// Every fault that is tried at a point.
     pub fn all_at(point: &Point) -> impl Iterator<Item = Fault> + '_ {
         let errors = errors(&point.call).iter().copied().map(Kind::Error);
-        errors.chain([Kind::Kill]).map(|kind| Fault { point: point.clone(), kind })
+        errors.chain([Kind::Kill]).map(|kind| Fault {
+            point: point.clone(),
+            kind,
+        })
     }
 }
 
@@ -65,10 +68,14 @@ impl FromStr for Point {
         let mut words = text.split('/');
         let (process, call, ordinal) = (words.next(), words.next(), words.next());
         match (process, call, ordinal.map(str::parse), words.next()) {
-            (Some(process), Some(call), Some(Ok(ordinal)), None) => {
-                Ok(Point { process: process.to_owned(), call: call.to_owned(), ordinal })
-            }
-            _ => Err(format!("'{text}' is not PROCESS/CALL/ORDINAL, as in 1.2/openat/3")),
+            (Some(process), Some(call), Some(Ok(ordinal)), None) => Ok(Point {
+                process: process.to_owned(),
+                call: call.to_owned(),
+                ordinal,
+            }),
+            _ => Err(format!(
+                "'{text}' is not PROCESS/CALL/ORDINAL, as in 1.2/openat/3"
+            )),
         }
     }
 }
@@ -77,14 +84,19 @@ impl FromStr for Fault {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Fault, String> {
-        let (point, kind) = text.split_once('=').ok_or("no '=ERROR' or '=KILL' at its end")?;
+        let (point, kind) = text
+            .split_once('=')
+            .ok_or("no '=ERROR' or '=KILL' at its end")?;
         let point: Point = point.parse()?;
         let mut errors = errors(&point.call).iter();
         let kind = match errors.find(|error| format!("{error:?}") == kind) {
             Some(error) => Kind::Error(*error),
             None if kind == "KILL" => Kind::Kill,
             None => {
-                return Err(format!("{kind} is not among the errors tried with {}", point.call));
+                return Err(format!(
+                    "{kind} is not among the errors tried with {}",
+                    point.call
+                ));
             }
         };
         Ok(Fault { point, kind })

@@ -43,28 +43,54 @@ pub fn run(settings: &Settings, only: Option<&Scenario>, program: &Path) -> Resu
     let mut jobs = Vec::new();
     for (number, scenario) in scenarios.iter().enumerate() {
         let mut points = points(scenario, program)?;
-        points.retain(|point| settings.call.as_ref().is_none_or(|call| *call == point.call));
+        points.retain(|point| {
+            settings
+                .call
+                .as_ref()
+                .is_none_or(|call| *call == point.call)
+        });
         rows.push(row(scenario, &points));
         let faults = points.iter().flat_map(Fault::all_at);
-        jobs.extend(faults.map(|fault| Job { scenario: number, fault }));
+        jobs.extend(faults.map(|fault| Job {
+            scenario: number,
+            fault,
+        }));
     }
     if let Some(count) = settings.sample {
         jobs = spread(jobs, count);
     }
     let total = jobs.len();
-    let workers = settings.jobs.or_else(|| thread::available_parallelism().ok().map(Into::into));
-    let results = Results { rows, finished: 0, total, since: Instant::now() };
+    let workers = settings
+        .jobs
+        .or_else(|| thread::available_parallelism().ok().map(Into::into));
+    let results = Results {
+        rows,
+        finished: 0,
+        total,
+        since: Instant::now(),
+    };
     println!("xtask: faults: {total} runs");
     let jobs = Mutex::new(jobs.into_iter());
-    let work = Work { scenarios, program, jobs, results: Mutex::new(results) };
+    let work = Work {
+        scenarios,
+        program,
+        jobs,
+        results: Mutex::new(results),
+    };
     thread::scope(|scope| {
         for _ in 0..workers.unwrap_or(1) {
             scope.spawn(|| run_jobs(&work));
         }
     });
-    let results = work.results.into_inner().map_err(|_| "a worker panicked".to_owned())?;
+    let results = work
+        .results
+        .into_inner()
+        .map_err(|_| "a worker panicked".to_owned())?;
     let table = markdown(&results.rows);
-    println!("\n{table}\n{total} runs took {} s", results.since.elapsed().as_secs());
+    println!(
+        "\n{table}\n{total} runs took {} s",
+        results.since.elapsed().as_secs()
+    );
     if settings.write {
         write(&table)?;
     }
@@ -75,7 +101,11 @@ pub fn run(settings: &Settings, only: Option<&Scenario>, program: &Path) -> Resu
 }
 
 fn row(scenario: &Scenario, points: &[Point]) -> Row {
-    let mut row = Row { name: scenario.name.to_owned(), calls: points.len(), ..Row::default() };
+    let mut row = Row {
+        name: scenario.name.to_owned(),
+        calls: points.len(),
+        ..Row::default()
+    };
     for fault in points.iter().flat_map(Fault::all_at) {
         row.names.insert(fault.point.call.clone());
         if let Kind::Error(error) = fault.kind {
@@ -103,20 +133,32 @@ fn run_jobs(work: &Work<'_>) {
         let Some(job) = job else { return };
         let scenario = work.scenarios[job.scenario];
         let outcome = run_in_process(scenario, &job.fault, work.program);
-        let Ok(mut results) = work.results.lock() else { return };
+        let Ok(mut results) = work.results.lock() else {
+            return;
+        };
         results.add(&job, scenario, &outcome);
     }
 }
 
 fn run_in_process(scenario: &Scenario, fault: &Fault, program: &Path) -> String {
     let mut command = Command::new(std::env::current_exe().unwrap_or_default());
-    command.args(["faults", "--only", scenario.name, "--at", &fault.to_string(), "--program"]);
+    command.args([
+        "faults",
+        "--only",
+        scenario.name,
+        "--at",
+        &fault.to_string(),
+        "--program",
+    ]);
     let output = command.arg(program).stdin(Stdio::null()).output();
     match output {
         Ok(output) if output.status.success() => {
             String::from_utf8_lossy(&output.stdout).trim().to_owned()
         }
-        Ok(output) => format!("violation\t{}", String::from_utf8_lossy(&output.stderr).trim()),
+        Ok(output) => format!(
+            "violation\t{}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        ),
         Err(error) => format!("violation\tthe run cannot be started: {error}"),
     }
 }
@@ -126,12 +168,18 @@ impl Results {
         let (word, violation) = outcome.split_once('\t').unwrap_or((outcome, ""));
         if self.rows[job.scenario].count(word) {
             println!("violation: {violation}");
-            println!("  cargo xtask faults --only {} --at {}", scenario.name, job.fault);
+            println!(
+                "  cargo xtask faults --only {} --at {}",
+                scenario.name, job.fault
+            );
         }
         self.finished += 1;
         if self.finished % 250 == 0 {
             let seconds = self.since.elapsed().as_secs();
-            println!("xtask: faults: {} of {} in {seconds} s", self.finished, self.total);
+            println!(
+                "xtask: faults: {} of {} in {seconds} s",
+                self.finished, self.total
+            );
         }
     }
 }

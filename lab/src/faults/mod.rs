@@ -106,7 +106,13 @@ fn program(settings: &Settings) -> Result<PathBuf, Failure> {
 }
 
 fn find(name: &str) -> Result<&'static Scenario, String> {
-    let known = || SCENARIOS.iter().map(|scenario| scenario.name).collect::<Vec<_>>().join(", ");
+    let known = || {
+        SCENARIOS
+            .iter()
+            .map(|scenario| scenario.name)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     let found = SCENARIOS.iter().find(|scenario| scenario.name == name);
     found.ok_or_else(|| format!("no scenario '{name}'; there are {}", known()))
 }
@@ -121,7 +127,11 @@ fn points(scenario: &Scenario, program: &Path) -> Result<Vec<Point>, String> {
     match outcome {
         Ok(Some(Outcome::Done)) => Ok(tracer.points),
         Ok(other) => Err(format!("{} without a fault: {other:?}", scenario.name)),
-        Err(wrong) => Err(format!("{} without a fault: {}", scenario.name, wrong.join("; "))),
+        Err(wrong) => Err(format!(
+            "{} without a fault: {}",
+            scenario.name,
+            wrong.join("; ")
+        )),
     }
 }
 
@@ -163,9 +173,16 @@ impl Setup<'_> {
         let sigchld =
             Sigchld::block().map_err(|reason| format!("cannot wait for children: {reason}"))?;
         let sandbox = Sandbox::new(scenario).map_err(|failure| failure.to_string())?;
-        let before =
-            sandbox.tree().map_err(|error| format!("cannot read the directory: {error}"))?;
-        Ok(Setup { scenario, sandbox, before, leftovers: BTreeSet::new(), sigchld })
+        let before = sandbox
+            .tree()
+            .map_err(|error| format!("cannot read the directory: {error}"))?;
+        Ok(Setup {
+            scenario,
+            sandbox,
+            before,
+            leftovers: BTreeSet::new(),
+            sigchld,
+        })
     }
 
     fn start(&self, program: &Path, task: Task) -> Result<(Seen, Tracer), String> {
@@ -174,7 +191,10 @@ impl Setup<'_> {
     }
 
     fn judge(&self, fault: Option<&Fault>, seen: &Seen) -> Judged {
-        let before = Before { tree: &self.before, leftovers: &self.leftovers };
+        let before = Before {
+            tree: &self.before,
+            leftovers: &self.leftovers,
+        };
         judge(self.scenario, &self.sandbox, before, fault, seen)
     }
 
@@ -188,8 +208,11 @@ impl Setup<'_> {
         let cannot = |error| format!("cannot read the directory: {error}");
         self.sandbox.forget().map_err(cannot)?;
         let now = self.sandbox.tree().map_err(cannot)?;
-        self.leftovers =
-            now.keys().filter(|path| !self.before.contains_key(*path)).cloned().collect();
+        self.leftovers = now
+            .keys()
+            .filter(|path| !self.before.contains_key(*path))
+            .cloned()
+            .collect();
         self.before = now;
         Ok(())
     }

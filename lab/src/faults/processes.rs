@@ -27,7 +27,10 @@ impl Sigchld {
     /// Waits for 5 ms, or until the signal arrives.
     pub fn wait(&self) {
         // The caller checks everything again, whatever ended the wait.
-        let _ = poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], PollTimeout::from(5u8));
+        let _ = poll(
+            &mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)],
+            PollTimeout::from(5u8),
+        );
         while let Ok(Some(_)) = self.0.read_signal() {}
     }
 }
@@ -51,7 +54,9 @@ pub fn parent(pid: Pid) -> Option<Pid> {
 pub fn descendants() -> Vec<Pid> {
     let mut parents = HashMap::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Ok(pid) = entry.file_name().to_string_lossy().parse() else { continue };
+        let Ok(pid) = entry.file_name().to_string_lossy().parse() else {
+            continue;
+        };
         if let Some((_, parent)) = state(pid) {
             parents.insert(pid, parent);
         }
@@ -64,7 +69,11 @@ pub fn descendants() -> Vec<Pid> {
             None => return false,
         }
     };
-    let pids = parents.keys().copied().filter(|pid| descends(*pid)).map(Pid::from_raw);
+    let pids = parents
+        .keys()
+        .copied()
+        .filter(|pid| descends(*pid))
+        .map(Pid::from_raw);
     pids.filter(|pid| is_running(*pid)).collect()
 }
 
@@ -72,7 +81,10 @@ pub fn descendants() -> Vec<Pid> {
 pub fn description(pid: Pid) -> String {
     let read = |name: &str| {
         let bytes = fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
-        String::from_utf8_lossy(&bytes).replace('\0', " ").trim().to_owned()
+        String::from_utf8_lossy(&bytes)
+            .replace('\0', " ")
+            .trim()
+            .to_owned()
     };
     let (state, parent) = state(pid.as_raw()).unwrap_or(('?', 0));
     let (line, call, function) = (read("cmdline"), read("syscall"), read("wchan"));

@@ -67,7 +67,9 @@ impl<'a> Run<'a> {
         let mut words = vec![program.to_owned()];
         words.extend(options.split_whitespace().map(str::to_owned));
         words.extend(["--".to_owned(), format!("{bin}/{}", scenario.command)]);
-        let shell = sandbox.shell().map_err(|error| format!("cannot open files: {error}"))?;
+        let shell = sandbox
+            .shell()
+            .map_err(|error| format!("cannot open files: {error}"))?;
         Ok(Run {
             scenario,
             sandbox,
@@ -110,7 +112,9 @@ impl<'a> Run<'a> {
     }
 
     fn has_right_status(&self) -> bool {
-        self.seen.end.is_none_or(|end| end == End::Status(self.scenario.status))
+        self.seen
+            .end
+            .is_none_or(|end| end == End::Status(self.scenario.status))
     }
 
     /// Handles what happened to the processes, and finds new servers.
@@ -135,11 +139,18 @@ impl<'a> Run<'a> {
     }
 
     fn check_end(&mut self, process: &str, end: End) {
-        let crashes = [Signal::SIGABRT, Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGILL];
+        let crashes = [
+            Signal::SIGABRT,
+            Signal::SIGSEGV,
+            Signal::SIGBUS,
+            Signal::SIGILL,
+        ];
         match end {
             End::Status(101) => self.seen.violations.push(format!("{process} panicked")),
             End::Signal(signal) if crashes.iter().any(|crash| *crash as i32 == signal) => {
-                self.seen.violations.push(format!("{process} was killed by signal {signal}"));
+                self.seen
+                    .violations
+                    .push(format!("{process} was killed by signal {signal}"));
             }
             End::Status(_) | End::Signal(_) => {}
         }
@@ -147,7 +158,9 @@ impl<'a> Run<'a> {
 
     fn add_server(&mut self, pid: Pid) {
         for other in self.seen.servers.iter().filter(|other| is_running(**other)) {
-            self.seen.violations.push(format!("server {pid} runs while server {other} does"));
+            self.seen
+                .violations
+                .push(format!("server {pid} runs while server {other} does"));
         }
         let checked = server::check_pidfile(self.scenario, self.sandbox, pid);
         // When a server is stopped again at once, its pidfile is removed.
@@ -168,7 +181,9 @@ impl<'a> Run<'a> {
 
     /// Does the next step if it is possible now.
     fn try_step(&mut self) -> bool {
-        let Some(step) = self.scenario.steps.get(self.done) else { return false };
+        let Some(step) = self.scenario.steps.get(self.done) else {
+            return false;
+        };
         let newest = self.seen.servers.last().copied();
         match step {
             Step::Start => {
@@ -199,7 +214,10 @@ impl<'a> Run<'a> {
     /// Signals the manager whose id is in the pidfile.
     fn send(&mut self, signal: Signal) -> bool {
         let text = fs::read_to_string(self.sandbox.work().join("manager.pid"));
-        let manager = text.ok().and_then(|text| text.trim().parse().ok()).map(Pid::from_raw);
+        let manager = text
+            .ok()
+            .and_then(|text| text.trim().parse().ok())
+            .map(Pid::from_raw);
         // A dead manager may have left the file, and another process may have its id.
         let manager = manager.filter(|pid| self.tracer.alive().any(|own| own == *pid));
         let is_sent = manager.is_some_and(|pid| kill(pid, signal).is_ok());

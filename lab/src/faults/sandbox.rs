@@ -160,7 +160,12 @@ fn add_to(tree: &mut Tree, directory: &Path, work: &Path) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
         let metadata = fs::symlink_metadata(&path)?;
-        let mut entry = format!("{:o} {} {}\n", metadata.mode(), metadata.uid(), metadata.gid());
+        let mut entry = format!(
+            "{:o} {} {}\n",
+            metadata.mode(),
+            metadata.uid(),
+            metadata.gid()
+        );
         if metadata.is_file() {
             entry += &String::from_utf8_lossy(&fs::read(&path)?);
         } else if metadata.is_symlink() {

@@ -182,15 +182,55 @@ pub const SCENARIOS: &[Scenario] = &[
         leaves: &[],
     },
     bad("bad-pidfile-directory", "-b -p directory", "stays", 125),
-    bad("bad-pidfile-missing", "-p missing/server.pid -m manager.pid {bin}/agrees", "stays", 125),
+    bad(
+        "bad-pidfile-missing",
+        "-p missing/server.pid -m manager.pid {bin}/agrees",
+        "stays",
+        125,
+    ),
     bad("bad-pidfile-fifo", "-p fifo -d new 1d", "stays", 125),
-    bad("bad-root", "-b -p server.pid -u nobody -r missing", "stays", 125),
-    bad("bad-work-dir", "-p server.pid -w missing -m manager.pid {bin}/agrees", "stays", 125),
-    bad("bad-command", "-b -p server.pid -m manager.pid {bin}/agrees", "missing", 127),
-    bad("bad-command-mode", "-p server.pid -u nobody -d new 1d", "plain", 126),
-    bad("bad-handler", "-b -p server.pid -m manager.pid {bin}/missing", "stays", 127),
-    bad("bad-monitor-link", "-b -p server.pid -m link {bin}/agrees", "stays", 125),
-    bad("bad-logs", "-b -p server.pid -d file 1d -m manager.pid {bin}/agrees", "stays", 125),
+    bad(
+        "bad-root",
+        "-b -p server.pid -u nobody -r missing",
+        "stays",
+        125,
+    ),
+    bad(
+        "bad-work-dir",
+        "-p server.pid -w missing -m manager.pid {bin}/agrees",
+        "stays",
+        125,
+    ),
+    bad(
+        "bad-command",
+        "-b -p server.pid -m manager.pid {bin}/agrees",
+        "missing",
+        127,
+    ),
+    bad(
+        "bad-command-mode",
+        "-p server.pid -u nobody -d new 1d",
+        "plain",
+        126,
+    ),
+    bad(
+        "bad-handler",
+        "-b -p server.pid -m manager.pid {bin}/missing",
+        "stays",
+        127,
+    ),
+    bad(
+        "bad-monitor-link",
+        "-b -p server.pid -m link {bin}/agrees",
+        "stays",
+        125,
+    ),
+    bad(
+        "bad-logs",
+        "-b -p server.pid -d file 1d -m manager.pid {bin}/agrees",
+        "stays",
+        125,
+    ),
 ];
 
 const fn bad(
@@ -199,7 +239,15 @@ const fn bad(
     command: &'static str,
     status: i32,
 ) -> Scenario {
-    Scenario { name, options, command, prepare: bad_paths, steps: &[Exit], status, leaves: &[] }
+    Scenario {
+        name,
+        options,
+        command,
+        prepare: bad_paths,
+        steps: &[Exit],
+        status,
+        leaves: &[],
+    }
 }
 
 fn nothing(_: &Path) -> io::Result<()> {
@@ -221,13 +269,22 @@ fn old_logs(work: &Path) -> io::Result<()> {
     fs::create_dir(&logs)?;
     fs::set_permissions(&logs, fs::Permissions::from_mode(0o750))?;
     std::os::unix::fs::chown(&logs, Some(NOBODY), Some(NOBODY))?;
-    for name in ["logfile", "logfile.1", "vsrun.log", "vsrun.log.1", "precious"] {
+    for name in [
+        "logfile",
+        "logfile.1",
+        "vsrun.log",
+        "vsrun.log.1",
+        "precious",
+    ] {
         fs::write(logs.join(name), format!("the old {name}\n"))?;
         std::os::unix::fs::chown(logs.join(name), Some(NOBODY), Some(NOBODY))?;
     }
     let long_ago = SystemTime::now() - Duration::from_secs(10 * 24 * 60 * 60);
     for name in ["logfile.1", "vsrun.log.1", "precious"] {
-        fs::File::options().append(true).open(logs.join(name))?.set_modified(long_ago)?;
+        fs::File::options()
+            .append(true)
+            .open(logs.join(name))?
+            .set_modified(long_ago)?;
     }
     Ok(())
 }

@@ -16,7 +16,10 @@ pub fn check_pidfile(scenario: &Scenario, sandbox: &Sandbox, pid: Pid) -> Result
     let path = sandbox.work().join("server.pid");
     let content = fs::read_to_string(&path).unwrap_or_default();
     if content != format!("{pid}\n") {
-        return Err(format!("server {pid} runs while server.pid holds '{}'", content.trim()));
+        return Err(format!(
+            "server {pid} runs while server.pid holds '{}'",
+            content.trim()
+        ));
     }
     match fs::symlink_metadata(&path) {
         Ok(metadata) if (metadata.mode(), metadata.uid()) == (0o10_0644, 0) => Ok(()),
@@ -47,10 +50,14 @@ pub fn privileges(scenario: &Scenario, sandbox: &Sandbox, servers: &[Pid]) -> Ve
         violations
             .extend(privileges.map(|line| format!("process {pid} is not only nobody: {line}")));
         if lines.lines().count() != 8 {
-            violations.push(format!("process {pid} has not written all of its ids: {lines}"));
+            violations.push(format!(
+                "process {pid} has not written all of its ids: {lines}"
+            ));
         }
     }
-    let unknown = servers.iter().filter(|pid| !identities.contains_key(&pid.to_string()));
+    let unknown = servers
+        .iter()
+        .filter(|pid| !identities.contains_key(&pid.to_string()));
     violations.extend(unknown.map(|pid| format!("server {pid} has not written its ids")));
     violations
 }

@@ -7,8 +7,15 @@ use xtask::steps::{Failure, root};
 use crate::document;
 
 /// The outcomes as runs print them, in the order of the columns. The last one is a violation.
-const OUTCOMES: [&str; 7] =
-    ["done", "refused", "gave-up", "killed", "not-removed", "not-reached", "violation"];
+const OUTCOMES: [&str; 7] = [
+    "done",
+    "refused",
+    "gave-up",
+    "killed",
+    "not-removed",
+    "not-reached",
+    "violation",
+];
 const VIOLATION: usize = OUTCOMES.len() - 1;
 
 /// The results of one scenario.
@@ -38,7 +45,11 @@ impl Row {
         let runs = self.counts.iter().sum();
         let figures = [self.calls, self.names.len(), self.errors.len(), runs];
         let cells = figures.iter().chain(&self.counts).map(ToString::to_string);
-        format!("| {} | {} |\n", self.name, cells.collect::<Vec<_>>().join(" | "))
+        format!(
+            "| {} | {} |\n",
+            self.name,
+            cells.collect::<Vec<_>>().join(" | ")
+        )
     }
 }
 
@@ -48,13 +59,20 @@ pub fn markdown(rows: &[Row]) -> String {
                     | killed, restarted | not removed | not reached | violations |\n\
                     |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n"
         .to_owned();
-    let mut total = Row { name: "total".to_owned(), ..Row::default() };
+    let mut total = Row {
+        name: "total".to_owned(),
+        ..Row::default()
+    };
     for row in rows {
         text += &row.line();
         total.calls += row.calls;
         total.names.extend(row.names.iter().cloned());
         total.errors.extend(row.errors.iter().cloned());
-        total.counts.iter_mut().zip(row.counts).for_each(|(total, count)| *total += count);
+        total
+            .counts
+            .iter_mut()
+            .zip(row.counts)
+            .for_each(|(total, count)| *total += count);
     }
     text + &total.line()
 }

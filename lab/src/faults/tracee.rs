@@ -41,7 +41,13 @@ pub enum Change {
 
 impl Tracee {
     pub fn new(process: String, counting: bool) -> Tracee {
-        Tracee { process, forked: 0, counts: HashMap::new(), counting, pending: None }
+        Tracee {
+            process,
+            forked: 0,
+            counts: HashMap::new(),
+            counting,
+            pending: None,
+        }
     }
 }
 

@@ -81,8 +81,13 @@ const WAIT_AND_EXECUTE: &str = "read -r go && exec \"$@\" </dev/null";
 impl Tracer {
     /// Starts vsrun by a shell. The first of `words` is the program.
     pub fn start(mut shell: Command, words: &[String], task: Task) -> Result<Tracer, String> {
-        shell.args(["-c", WAIT_AND_EXECUTE, "sh"]).args(words).stdin(Stdio::piped());
-        let mut child = shell.spawn().map_err(|error| format!("cannot run sh: {error}"))?;
+        shell
+            .args(["-c", WAIT_AND_EXECUTE, "sh"])
+            .args(words)
+            .stdin(Stdio::piped());
+        let mut child = shell
+            .spawn()
+            .map_err(|error| format!("cannot run sh: {error}"))?;
         let initial = Pid::from_raw(child.id() as i32);
         let options = Options::PTRACE_O_TRACESYSGOOD
             | Options::PTRACE_O_TRACEFORK
@@ -93,7 +98,9 @@ impl Tracer {
         let seized = ptrace::seize(initial, options);
         seized.map_err(|reason| format!("cannot trace: {reason}"))?;
         let mut stdin = child.stdin.take().ok_or("no pipe to sh")?;
-        stdin.write_all(b"go\n").map_err(|error| format!("cannot write to sh: {error}"))?;
+        stdin
+            .write_all(b"go\n")
+            .map_err(|error| format!("cannot write to sh: {error}"))?;
         let mut tracer = Tracer {
             task,
             initial,
@@ -103,13 +110,21 @@ impl Tracer {
             points: Vec::new(),
             failed_call: None,
         };
-        tracer.tracees.insert(initial, Tracee::new("1".to_owned(), false));
+        tracer
+            .tracees
+            .insert(initial, Tracee::new("1".to_owned(), false));
         Ok(tracer)
     }
 
     /// Whether the fault is a kill.
     pub fn is_killing(&self) -> bool {
-        matches!(&self.task, Task::Inject(Fault { kind: Kind::Kill, .. }))
+        matches!(
+            &self.task,
+            Task::Inject(Fault {
+                kind: Kind::Kill,
+                ..
+            })
+        )
     }
 
     /// All processes of vsrun.
@@ -119,7 +134,10 @@ impl Tracer {
 
     /// Handles one change of a process. None if there is none.
     pub fn step(&mut self) -> Option<Vec<Event>> {
-        match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG | WaitPidFlag::__WALL)) {
+        match waitpid(
+            Pid::from_raw(-1),
+            Some(WaitPidFlag::WNOHANG | WaitPidFlag::__WALL),
+        ) {
             Ok(WaitStatus::StillAlive) | Err(_) => None,
             Ok(status) => Some(self.on_status(status)),
         }
@@ -144,8 +162,13 @@ impl Tracer {
 
     fn ended(&mut self, pid: Pid, end: End) -> Vec<Event> {
         let own = self.tracees.remove(&pid);
-        let mut events: Vec<Event> =
-            own.into_iter().map(|own| Event::Ended { process: own.process, end }).collect();
+        let mut events: Vec<Event> = own
+            .into_iter()
+            .map(|own| Event::Ended {
+                process: own.process,
+                end,
+            })
+            .collect();
         if pid == self.initial {
             events.push(Event::InitialEnded(end));
         }
@@ -157,10 +180,16 @@ impl Tracer {
     fn add_orphans(&mut self) {
         let has_parent =
             |pid: &Pid| parent(*pid).is_none_or(|parent| self.tracees.contains_key(&parent));
-        let orphans: Vec<Pid> = self.early.iter().copied().filter(|pid| !has_parent(pid)).collect();
+        let orphans: Vec<Pid> = self
+            .early
+            .iter()
+            .copied()
+            .filter(|pid| !has_parent(pid))
+            .collect();
         for pid in orphans {
             self.early.remove(&pid);
-            self.tracees.insert(pid, Tracee::new("orphan".to_owned(), true));
+            self.tracees
+                .insert(pid, Tracee::new("orphan".to_owned(), true));
             self.resume(pid, None);
         }
     }
@@ -210,9 +239,13 @@ impl Tracer {
     }
 
     fn add_child(&mut self, parent: Pid) {
-        let Ok(child) = ptrace::getevent(parent) else { return };
+        let Ok(child) = ptrace::getevent(parent) else {
+            return;
+        };
         let child = Pid::from_raw(i32::try_from(child).unwrap_or_default());
-        let Some(own) = self.tracees.get_mut(&parent) else { return };
+        let Some(own) = self.tracees.get_mut(&parent) else {
+            return;
+        };
         own.forked += 1;
         let added = Tracee::new(format!("{}.{}", own.process, own.forked), true);
         self.tracees.insert(child, added);
@@ -225,7 +258,11 @@ impl Tracer {
         const ENTRY: u8 = 1;
         if ptrace::syscall_info(pid).is_ok_and(|info| info.op == ENTRY) {
             self.on_entry(pid);
-        } else if let Some(change) = self.tracees.get_mut(&pid).and_then(|own| own.pending.take()) {
+        } else if let Some(change) = self
+            .tracees
+            .get_mut(&pid)
+            .and_then(|own| own.pending.take())
+        {
             if let Ok(mut registers) = ptrace::getregs(pid) {
                 match change {
                     Change::Fail(error) => registers.rax = -(error as i64) as u64,
@@ -249,7 +286,11 @@ impl Tracer {
         }
         let ordinal = own.counts.entry(call.clone()).or_default();
         *ordinal += 1;
-        let point = Point { process: own.process.clone(), call, ordinal: *ordinal };
+        let point = Point {
+            process: own.process.clone(),
+            call,
+            ordinal: *ordinal,
+        };
         match &self.task {
             Task::List => self.points.push(point),
             Task::Inject(fault) if fault.point == point && self.failed_call.is_none() => {
@@ -294,6 +335,10 @@ impl Tracer {
             }
         });
         // The process may have been killed.
-        let _ = if to_next_call { ptrace::syscall(pid, signal) } else { ptrace::cont(pid, signal) };
+        let _ = if to_next_call {
+            ptrace::syscall(pid, signal)
+        } else {
+            ptrace::cont(pid, signal)
+        };
     }
 }

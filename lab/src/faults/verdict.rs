@@ -97,7 +97,11 @@ pub fn judge(
         Some(Outcome::GaveUp)
     } else {
         violations.extend(wrong_refusal(scenario, &errors, fault, seen));
-        Some(if seen.completed { Outcome::Done } else { Outcome::Refused })
+        Some(if seen.completed {
+            Outcome::Done
+        } else {
+            Outcome::Refused
+        })
     };
     let now = match sandbox.tree() {
         Ok(now) => now,
@@ -115,10 +119,14 @@ pub fn judge(
     };
     // A directory cannot be removed before the files in it.
     let is_fault = left.iter().all(|path| {
-        left.iter().any(|inner| inner.starts_with(path) && concerned(fault, seen, inner))
+        left.iter()
+            .any(|inner| inner.starts_with(path) && concerned(fault, seen, inner))
     });
     if !is_fault {
-        violations.extend(left.iter().map(|path| format!("'{}' is left behind", path.display())));
+        violations.extend(
+            left.iter()
+                .map(|path| format!("'{}' is left behind", path.display())),
+        );
     }
     match (violations.is_empty(), left.is_empty()) {
         (true, true) => Ok(outcome),
@@ -133,7 +141,10 @@ fn call(fault: Option<&Fault>) -> &str {
 
 /// Whether the call that failed was to remove or to check this file.
 fn concerned(fault: Option<&Fault>, seen: &Seen, path: &Path) -> bool {
-    let name = seen.failed_call.as_ref().and_then(|call| call.file_name.as_deref());
+    let name = seen
+        .failed_call
+        .as_ref()
+        .and_then(|call| call.file_name.as_deref());
     fault.is_some() && name.is_some_and(|name| path.ends_with(name))
 }
 
@@ -162,7 +173,10 @@ fn wrong_refusal(
     }
     // The line cannot be seen if its write failed.
     let is_unwritten = call.starts_with("write")
-        && seen.failed_call.as_ref().is_some_and(|call| call.descriptor == STDERR);
+        && seen
+            .failed_call
+            .as_ref()
+            .is_some_and(|call| call.descriptor == STDERR);
     match own_lines(errors) {
         1 => None,
         0 if is_unwritten => None,
@@ -173,10 +187,17 @@ fn wrong_refusal(
 /// A manager that gave up without a message or with a wrong status. Right is the last server's. If
 /// the first start failed at its end, the server was stopped again, and 125 is right too.
 fn wrong_end(scenario: &Scenario, messages: &str, seen: &Seen) -> Option<String> {
-    let last = if scenario.steps[0] == Step::Exit { 0 } else { KILLED };
+    let last = if scenario.steps[0] == Step::Exit {
+        0
+    } else {
+        KILLED
+    };
     let is_right = |status| status == last || status == FAILED && seen.servers.len() == 1;
     if !matches!(seen.end, Some(End::Status(status)) if is_right(status)) {
-        return Some(format!("a manager gave up with {:?} instead of {last}", seen.end));
+        return Some(format!(
+            "a manager gave up with {:?} instead of {last}",
+            seen.end
+        ));
     }
     (!messages.contains("cannot ")).then(|| "a manager gave up without a message".to_owned())
 }
@@ -190,7 +211,8 @@ fn repeated_error(scenario: &Scenario, errors: &str) -> Option<String> {
 /// The number of vsrun's lines, without the warning that there is no syslog daemon.
 fn own_lines(errors: &str) -> usize {
     let own = errors.lines().filter(|line| line.starts_with("vsrun: "));
-    own.filter(|line| !line.contains("/dev/log") && line.contains(": ")).count()
+    own.filter(|line| !line.contains("/dev/log") && line.contains(": "))
+        .count()
 }
 
 /// Whether a line is an error, not a report of a manager.
@@ -201,10 +223,13 @@ fn is_error(line: &str) -> bool {
 
 /// Whether the scenario may change a file of this name once a server has run.
 fn may_differ(scenario: &Scenario, name: &str) -> bool {
-    scenario.leaves.iter().any(|known| match known.strip_suffix('*') {
-        Some(start) => name.starts_with(start) && !name.ends_with("precious"),
-        None => name == *known,
-    })
+    scenario
+        .leaves
+        .iter()
+        .any(|known| match known.strip_suffix('*') {
+            Some(start) => name.starts_with(start) && !name.ends_with("precious"),
+            None => name == *known,
+        })
 }
 
 /// Files that are new or changed, and must not be. At its end a manager has removed all pidfiles,
@@ -239,18 +264,27 @@ fn lost(
         let is_expired = has_run && EXPIRED.contains(&name.as_ref());
         let is_empty = entry.lines().count() == 1;
         let is_renamed = || now.values().any(|now| now == *entry);
-        let is_appended_to =
-            || says_so && now.get(*path).is_some_and(|now| now.starts_with(entry.as_str()));
+        let is_appended_to = || {
+            says_so
+                && now
+                    .get(*path)
+                    .is_some_and(|now| now.starts_with(entry.as_str()))
+        };
         let is_kept = may_differ(scenario, &name) && (is_empty || is_renamed() || is_appended_to());
         let may_go = name == "server.pid" || before.leftovers.contains(*path) || is_expired;
         !(is_unchanged || is_kept || may_go)
     });
-    lost.map(|(path, _)| format!("'{}' is lost", path.display())).collect()
+    lost.map(|(path, _)| format!("'{}' is lost", path.display()))
+        .collect()
 }
 
 /// Logs that have expired and were not deleted.
 fn unexpired(before: Before<'_>, now: &Tree) -> Vec<String> {
-    let old = EXPIRED.iter().map(Path::new).filter(|path| before.tree.contains_key(*path));
+    let old = EXPIRED
+        .iter()
+        .map(Path::new)
+        .filter(|path| before.tree.contains_key(*path));
     let left = old.filter(|path| now.get(*path) == before.tree.get(*path));
-    left.map(|path| format!("'{}' has not been deleted", path.display())).collect()
+    left.map(|path| format!("'{}' has not been deleted", path.display()))
+        .collect()
 }

@@ -75,8 +75,15 @@ impl Fleet {
             fleet.managers.push(manager);
         }
         // Until a manager has set up its signals, each kills it.
-        if !becomes_true(|| fleet.managers.iter().all(|manager| manager.server().is_some())) {
-            return Err(Failure::Message("not every manager has started its server".to_owned()));
+        if !becomes_true(|| {
+            fleet
+                .managers
+                .iter()
+                .all(|manager| manager.server().is_some())
+        }) {
+            return Err(Failure::Message(
+                "not every manager has started its server".to_owned(),
+            ));
         }
         Ok(fleet)
     }
@@ -128,9 +135,14 @@ impl Fleet {
     pub fn restarts(&self) -> usize {
         let starts = |manager: &Manager| {
             let lines = fs::read(&manager.lines).unwrap_or_default();
-            String::from_utf8_lossy(&lines).matches("started server").count()
+            String::from_utf8_lossy(&lines)
+                .matches("started server")
+                .count()
         };
-        self.managers.iter().map(|manager| starts(manager).saturating_sub(1)).sum()
+        self.managers
+            .iter()
+            .map(|manager| starts(manager).saturating_sub(1))
+            .sum()
     }
 
     /// How many signals were sent.
@@ -148,7 +160,10 @@ impl Manager {
         let mut vsrun = Command::new("nice");
         vsrun.args(["-n", "5"]).arg(scratch.join("vsrun"));
         vsrun.arg("-p").arg(dir.join("server.pid"));
-        vsrun.arg("-m").arg(dir.join("manager.pid")).arg("/bin/true");
+        vsrun
+            .arg("-m")
+            .arg(dir.join("manager.pid"))
+            .arg("/bin/true");
         vsrun.env("PATH", format!("{}:{path}", scratch.join("bin").display()));
         vsrun.env("SOAK_LINES", &lines);
         if number % 4 == 3 && geteuid().is_root() {
@@ -161,9 +176,21 @@ impl Manager {
         } else if number % 4 == 2 {
             vsrun.args(["-s", "soak"]);
         }
-        vsrun.arg("--").arg(scratch.join("server")).arg("soak-server");
-        vsrun.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(dir.join("lines"))?);
-        Ok(Manager { process: vsrun.spawn()?, dir, lines, logs, zombies: Vec::new() })
+        vsrun
+            .arg("--")
+            .arg(scratch.join("server"))
+            .arg("soak-server");
+        vsrun
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(dir.join("lines"))?);
+        Ok(Manager {
+            process: vsrun.spawn()?,
+            dir,
+            lines,
+            logs,
+            zombies: Vec::new(),
+        })
     }
 
     fn pid(&self) -> i32 {
@@ -172,7 +199,11 @@ impl Manager {
 
     /// The server in its pidfile, if that is a child of this manager.
     fn server(&self) -> Option<i32> {
-        let id = fs::read_to_string(self.dir.join("server.pid")).ok()?.trim().parse().ok()?;
+        let id = fs::read_to_string(self.dir.join("server.pid"))
+            .ok()?
+            .trim()
+            .parse()
+            .ok()?;
         is_child_of(id, self.pid()).then_some(id)
     }
 
@@ -183,14 +214,20 @@ impl Manager {
     }
 
     fn name(&self) -> String {
-        self.dir.file_name().unwrap_or_default().to_string_lossy().into_owned()
+        self.dir
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned()
     }
 
     fn add_to(&mut self, sample: &mut Sample) {
         let name = self.name();
         let descriptors = fs::read_dir(format!("/proc/{}/fd", self.pid()));
         let (Some(memory), Ok(descriptors)) = (memory(self.pid()), descriptors) else {
-            sample.violations.push(format!("{name}: the manager has ended"));
+            sample
+                .violations
+                .push(format!("{name}: the manager has ended"));
             return;
         };
         sample.memory.push(memory);
@@ -199,15 +236,26 @@ impl Manager {
         let is_dead = |pid: &i32| state(*pid).is_some_and(|(state, _)| state == 'Z');
         let zombies: Vec<i32> = children.iter().copied().filter(is_dead).collect();
         if zombies.iter().any(|pid| self.zombies.contains(pid)) {
-            sample.violations.push(format!("{name}: a dead child has not been reaped"));
+            sample
+                .violations
+                .push(format!("{name}: a dead child has not been reaped"));
         }
         sample.zombies += zombies.len();
         self.zombies = zombies;
-        if children.iter().filter(|pid| is_server(pid) && !is_dead(pid)).count() > 1 {
-            sample.violations.push(format!("{name}: more than one server"));
+        if children
+            .iter()
+            .filter(|pid| is_server(pid) && !is_dead(pid))
+            .count()
+            > 1
+        {
+            sample
+                .violations
+                .push(format!("{name}: more than one server"));
         }
         if !becomes_true(|| self.has_right_pidfile()) {
-            sample.violations.push(format!("{name}: the pidfile does not hold the server's id"));
+            sample
+                .violations
+                .push(format!("{name}: the pidfile does not hold the server's id"));
         }
         sample.old_logs += self.age_logs();
     }
@@ -228,7 +276,11 @@ impl Manager {
             names.filter(|name| name.file_name().to_string_lossy().starts_with("logfile."));
         let aged = rotated.filter(|name| {
             // A log that has just been deleted cannot be opened.
-            File::options().append(true).open(name.path()).and_then(|f| f.set_modified(old)).is_ok()
+            File::options()
+                .append(true)
+                .open(name.path())
+                .and_then(|f| f.set_modified(old))
+                .is_ok()
         });
         aged.count()
     }

@@ -64,7 +64,10 @@ pub fn run(settings: &Settings) -> Result<(), Failure> {
     copy_programs(&program, scratch.path())
         .map_err(|error| format!("cannot fill '{}': {error}", scratch.path().display()))?;
     let (count, seed) = (settings.managers, settings.seed);
-    println!("xtask: {count} managers in {}, seed {seed}", scratch.path().display());
+    println!(
+        "xtask: {count} managers in {}, seed {seed}",
+        scratch.path().display()
+    );
     let mut fleet = Fleet::start(scratch.path(), count, seed)?;
     let mut record = Record::default();
     let disturbed = disturb(&mut fleet, &mut record, settings.minutes);
@@ -84,7 +87,9 @@ pub fn run(settings: &Settings) -> Result<(), Failure> {
         return Ok(());
     }
     let (many, list) = (violations.len(), violations.join("\n  "));
-    Err(Failure::Message(format!("soak: {many} violations:\n  {list}")))
+    Err(Failure::Message(format!(
+        "soak: {many} violations:\n  {list}"
+    )))
 }
 
 /// Sends random signals and samples the managers.

@@ -30,11 +30,18 @@ fn panels(record: &Record, file: &Path) -> Result<(), Box<dyn std::error::Error>
         ("old logs", BLUE, |point| point.old_logs as f64),
         ("zombies", RED, |point| point.zombies as f64),
     ];
-    let titles = ["descriptors of a manager", "private dirty memory of a manager, KiB", "of all"];
+    let titles = [
+        "descriptors of a manager",
+        "private dirty memory of a manager, KiB",
+        "of all",
+    ];
     let curves = [&descriptors[..], &memory[..], &logs[..]];
     for ((panel, title), curves) in area.split_evenly((3, 1)).iter().zip(titles).zip(curves) {
         let values = || record.points.iter();
-        let top = curves.iter().flat_map(|(_, _, of)| values().map(of)).fold(1.0, f64::max);
+        let top = curves
+            .iter()
+            .flat_map(|(_, _, of)| values().map(of))
+            .fold(1.0, f64::max);
         let minutes = values().last().map_or(1.0, |point| point.at / 60.0);
         let mut chart = ChartBuilder::on(panel)
             .caption(title, ("sans-serif", 18))
@@ -42,13 +49,21 @@ fn panels(record: &Record, file: &Path) -> Result<(), Box<dyn std::error::Error>
             .x_label_area_size(28)
             .y_label_area_size(52)
             .build_cartesian_2d(0.0..minutes, 0.0..top * 1.15)?;
-        chart.configure_mesh().x_desc("minutes").light_line_style(WHITE).draw()?;
+        chart
+            .configure_mesh()
+            .x_desc("minutes")
+            .light_line_style(WHITE)
+            .draw()?;
         for (name, colour, of) in curves {
             let line = LineSeries::new(values().map(|it| (it.at / 60.0, of(it))), colour);
             let legend = move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour);
             chart.draw_series(line)?.label(*name).legend(legend);
         }
-        chart.configure_series_labels().background_style(WHITE).border_style(BLACK).draw()?;
+        chart
+            .configure_series_labels()
+            .background_style(WHITE)
+            .border_style(BLACK)
+            .draw()?;
     }
     area.present()?;
     Ok(())

@@ -37,13 +37,26 @@ pub struct Record {
 impl Record {
     /// Adds a sample.
     pub fn add(&mut self, since_start: Duration, sample: Sample) {
-        let Sample { mut descriptors, memory, zombies, old_logs, violations } = sample;
+        let Sample {
+            mut descriptors,
+            memory,
+            zombies,
+            old_logs,
+            violations,
+        } = sample;
         let mut dirty: Vec<u64> = memory.iter().map(|memory| memory.private_dirty).collect();
         descriptors.sort_unstable();
         dirty.sort_unstable();
         let proportional = memory.iter().map(|memory| memory.proportional).sum();
         let at = since_start.as_secs_f64();
-        self.points.push(Point { at, descriptors, dirty, proportional, zombies, old_logs });
+        self.points.push(Point {
+            at,
+            descriptors,
+            dirty,
+            proportional,
+            zombies,
+            old_logs,
+        });
         self.violations.extend(violations);
     }
 
@@ -102,16 +115,36 @@ impl Record {
             // Writing to a String does not fail.
             let _ = writeln!(table, "| {name} | {first} | {last} |");
         };
-        row("of each manager", "after the first tenth".into(), "at the end".into());
+        row(
+            "of each manager",
+            "after the first tenth".into(),
+            "at the end".into(),
+        );
         row("---", "---".into(), "---".into());
         let count = |of: &[usize]| format!("{} / {} / {}", min(of), median(of), max(of));
         let kib = |of: &[u64]| format!("{} / {} / {}", min(of), median(of), max(of));
         let descriptors = "descriptors (least / median / most)";
-        row(descriptors, count(&first.descriptors), count(&last.descriptors));
-        row("private dirty memory in KiB (the same)", kib(&first.dirty), kib(&last.dirty));
+        row(
+            descriptors,
+            count(&first.descriptors),
+            count(&last.descriptors),
+        );
+        row(
+            "private dirty memory in KiB (the same)",
+            kib(&first.dirty),
+            kib(&last.dirty),
+        );
         let share = |point: &Point| (point.proportional / managers.max(1) as u64).to_string();
-        row("proportional share of memory in KiB (mean)", share(first), share(last));
-        row("old logs of all", first.old_logs.to_string(), last.old_logs.to_string());
+        row(
+            "proportional share of memory in KiB (mean)",
+            share(first),
+            share(last),
+        );
+        row(
+            "old logs of all",
+            first.old_logs.to_string(),
+            last.old_logs.to_string(),
+        );
         let _ = writeln!(
             table,
             "\nAt no moment more than {} zombies and {} old logs in all.",
@@ -142,11 +175,22 @@ mod tests {
 
     fn point(at: f64, descriptors: usize, dirty: u64, old_logs: usize) -> Point {
         let (descriptors, dirty) = (vec![descriptors; 3], vec![dirty; 3]);
-        Point { at, descriptors, proportional: 3 * dirty[0], dirty, zombies: 0, old_logs }
+        Point {
+            at,
+            descriptors,
+            proportional: 3 * dirty[0],
+            dirty,
+            zombies: 0,
+            old_logs,
+        }
     }
 
     fn violations(last: Point) -> Vec<String> {
-        Record { points: vec![point(0.0, 10, 128, 5), last], ..Record::default() }.violations()
+        Record {
+            points: vec![point(0.0, 10, 128, 5), last],
+            ..Record::default()
+        }
+        .violations()
     }
 
     #[test]
@@ -156,8 +200,14 @@ mod tests {
 
     #[test]
     fn more_growth_is_a_violation() {
-        assert_eq!(violations(point(9.0, 11, 128, 5)), ["descriptors have grown"]);
-        assert_eq!(violations(point(9.0, 10, 128, 9)), ["old logs have not been deleted"]);
+        assert_eq!(
+            violations(point(9.0, 11, 128, 5)),
+            ["descriptors have grown"]
+        );
+        assert_eq!(
+            violations(point(9.0, 10, 128, 9)),
+            ["old logs have not been deleted"]
+        );
         let memory = violations(point(9.0, 10, 145, 5));
         assert_eq!(memory.len(), 2, "{memory:?}");
         assert_eq!(violations(point(9.0, 10, 161, 5)).len(), 3);

@@ -14,9 +14,18 @@ fn running() -> Machine {
 /// that was put off.
 fn delay_after(machine: &mut Machine, uptime: Duration) -> Duration {
     let now = Moment::now();
-    step(machine, Event::ServerEnded(Death { uptime, ..killed(9) }), now);
+    step(
+        machine,
+        Event::ServerEnded(Death {
+            uptime,
+            ..killed(9)
+        }),
+        now,
+    );
     let actions = step(machine, Event::HandlerEnded(Verdict::Restart), now);
-    let delay = machine.deadline().map_or(Duration::ZERO, |deadline| deadline - now);
+    let delay = machine
+        .deadline()
+        .map_or(Duration::ZERO, |deadline| deadline - now);
     if !delay.is_zero() {
         assert_eq!(actions, [Action::Say(Note::RestartsIn(delay))]);
         step(machine, Event::TimePassed, now + delay);
@@ -27,7 +36,9 @@ fn delay_after(machine: &mut Machine, uptime: Duration) -> Duration {
 }
 
 fn delays_in_ms(machine: &mut Machine, count: usize) -> Vec<u128> {
-    (0..count).map(|_| delay_after(machine, SHORT).as_millis()).collect()
+    (0..count)
+        .map(|_| delay_after(machine, SHORT).as_millis())
+        .collect()
 }
 
 /// Lets a shortage be tried again this often; the delays.
@@ -46,7 +57,10 @@ fn retries_in_ms(machine: &mut Machine, count: usize) -> Vec<u128> {
 #[test]
 fn the_first_start_waits_until_it_may_begin_and_is_confirmed() {
     let (mut machine, now) = (Machine::new(Moment::now()), Moment::now());
-    assert_eq!(step(&mut machine, Event::Requested(Request::Restart), now), []);
+    assert_eq!(
+        step(&mut machine, Event::Requested(Request::Restart), now),
+        []
+    );
     assert_eq!(step(&mut machine, Event::Ready, now), [Action::StartServer]);
     let confirmed = [Action::ConfirmStart, Action::SayStarted];
     assert_eq!(step(&mut machine, Event::Started, now), confirmed);
@@ -60,8 +74,11 @@ fn the_first_start_waits_until_it_may_begin_and_is_confirmed() {
 #[test]
 fn a_first_start_that_fails_is_the_end_and_runs_no_handler() {
     let failures = [Event::StartFailed(refused()), Event::ResourcesLacked];
-    for (ready, failure) in [(true, failures[0]), (true, failures[1]), (false, Event::LoggerFailed)]
-    {
+    for (ready, failure) in [
+        (true, failures[0]),
+        (true, failures[1]),
+        (false, Event::LoggerFailed),
+    ] {
         let (mut machine, now) = (Machine::new(Moment::now()), Moment::now());
         if ready {
             step(&mut machine, Event::Ready, now);
@@ -90,14 +107,20 @@ fn a_handlers_refusal_ends_with_the_status_of_the_death() {
     for (dead, status) in [(exited(3), 3), (killed(9), 137), (killed(64), 192)] {
         let mut machine = running();
         step(&mut machine, Event::ServerEnded(dead), Moment::now());
-        step(&mut machine, Event::HandlerEnded(Verdict::Refuse), Moment::now());
+        step(
+            &mut machine,
+            Event::HandlerEnded(Verdict::Refuse),
+            Moment::now(),
+        );
         assert_eq!(machine.outcome(), Some(Outcome::Status(status)));
     }
 }
 
 #[test]
 fn restarts_are_spaced_at_once_then_doubling_from_100_ms_to_30_s() {
-    let expected = [0, 100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000, 30000];
+    let expected = [
+        0, 100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000, 30000,
+    ];
     assert_eq!(delays_in_ms(&mut running(), 12), expected);
 }
 
@@ -107,7 +130,10 @@ fn a_life_of_10_s_resets_the_spacing_and_a_shorter_one_does_not() {
     delays_in_ms(&mut machine, 3);
     let almost = delay_after(&mut machine, Duration::from_millis(9_999));
     assert_eq!(almost.as_millis(), 400);
-    assert_eq!(delay_after(&mut machine, Duration::from_secs(10)).as_millis(), 0);
+    assert_eq!(
+        delay_after(&mut machine, Duration::from_secs(10)).as_millis(),
+        0
+    );
     assert_eq!(delays_in_ms(&mut machine, 2), [100, 200]);
 }
 
@@ -130,7 +156,11 @@ fn an_exec_that_fails_again_and_again_is_spaced_like_any_death() {
     let mut delays = Vec::new();
     for _ in 0..4 {
         step(&mut machine, Event::HandlerEnded(Verdict::Restart), now);
-        delays.push(machine.deadline().map_or(0, |deadline| (deadline - now).as_millis()));
+        delays.push(
+            machine
+                .deadline()
+                .map_or(0, |deadline| (deadline - now).as_millis()),
+        );
         step(&mut machine, Event::TimePassed, now);
         step(&mut machine, Event::StartFailed(refused()), now);
     }
@@ -143,7 +173,11 @@ fn what_is_lacking_is_tried_again_from_100_ms_to_5_s_and_for_ever() {
     for state in [State::Starting, State::Handling(killed(9))] {
         let mut machine = machine_in(state, Moment::now());
         assert_eq!(retries_in_ms(&mut machine, 8), retries);
-        assert!(retries_in_ms(&mut machine, 1000).iter().all(|delay| *delay == 5000));
+        assert!(
+            retries_in_ms(&mut machine, 1000)
+                .iter()
+                .all(|delay| *delay == 5000)
+        );
         assert_eq!(machine.state, state);
     }
 }
@@ -167,7 +201,10 @@ fn a_server_that_does_not_end_is_looked_at_every_2_s_and_mentioned_once_after_10
         assert_eq!(machine.deadline(), Some(due));
         let actions = step(&mut machine, Event::TimePassed, due);
         let said = actions.contains(&Action::SayServerStays);
-        assert_eq!((said, actions.last()), (count == 5, Some(&Action::CheckServer)));
+        assert_eq!(
+            (said, actions.last()),
+            (count == 5, Some(&Action::CheckServer))
+        );
     }
 }
 
@@ -178,7 +215,13 @@ fn a_sigterm_that_could_not_be_sent_is_sent_again_after_a_second() {
     step(&mut machine, Event::StopNotSent, now);
     let due = now + Duration::from_secs(1);
     assert_eq!(machine.deadline(), Some(due));
-    assert_eq!(step(&mut machine, Event::TimePassed, due), [Action::StopServer]);
+    assert_eq!(
+        step(&mut machine, Event::TimePassed, due),
+        [Action::StopServer]
+    );
     let later = machine.deadline().expect("another look");
-    assert_eq!(step(&mut machine, Event::TimePassed, later), [Action::CheckServer]);
+    assert_eq!(
+        step(&mut machine, Event::TimePassed, later),
+        [Action::CheckServer]
+    );
 }

@@ -14,7 +14,11 @@ use crate::sys::failure::{Refusal, Stage};
 const SHORT: Duration = Duration::from_millis(1);
 
 fn death(end: End) -> Death {
-    Death { pid: Pid::from_raw(7), end, uptime: SHORT }
+    Death {
+        pid: Pid::from_raw(7),
+        end,
+        uptime: SHORT,
+    }
 }
 
 fn exited(status: u8) -> Death {
@@ -22,11 +26,17 @@ fn exited(status: u8) -> Death {
 }
 
 fn killed(number: i32) -> Death {
-    death(End::Exited(Exit::Signal { number, core: false }))
+    death(End::Exited(Exit::Signal {
+        number,
+        core: false,
+    }))
 }
 
 fn refused() -> Death {
-    death(End::Refused(Refusal { stage: Stage::Execute, reason: Errno::ENOENT }))
+    death(End::Refused(Refusal {
+        stage: Stage::Execute,
+        reason: Errno::ENOENT,
+    }))
 }
 
 /// A machine whose server has run once, in any state; states that wait for a time have one.
@@ -37,7 +47,12 @@ fn machine_in(state: State, deadline: Moment) -> Machine {
             Some(deadline)
         }
     };
-    Machine { state, deadline, has_run: true, ..Machine::new(Moment::now()) }
+    Machine {
+        state,
+        deadline,
+        has_run: true,
+        ..Machine::new(Moment::now())
+    }
 }
 
 /// The actions that an event leads to.

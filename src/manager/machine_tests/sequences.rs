@@ -52,7 +52,10 @@ impl World {
             killed(9),
             killed(15),
             exited(1),
-            Death { uptime: Duration::from_secs(10), ..killed(11) },
+            Death {
+                uptime: Duration::from_secs(10),
+                ..killed(11)
+            },
         ];
         match (self.server, self.is_executed) {
             (true, true) => {
@@ -174,7 +177,10 @@ impl World {
             assert_eq!(deadline, None, "a wake-up at rest");
         }
         if event == Event::TimePassed {
-            assert!(deadline.is_none_or(|next| next > self.now), "a deadline that has passed");
+            assert!(
+                deadline.is_none_or(|next| next > self.now),
+                "a deadline that has passed"
+            );
         }
     }
 

@@ -50,7 +50,11 @@ fn table() -> Vec<(State, [Cell; COLUMNS])> {
     let ended = |death| Say(Note::ServerEnded(death));
     let start = |before: &[Action]| To(Starting, [before, &[StartServer]].concat());
     let run = |death, before: &[Action]| {
-        For(Handling(death), 60_000, [before, &[RunHandler(death)]].concat())
+        For(
+            Handling(death),
+            60_000,
+            [before, &[RunHandler(death)]].concat(),
+        )
     };
     let stop = |then| For(Stopping(then), 2_000, vec![asked(then), StopServer]);
     let interrupt = |then| For(Interrupting(then), 5_000, vec![asked(then), StopHandler]);
@@ -89,7 +93,11 @@ fn table() -> Vec<(State, [Cell; COLUMNS])> {
         ]
     };
     let interrupting = |then, next: &dyn Fn(&[Action]) -> Cell| {
-        let more = if then == restart { vec![asked(exit)] } else { vec![] };
+        let more = if then == restart {
+            vec![asked(exit)]
+        } else {
+            vec![]
+        };
         [
             Same,
             Keep(Interrupting(then), vec![SayFailure]),
@@ -162,7 +170,11 @@ fn table() -> Vec<(State, [Cell; COLUMNS])> {
                 Same,
                 Same,
                 run(crash, &[ended(crash)]),
-                For(Waiting(Next::RunHandler(killed(15))), 100, vec![ended(killed(15))]),
+                For(
+                    Waiting(Next::RunHandler(killed(15))),
+                    100,
+                    vec![ended(killed(15))],
+                ),
                 done(&[ended(exited(0)), SayLeftovers(exited(0))]),
                 Same,
                 Same,
@@ -198,7 +210,10 @@ fn table() -> Vec<(State, [Cell; COLUMNS])> {
         (Interrupting(restart), interrupting(restart, &start)),
         (Interrupting(exit), interrupting(exit, &done)),
         (Waiting(Next::Start), waiting(Next::Start, start(&[]))),
-        (Waiting(Next::RunHandler(old)), waiting(Next::RunHandler(old), run(old, &[]))),
+        (
+            Waiting(Next::RunHandler(old)),
+            waiting(Next::RunHandler(old), run(old, &[])),
+        ),
         (Done(Outcome::Status(3)), [const { Cell::Same }; COLUMNS]),
     ]
 }
@@ -220,7 +235,11 @@ fn every_cell_of_the_table_is_as_decided() {
                     (state, Some(now + Duration::from_millis(ms)), actions)
                 }
             };
-            assert_eq!((machine.state, machine.deadline, actions), expected, "{event:?} {state:?}");
+            assert_eq!(
+                (machine.state, machine.deadline, actions),
+                expected,
+                "{event:?} {state:?}"
+            );
         }
     }
 }
@@ -228,7 +247,10 @@ fn every_cell_of_the_table_is_as_decided() {
 /// A state, event or action as the table in docs/architecture.md shows it: without what it carries.
 fn short(value: impl std::fmt::Debug) -> String {
     let text = format!("{value:?}").replace("Say(", "Say ");
-    let cut = ["(Death", "(9)", "(10)", "(100"].iter().filter_map(|it| text.find(it)).min();
+    let cut = ["(Death", "(9)", "(10)", "(100"]
+        .iter()
+        .filter_map(|it| text.find(it))
+        .min();
     let mut text = text[..cut.unwrap_or(text.len())].to_owned();
     while text.matches('(').count() > text.matches(')').count() {
         text.push(')');
@@ -269,5 +291,8 @@ fn document() -> String {
 fn the_table_in_the_architecture_document_is_this_one() {
     let page = include_str!("../../../docs/architecture.md");
     let table = document();
-    assert!(page.contains(&table), "docs/architecture.md has another table than this:\n{table}");
+    assert!(
+        page.contains(&table),
+        "docs/architecture.md has another table than this:\n{table}"
+    );
 }

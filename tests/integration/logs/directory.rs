@@ -30,7 +30,11 @@ fn missing_parents_are_made_with_mode_0755_for_the_caller() {
         let me = (geteuid().as_raw(), getegid().as_raw());
         for parent in ["a", "a/b"] {
             let parent = sandbox.path(parent);
-            assert_eq!((mode_of(&parent), owner_of(&parent)), (0o755, me), "{parent:?}");
+            assert_eq!(
+                (mode_of(&parent), owner_of(&parent)),
+                (0o755, me),
+                "{parent:?}"
+            );
         }
     }
 }
@@ -53,7 +57,12 @@ fn both_files_are_made_for_the_user_with_mode_0640() {
 fn without_a_user_everything_is_the_callers() {
     let sandbox = sandbox();
     let logs = sandbox.path("logs");
-    sandbox.vsrun().logdir(&logs, "1d").command(["/bin/true"]).run().expect_code(0);
+    sandbox
+        .vsrun()
+        .logdir(&logs, "1d")
+        .command(["/bin/true"])
+        .run()
+        .expect_code(0);
     let me = (geteuid().as_raw(), getegid().as_raw());
     for path in [logs.clone(), logs.join("logfile"), logs.join("vsrun.log")] {
         assert_eq!(owner_of(&path), me, "{path:?}");
@@ -65,7 +74,10 @@ fn the_group_of_the_user_owns_the_logs() {
     needs!(root);
     let sandbox = sandbox();
     let logs = sandbox.path("logs");
-    let vsrun = sandbox.vsrun().user(format!("{NOBODY}:7")).logdir(&logs, "1d");
+    let vsrun = sandbox
+        .vsrun()
+        .user(format!("{NOBODY}:7"))
+        .logdir(&logs, "1d");
     vsrun.command(["/bin/true"]).run().expect_code(0);
     for path in [logs.clone(), logs.join("logfile"), logs.join("vsrun.log")] {
         assert_eq!(owner_of(&path), (NOBODY, 7), "{path:?}");
@@ -81,7 +93,11 @@ fn in_a_set_group_id_directory_new_logs_have_its_group_and_the_users_id() {
     say(&sandbox, &logs, "1d", "hello");
     for name in ["logfile", "vsrun.log"] {
         let file = logs.join(name);
-        assert_eq!((mode_of(&file), owner_of(&file)), (0o640, (NOBODY, 7)), "{name}");
+        assert_eq!(
+            (mode_of(&file), owner_of(&file)),
+            (0o640, (NOBODY, 7)),
+            "{name}"
+        );
     }
 }
 
@@ -98,8 +114,15 @@ fn a_directory_that_exists_keeps_its_mode_and_owner() {
 fn a_relative_directory_lies_where_vsrun_was_started() {
     let sandbox = sandbox();
     let elsewhere = sandbox.dir("elsewhere");
-    let vsrun = sandbox.vsrun().current_dir(&elsewhere).work_dir("/").logdir("logs", "1d");
-    vsrun.command(sandbox.probe().out("hello").exit(0)).run().expect_code(0);
+    let vsrun = sandbox
+        .vsrun()
+        .current_dir(&elsewhere)
+        .work_dir("/")
+        .logdir("logs", "1d");
+    vsrun
+        .command(sandbox.probe().out("hello").exit(0))
+        .run()
+        .expect_code(0);
     assert_eq!(text(elsewhere.join("logs/logfile")), "hello\n");
 }
 
@@ -120,9 +143,19 @@ fn a_directory_may_be_named_with_dots_and_slashes() {
         let sandbox = sandbox();
         sandbox.dir("place");
         let logs = users_dir(&sandbox, "place/logs");
-        let vsrun = sandbox.vsrun().current_dir(sandbox.path("place")).logdir(name, "1d");
-        vsrun.command(sandbox.probe().out("hello").exit(0)).run().expect_code(0);
-        let expected = if name.contains("logs") { logs } else { sandbox.path("place") };
+        let vsrun = sandbox
+            .vsrun()
+            .current_dir(sandbox.path("place"))
+            .logdir(name, "1d");
+        vsrun
+            .command(sandbox.probe().out("hello").exit(0))
+            .run()
+            .expect_code(0);
+        let expected = if name.contains("logs") {
+            logs
+        } else {
+            sandbox.path("place")
+        };
         assert_eq!(text(expected.join("logfile")), "hello\n", "{name}");
     }
 }
@@ -131,8 +164,15 @@ fn a_directory_may_be_named_with_dots_and_slashes() {
 fn a_file_in_the_place_of_the_directory_is_refused() {
     let sandbox = sandbox();
     let logs = sandbox.file("logs", "precious\n");
-    let outcome = sandbox.vsrun().logdir(&logs, "1d").command(["/bin/true"]).run();
-    let message = format!("vsrun: cannot open log directory '{}': Not a directory", logs.display());
+    let outcome = sandbox
+        .vsrun()
+        .logdir(&logs, "1d")
+        .command(["/bin/true"])
+        .run();
+    let message = format!(
+        "vsrun: cannot open log directory '{}': Not a directory",
+        logs.display()
+    );
     outcome.expect_error(125, &message);
     assert_eq!(text(&logs), "precious\n");
 }
@@ -143,7 +183,11 @@ fn a_directory_that_cannot_be_written_is_refused() {
     let logs = users_dir(&sandbox, "logs");
     chmod(&logs, 0o555);
     let vsrun = sandbox.vsrun().logdir(&logs, "1d").command(["/bin/true"]);
-    let vsrun = if geteuid().is_root() { vsrun.run_as(NOBODY, NOBODY, &[]) } else { vsrun };
+    let vsrun = if geteuid().is_root() {
+        vsrun.run_as(NOBODY, NOBODY, &[])
+    } else {
+        vsrun
+    };
     let outcome = vsrun.run();
     outcome.expect_code(125);
     let output = outcome.stderr_text();
@@ -170,7 +214,9 @@ fn a_server_without_a_work_dir_works_in_the_log_directory() {
     let sandbox = sandbox();
     let (logs, report) = (sandbox.path("logs"), sandbox.open_dir("out").join("report"));
     let server = sandbox.probe().report(&report).exit(0);
-    let vsrun = as_user(sandbox.vsrun()).current_dir("/").logdir(&logs, "1d");
+    let vsrun = as_user(sandbox.vsrun())
+        .current_dir("/")
+        .logdir(&logs, "1d");
     vsrun.command(server).run().expect_code(0);
     assert_eq!(Report::wait(&report).cwd, Some(logs));
 }
@@ -181,7 +227,9 @@ fn a_work_dir_wins_over_the_log_directory() {
     let (logs, report) = (sandbox.path("logs"), sandbox.open_dir("out").join("report"));
     let elsewhere = sandbox.dir("elsewhere");
     let server = sandbox.probe().report(&report).exit(0);
-    let vsrun = as_user(sandbox.vsrun()).logdir(&logs, "1d").work_dir(&elsewhere);
+    let vsrun = as_user(sandbox.vsrun())
+        .logdir(&logs, "1d")
+        .work_dir(&elsewhere);
     vsrun.command(server).run().expect_code(0);
     assert_eq!(Report::wait(&report).cwd, Some(elsewhere));
 }
@@ -203,10 +251,18 @@ fn in_a_root_the_server_works_in_the_log_directory_if_it_lies_inside() {
     needs!(root);
     let sandbox = sandbox();
     let root = sandbox.root("jail");
-    let server = Probe::at("/bin/probe").report("/tmp/report").out("hello").exit(0);
-    let vsrun = as_user(sandbox.vsrun()).root(&root).logdir(root.join("var/log"), "1d");
+    let server = Probe::at("/bin/probe")
+        .report("/tmp/report")
+        .out("hello")
+        .exit(0);
+    let vsrun = as_user(sandbox.vsrun())
+        .root(&root)
+        .logdir(root.join("var/log"), "1d");
     vsrun.command(server).run().expect_code(0);
-    assert_eq!(Report::wait(root.join("tmp/report")).cwd, Some("/var/log".into()));
+    assert_eq!(
+        Report::wait(root.join("tmp/report")).cwd,
+        Some("/var/log".into())
+    );
     assert_eq!(text(root.join("var/log/logfile")), "hello\n");
 }
 
@@ -218,7 +274,10 @@ fn in_a_root_the_server_works_at_the_top_if_the_log_directory_lies_outside() {
     // The same path names a directory inside the root as well.
     let logs = sandbox.path("logs");
     fs::create_dir_all(root.join(logs.strip_prefix("/").expect("absolute"))).expect("a directory");
-    let server = Probe::at("/bin/probe").report("/tmp/report").out("hello").exit(0);
+    let server = Probe::at("/bin/probe")
+        .report("/tmp/report")
+        .out("hello")
+        .exit(0);
     let vsrun = as_user(sandbox.vsrun()).root(&root).logdir(&logs, "1d");
     vsrun.command(server).run().expect_code(0);
     assert_eq!(Report::wait(root.join("tmp/report")).cwd, Some("/".into()));
@@ -264,7 +323,11 @@ fn a_stale_directory_is_opened_again_by_its_path() {
         tracer.signal(SIGINT);
         tracer.wait();
         wait_for_hello(&logs);
-        assert_eq!(logs.names(), ["logfile", "logfile.1", "vsrun.log"], "{error}");
+        assert_eq!(
+            logs.names(),
+            ["logfile", "logfile.1", "vsrun.log"],
+            "{error}"
+        );
         assert_eq!(lines(&logs, "vsrun.log", "cannot"), 0, "{error}");
         stop(manager);
     }
@@ -277,7 +340,11 @@ fn a_new_log_directory_that_cannot_be_opened_is_removed() {
         let start = sandbox.vsrun().limit(Resource::RLIMIT_NOFILE, limit, limit);
         let outcome = start.logdir("var/logs", "1").command(["/bin/true"]).run();
         if outcome.code() == Some(125) {
-            assert!(!sandbox.path("var").exists(), "limit {limit}: {}", outcome.stderr_text());
+            assert!(
+                !sandbox.path("var").exists(),
+                "limit {limit}: {}",
+                outcome.stderr_text()
+            );
         }
         fs::remove_dir_all(sandbox.path("var")).ok();
     }

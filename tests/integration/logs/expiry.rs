@@ -24,9 +24,12 @@ fn files_older_than_keep_are_deleted_and_younger_ones_stay() {
     for (keep, young, old) in cases {
         let sandbox = sandbox();
         let logs = users_dir(&sandbox, "logs");
-        for (name, when) in
-            [("logfile", old), ("logfile", young), ("vsrun.log", old), ("vsrun.log", young)]
-        {
+        for (name, when) in [
+            ("logfile", old),
+            ("logfile", young),
+            ("vsrun.log", old),
+            ("vsrun.log", young),
+        ] {
             let number = if when == old { 1 } else { 2 };
             let path = logs.join(format!("{name}.{number}"));
             users_file(&path, "x");
@@ -35,7 +38,11 @@ fn files_older_than_keep_are_deleted_and_younger_ones_stay() {
         say(&sandbox, &logs, keep, "hello");
         settle(&sandbox);
         let names = LogDirectory::at(&logs).names();
-        assert_eq!(names, ["logfile", "logfile.2", "vsrun.log", "vsrun.log.2"], "KEEP {keep}");
+        assert_eq!(
+            names,
+            ["logfile", "logfile.2", "vsrun.log", "vsrun.log.2"],
+            "KEEP {keep}"
+        );
     }
 }
 
@@ -61,7 +68,10 @@ fn old_files_that_cannot_be_deleted_are_reported_once() {
     for way in 0..4 {
         let sandbox = sandbox();
         let logs = users_dir(&sandbox, "logs");
-        let (end, held) = (sandbox.open_dir("flags").join("end"), sandbox.file("held", "x"));
+        let (end, held) = (
+            sandbox.open_dir("flags").join("end"),
+            sandbox.file("held", "x"),
+        );
         age(&held, "2 days ago");
         for name in ["logfile.1", "logfile.2", "vsrun.log.1", "vsrun.log.2"] {
             users_file(logs.join(name), "x");
@@ -77,11 +87,21 @@ fn old_files_that_cannot_be_deleted_are_reported_once() {
         running.wait().expect_code(0);
         settle(&sandbox);
         let log = text(logs.join("vsrun.log"));
-        let errors: Vec<&str> = log.lines().filter(|line| line.contains("cannot ")).collect();
+        let errors: Vec<&str> = log
+            .lines()
+            .filter(|line| line.contains("cannot "))
+            .collect();
         let expected = "cannot delete old log 'logfile.1' and 1 more: Device or resource busy";
-        assert!(errors.len() == 1 && errors[0].ends_with(expected), "{way}: {log}");
+        assert!(
+            errors.len() == 1 && errors[0].ends_with(expected),
+            "{way}: {log}"
+        );
         let names = LogDirectory::at(&logs).names();
-        assert_eq!(names, ["logfile", "logfile.1", "vsrun.log", "vsrun.log.1"], "{way}");
+        assert_eq!(
+            names,
+            ["logfile", "logfile.1", "vsrun.log", "vsrun.log.1"],
+            "{way}"
+        );
     }
 }
 
@@ -93,7 +113,10 @@ fn a_start_that_fails_deletes_no_old_files() {
         users_file(logs.join("logfile.1"), "x");
         age(logs.join("logfile.1"), "2 days ago");
         let vsrun = in_way(&sandbox, way).logdir(&logs, "1d");
-        vsrun.command(["/nowhere/to/be/found"]).run().expect_code(127);
+        vsrun
+            .command(["/nowhere/to/be/found"])
+            .run()
+            .expect_code(127);
         settle(&sandbox);
         assert_eq!(LogDirectory::at(&logs).names(), ["logfile.1"], "{way}");
     }
@@ -120,7 +143,10 @@ fn a_time_in_the_future_never_expires() {
     }
     say(&sandbox, &logs, "1h", "hello");
     settle(&sandbox);
-    assert_eq!(LogDirectory::at(&logs).names(), ["logfile", "logfile.1", "logfile.2", "vsrun.log"]);
+    assert_eq!(
+        LogDirectory::at(&logs).names(),
+        ["logfile", "logfile.1", "logfile.2", "vsrun.log"]
+    );
 }
 
 #[test]
@@ -135,7 +161,11 @@ fn old_files_are_deleted_at_every_restart() {
     managed.restart();
     wait_for("the old files to go", || {
         let names = LogDirectory::at(&logs).names();
-        if names == ["logfile", "vsrun.log"] { Ok(()) } else { Err(names) }
+        if names == ["logfile", "vsrun.log"] {
+            Ok(())
+        } else {
+            Err(names)
+        }
     });
     managed.stop().expect_code(0);
 }
@@ -153,7 +183,9 @@ fn old_files_are_deleted_once_a_day_while_a_manager_lives() {
     users_file(logs.join("logfile.1"), "x");
     let wake = |number: usize| {
         managed.vsrun.signal(SIGUSR1);
-        wait_for("the signal to be passed on", || sandbox.lines(&signals).len() == number + 1);
+        wait_for("the signal to be passed on", || {
+            sandbox.lines(&signals).len() == number + 1
+        });
     };
     clock.set("+25h");
     wake(1);
@@ -170,7 +202,11 @@ fn old_files_are_deleted_once_a_day_while_a_manager_lives() {
 #[test]
 fn old_files_are_deleted_also_where_the_cutoff_is_an_hour_that_the_clocks_skip_or_repeat() {
     // The clocks go forward on 29 March 2026 at 2 and back on 25 October at 3.
-    let moments = ["2026-04-28 02:30:00 29d", "2026-04-28 02:30:00 30d", "2026-11-04 02:30:00 10d"];
+    let moments = [
+        "2026-04-28 02:30:00 29d",
+        "2026-04-28 02:30:00 30d",
+        "2026-11-04 02:30:00 10d",
+    ];
     for moment in moments {
         let (now, keep) = moment.rsplit_once(' ').expect("a time and a duration");
         let sandbox = sandbox();
@@ -184,7 +220,10 @@ fn old_files_are_deleted_also_where_the_cutoff_is_an_hour_that_the_clocks_skip_o
             .clock(&clock)
             .env("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
             .logdir(&logs, keep);
-        vsrun.command(sandbox.probe().out("hello").exit(0)).run().expect_code(0);
+        vsrun
+            .command(sandbox.probe().out("hello").exit(0))
+            .run()
+            .expect_code(0);
         settle(&sandbox);
         assert!(!logs.join("logfile.1").exists(), "{keep} before {now}");
     }
@@ -228,7 +267,10 @@ fn only_regular_files_are_deleted() {
     let mut after = snapshot(&logs);
     after.retain(|name, _| before.contains_key(name) && name != "logfile");
     assert_eq!(after.len() + 1, before.len());
-    assert!(after.iter().all(|(name, facts)| before[name] == *facts), "{after:?}");
+    assert!(
+        after.iter().all(|(name, facts)| before[name] == *facts),
+        "{after:?}"
+    );
     assert_eq!(
         (text(precious), text(logs.join("logfile.8"))),
         ("precious\n".into(), "old\n".into())
@@ -243,7 +285,10 @@ fn a_clock_set_forward_expires_old_logs_and_one_set_back_none() {
     let Some(clock) = Clock::new(&sandbox, "-365d") else {
         return;
     };
-    let vsrun = sandbox.vsrun().clock(&clock).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    let vsrun = sandbox
+        .vsrun()
+        .clock(&clock)
+        .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
     let manager = manage_greeter(&sandbox, &logs, vsrun).spawn();
     started(&sandbox, 1);
     for (offset, count) in [("+0d", 2), ("-365d", 3)] {
@@ -252,7 +297,10 @@ fn a_clock_set_forward_expires_old_logs_and_one_set_back_none() {
         started(&sandbox, count);
         wait_for_hello(&logs);
     }
-    assert_eq!(logs.names(), ["logfile", "logfile.1", "logfile.2", "vsrun.log"]);
+    assert_eq!(
+        logs.names(),
+        ["logfile", "logfile.1", "logfile.2", "vsrun.log"]
+    );
     clock.set("+365d");
     manager.signal(SIGHUP);
     started(&sandbox, 4);
@@ -260,7 +308,11 @@ fn a_clock_set_forward_expires_old_logs_and_one_set_back_none() {
     wait_for("the old logs to go", || {
         let names = logs.names();
         let gone = names == ["logfile", "logfile.3", "vsrun.log"];
-        if gone || names == ["logfile", "vsrun.log"] { Ok(()) } else { Err(names) }
+        if gone || names == ["logfile", "vsrun.log"] {
+            Ok(())
+        } else {
+            Err(names)
+        }
     });
     wait_for_hello(&logs);
     stop(manager);

@@ -40,13 +40,19 @@ fn at_each_call(at: impl Fn(&str, u32) -> bool + Sync) -> usize {
 
 /// The options of strace(1) for a kill at one call.
 fn killing(call: &str, number: u32) -> [String; 2] {
-    [format!("trace={call}"), format!("inject={call}:signal=KILL:when={number}")]
+    [
+        format!("trace={call}"),
+        format!("inject={call}:signal=KILL:when={number}"),
+    ]
 }
 
 /// Starts a server in a directory in which a vsrun was killed.
 #[track_caller]
 fn expect_usable(sandbox: &Sandbox, logs: &LogDirectory, killed_at: (&str, u32)) {
-    let say = sandbox.vsrun().logdir(logs, "1d").command(sandbox.probe().out("after").exit(0));
+    let say = sandbox
+        .vsrun()
+        .logdir(logs, "1d")
+        .command(sandbox.probe().out("after").exit(0));
     say.run().expect_code(0);
     assert_eq!(logs.server(), "after\n", "{killed_at:?}");
 }
@@ -65,9 +71,13 @@ fn a_vsrun_killed_at_any_call_of_a_start_leaves_a_usable_directory() {
             }
             let fault = format!("{call}:signal=KILL:when={number}");
             let vsrun = as_user(injecting(&sandbox, &fault));
-            let vsrun = vsrun.logdir(&logs, "1d").manager(sandbox.path("manager.pid"), CONSENT);
+            let vsrun = vsrun
+                .logdir(&logs, "1d")
+                .manager(sandbox.path("manager.pid"), CONSENT);
             let killed = vsrun.command(["/bin/true"]).run().signal() == Some(SIGKILL);
-            wait_for("the end of every process", || sandbox.processes().is_empty());
+            wait_for("the end of every process", || {
+                sandbox.processes().is_empty()
+            });
             expect_usable(&sandbox, &logs, (call, number));
             let old = [("logfile", "old server\n"), ("vsrun.log", "old vsrun\n")];
             let kept = old.map(|(kind, line)| lines(&logs, kind, line));
@@ -91,9 +101,11 @@ fn a_manager_killed_at_any_call_of_a_restart_leaves_a_usable_directory() {
         let tracer = traced(&sandbox, manager.process(), &["-e", &trace, "-e", &inject]);
         manager.signal(SIGHUP);
         let over = || logs.vsrun().matches("started server").count() == 2;
-        let lived = wait_for("a restart or a death", || match manager.process().exists() {
-            true => over().then_some(true),
-            false => Some(false),
+        let lived = wait_for("a restart or a death", || {
+            match manager.process().exists() {
+                true => over().then_some(true),
+                false => Some(false),
+            }
         });
         // A server that was started is left by a manager that was killed then.
         drop((manager, tracer));
@@ -126,7 +138,10 @@ fn a_rotation_that_fails_at_any_call_loses_no_server_and_no_line() {
         let sandbox = sandbox();
         let logs = LogDirectory::at(sandbox.path("logs"));
         let manager = managed_greeter(&sandbox, &logs);
-        let (trace, inject) = (format!("trace={call}"), format!("inject={call}:error={error}"));
+        let (trace, inject) = (
+            format!("trace={call}"),
+            format!("inject={call}:error={error}"),
+        );
         let tracer = traced(&sandbox, manager.process(), &["-e", &trace, "-e", &inject]);
         manager.signal(SIGHUP);
         sandbox.signal(started(&sandbox, 2), SIGKILL);
@@ -135,7 +150,11 @@ fn a_rotation_that_fails_at_any_call_loses_no_server_and_no_line() {
         tracer.wait();
         wait_for("three lines", || {
             let count = lines(&logs, "logfile", "hello\n");
-            if count == 3 { Ok(()) } else { Err((call, error, count, logs.names())) }
+            if count == 3 {
+                Ok(())
+            } else {
+                Err((call, error, count, logs.names()))
+            }
         });
         assert!(lines(&logs, "vsrun.log", line) >= 1, "{call} {error}");
         manager.signal(SIGHUP);
@@ -153,22 +172,36 @@ fn lines_that_cannot_be_written_are_counted() {
     for error in ["EIO", "ENOSPC", "EFBIG", "EINTR"] {
         let sandbox = sandbox();
         let logs = LogDirectory::at(sandbox.path("logs"));
-        let vsrun = sandbox.vsrun().manager(sandbox.path("manager.pid"), CONSENT);
+        let vsrun = sandbox
+            .vsrun()
+            .manager(sandbox.path("manager.pid"), CONSENT);
         let vsrun = vsrun.logdir(&logs, "1d");
-        let manager = vsrun.command(sandbox.probe().append(sandbox.path("starts"))).spawn();
+        let manager = vsrun
+            .command(sandbox.probe().append(sandbox.path("starts")))
+            .spawn();
         let first = started(&sandbox, 1);
         wait_for("the first line", || logs.vsrun().contains("started server"));
         // The lines about the death of the server and the handler's consent.
         let inject = format!("inject=write:error={error}:when=1..3");
-        let tracer = traced(&sandbox, manager.process(), &["-e", "trace=write", "-e", &inject]);
+        let tracer = traced(
+            &sandbox,
+            manager.process(),
+            &["-e", "trace=write", "-e", &inject],
+        );
         sandbox.signal(first, SIGKILL);
         started(&sandbox, 2);
         wait_for("what was lost", || {
             let written = logs.vsrun();
             let counted = written.contains("2 of these messages could not be written");
-            if counted { Ok(()) } else { Err((error, written)) }
+            if counted {
+                Ok(())
+            } else {
+                Err((error, written))
+            }
         });
-        wait_for("the line of the restart", || logs.vsrun().matches("started server").count() == 2);
+        wait_for("the line of the restart", || {
+            logs.vsrun().matches("started server").count() == 2
+        });
         tracer.signal(SIGINT);
         tracer.wait();
         stop(manager);

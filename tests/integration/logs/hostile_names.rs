@@ -25,10 +25,15 @@ fn is_put_aside(place: impl Fn(&Sandbox, &Path)) {
         let managed = managed_with_logs(&sandbox, &logs, sandbox.probe().out("hello"));
         wait_for_hello(&logs);
         assert_eq!(facts(logs.join(format!("{name}.1"))), before, "{name}");
-        wait_for("the new log to be written", || about(logs.join(name)).len() > 0);
+        wait_for("the new log to be written", || {
+            about(logs.join(name)).len() > 0
+        });
         let log = about(logs.join(name));
         assert!(log.is_file() && log.nlink() == 1, "{name}: {log:?}");
-        assert_eq!((mode_of(logs.join(name)), owner_of(logs.join(name))), (0o640, user()));
+        assert_eq!(
+            (mode_of(logs.join(name)), owner_of(logs.join(name))),
+            (0o640, user())
+        );
         managed.stop().expect_code(0);
     }
 }
@@ -46,7 +51,10 @@ fn is_unharmed(precious: &Path, links: u64) {
     let me = geteuid().as_raw();
     assert_eq!(text(precious), "precious\n");
     let about = about(precious);
-    assert_eq!((about.uid(), about.nlink(), mode_of(precious)), (me, links, 0o600));
+    assert_eq!(
+        (about.uid(), about.nlink(), mode_of(precious)),
+        (me, links, 0o600)
+    );
 }
 
 #[test]
@@ -152,7 +160,10 @@ fn a_link_in_place_of_a_running_servers_log_is_renamed_at_the_next_start() {
     managed.restart();
     wait_for_hello(&logs);
     managed.stop().expect_code(0);
-    assert_eq!(fs::read_link(logs.join("logfile.1")).expect("a link"), precious);
+    assert_eq!(
+        fs::read_link(logs.join("logfile.1")).expect("a link"),
+        precious
+    );
     is_unharmed(&precious, 1);
 }
 
@@ -160,9 +171,18 @@ fn a_link_in_place_of_a_running_servers_log_is_renamed_at_the_next_start() {
 fn a_user_who_swaps_names_cannot_make_root_write_elsewhere() {
     needs!(root);
     let sandbox = sandbox();
-    let (home, victims) = (sandbox.dir_of("home", NOBODY, NOBODY), sandbox.dir("victims"));
+    let (home, victims) = (
+        sandbox.dir_of("home", NOBODY, NOBODY),
+        sandbox.dir("victims"),
+    );
     let victim = sandbox.dir("victims/logs");
-    for name in ["logfile", "vsrun.log", "logfile.1", "logfile.2", "vsrun.log.1"] {
+    for name in [
+        "logfile",
+        "vsrun.log",
+        "logfile.1",
+        "logfile.2",
+        "vsrun.log.1",
+    ] {
         fs::write(victim.join(name), "precious\n").expect("the sandbox can be written");
         age(victim.join(name), "10 years ago");
     }
@@ -170,13 +190,20 @@ fn a_user_who_swaps_names_cannot_make_root_write_elsewhere() {
     let outside = snapshot(&victims);
     // home/middle/logs is the log directory, and home/middle/trap, home/trap are links to roots'.
     let (middle, logs) = (sandbox.dir("home/middle"), sandbox.dir("home/middle/logs"));
-    for (link, target) in
-        [("home/trap", &victims), ("home/middle/trap", &victim), ("home/middle/logs/trap", &victim)]
-    {
+    for (link, target) in [
+        ("home/trap", &victims),
+        ("home/middle/trap", &victim),
+        ("home/middle/logs/trap", &victim),
+    ] {
         sandbox.link(link, target);
     }
     sandbox.link("home/middle/logs/bait", victim.join("logfile"));
-    for path in ["home/trap", "home/middle", "home/middle/trap", "home/middle/logs"] {
+    for path in [
+        "home/trap",
+        "home/middle",
+        "home/middle/trap",
+        "home/middle/logs",
+    ] {
         give(sandbox.path(path));
     }
     let over = AtomicBool::new(false);
@@ -197,8 +224,20 @@ fn a_user_who_swaps_names_cannot_make_root_write_elsewhere() {
                     let _ = renameat2(place, one, place, other, RenameFlags::RENAME_EXCHANGE);
                 }
                 // Now the directory has to be made by vsrun.
-                let _ = renameat2(&middle, "logs", &middle, "away", RenameFlags::RENAME_NOREPLACE);
-                let _ = renameat2(&middle, "away", &middle, "logs", RenameFlags::RENAME_NOREPLACE);
+                let _ = renameat2(
+                    &middle,
+                    "logs",
+                    &middle,
+                    "away",
+                    RenameFlags::RENAME_NOREPLACE,
+                );
+                let _ = renameat2(
+                    &middle,
+                    "away",
+                    &middle,
+                    "logs",
+                    RenameFlags::RENAME_NOREPLACE,
+                );
             }
         };
         scope.spawn(attack);
@@ -235,7 +274,9 @@ fn a_lease_on_an_empty_log_does_not_prevent_a_start() {
     let logs = sandbox.dir_of("logs", NOBODY, NOBODY);
     let log = sandbox.file("logs/logfile", "");
     give(&log);
-    let lessor = sandbox.program("/usr/bin/python3").run_as(NOBODY, NOBODY, &[]);
+    let lessor = sandbox
+        .program("/usr/bin/python3")
+        .run_as(NOBODY, NOBODY, &[]);
     let lessor = lessor.args(["-c", LESSOR]).arg(&log).spawn();
     wait_for("the lease", || lessor.stdout() == "leased\n");
     let start = sandbox.vsrun().user("nobody").logdir(&logs, "1");

@@ -18,14 +18,20 @@ fn among_old_logs<'a>(sandbox: &'a Sandbox, logs: &Path, count: u32, keep: &str)
     );
     let sh = sandbox.program("/bin/sh");
     // A tmpfs, where possible, so that the files do not slow down other tests.
-    let sh = if geteuid().is_root() { sh.tmpfs(logs, "mode=777") } else { sh };
+    let sh = if geteuid().is_root() {
+        sh.tmpfs(logs, "mode=777")
+    } else {
+        sh
+    };
     let vsrun = sh.args(["-c", &fill, "sh"]).arg(VSRUN);
     Managed::new(sandbox, as_user(vsrun).logdir(logs, keep), sandbox.probe())
 }
 
 fn expect_prompt_start(sandbox: &Sandbox) {
     let time = |path: &str| about(sandbox.path(path)).modified().expect("a time");
-    let took = time("out/starts").duration_since(time("filled")).expect("a start after that");
+    let took = time("out/starts")
+        .duration_since(time("filled"))
+        .expect("a start after that");
     assert!(took < Duration::from_secs(5), "{took:?}");
 }
 
@@ -38,13 +44,24 @@ fn a_hundred_thousand_old_logs_are_deleted_while_the_server_runs() {
     let inside = managed.vsrun.process().path_inside(&logs);
     // To read so large a directory over and over would take longer than to empty it.
     for number in [1, 50_000, 100_000] {
-        wait_for("an old log to go", || !inside.join(format!("logfile.{number}")).exists());
+        wait_for("an old log to go", || {
+            !inside.join(format!("logfile.{number}")).exists()
+        });
     }
     wait_for("all old logs to go", || {
         let left = LogDirectory::at(&inside).names();
-        if left == ["logfile", "logfile.100001", "vsrun.log"] { Ok(()) } else { Err(left.len()) }
+        if left == ["logfile", "logfile.100001", "vsrun.log"] {
+            Ok(())
+        } else {
+            Err(left.len())
+        }
     });
-    let memory = managed.vsrun.process().status().expect("a running manager").rss_kib;
+    let memory = managed
+        .vsrun
+        .process()
+        .status()
+        .expect("a running manager")
+        .rss_kib;
     assert!(memory < 16 * 1024, "{memory} KiB");
     managed.stop().expect_code(0);
 }
@@ -66,7 +83,8 @@ fn make_old_logs(logs: &Path, count: u64) {
     for number in 1..=count {
         let file = File::create(logs.join(format!("logfile.{number}")));
         let long_ago = SystemTime::now() - Duration::from_secs(48 * 3600);
-        file.and_then(|file| file.set_modified(long_ago)).expect("the sandbox can be written");
+        file.and_then(|file| file.set_modified(long_ago))
+            .expect("the sandbox can be written");
     }
 }
 
@@ -74,7 +92,12 @@ fn make_old_logs(logs: &Path, count: u64) {
 fn slow_deletions(sandbox: &Sandbox) -> Invocation<'_> {
     let strace = sandbox.program("/usr/bin/strace");
     let strace = strace.args(["-f", "-qq", "--seccomp-bpf", "-o", "/dev/null"]);
-    strace.args(["-e", "trace=unlinkat", "-e", "inject=unlinkat:delay_enter=5000"])
+    strace.args([
+        "-e",
+        "trace=unlinkat",
+        "-e",
+        "inject=unlinkat:delay_enter=5000",
+    ])
 }
 
 fn with_slow_deletions<'a>(sandbox: &'a Sandbox, logs: &Path) -> Invocation<'a> {
@@ -95,7 +118,11 @@ fn deletion_does_not_hold_up_the_server() {
     let sandbox = sandbox();
     let logs = users_dir(&sandbox, "logs");
     make_old_logs(&logs, MANY);
-    let managed = Managed::new(&sandbox, with_slow_deletions(&sandbox, &logs), sandbox.probe());
+    let managed = Managed::new(
+        &sandbox,
+        with_slow_deletions(&sandbox, &logs),
+        sandbox.probe(),
+    );
     expect_most_are_left(&logs);
     drop(managed);
 }
@@ -104,7 +131,10 @@ fn deletion_does_not_hold_up_the_server() {
 fn the_deleting_process_is_no_child_of_the_server() {
     needs!("strace");
     let sandbox = sandbox();
-    let (logs, report) = (users_dir(&sandbox, "logs"), sandbox.open_dir("out").join("report"));
+    let (logs, report) = (
+        users_dir(&sandbox, "logs"),
+        sandbox.open_dir("out").join("report"),
+    );
     make_old_logs(&logs, MANY);
     let server = sandbox.probe().report(&report);
     let running = with_slow_deletions(&sandbox, &logs).command(server).spawn();
@@ -137,7 +167,11 @@ fn deletion_does_not_hold_up_a_stop() {
     let sandbox = sandbox();
     let logs = users_dir(&sandbox, "logs");
     make_old_logs(&logs, MANY);
-    let managed = Managed::new(&sandbox, with_slow_deletions(&sandbox, &logs), sandbox.probe());
+    let managed = Managed::new(
+        &sandbox,
+        with_slow_deletions(&sandbox, &logs),
+        sandbox.probe(),
+    );
     let manager = sandbox.wait_for_pidfile(sandbox.path("manager"));
     sandbox.signal(manager, SIGTERM);
     managed.vsrun.wait().expect_code(0);
@@ -150,7 +184,11 @@ fn deletion_does_not_hold_up_a_restart() {
     let sandbox = sandbox();
     let logs = users_dir(&sandbox, "logs");
     make_old_logs(&logs, MANY);
-    let managed = Managed::new(&sandbox, with_slow_deletions(&sandbox, &logs), sandbox.probe());
+    let managed = Managed::new(
+        &sandbox,
+        with_slow_deletions(&sandbox, &logs),
+        sandbox.probe(),
+    );
     sandbox.signal(sandbox.wait_for_pidfile(sandbox.path("manager")), SIGHUP);
     managed.wait_for_start(2);
     expect_most_are_left(&logs);
@@ -163,14 +201,24 @@ fn the_directory_is_read_once_at_a_start_and_once_at_a_restart() {
     let (logs, trace) = (users_dir(&sandbox, "logs"), sandbox.path("trace"));
     make_old_logs(&logs, MANY);
     let strace = sandbox.program("/usr/bin/strace");
-    let strace = strace.args(["-f", "-qq", "--seccomp-bpf", "-y", "-e", "trace=getdents64", "-o"]);
+    let strace = strace.args([
+        "-f",
+        "-qq",
+        "--seccomp-bpf",
+        "-y",
+        "-e",
+        "trace=getdents64",
+        "-o",
+    ]);
     let vsrun = as_user(strace.arg(&trace).arg(VSRUN)).logdir(&logs, "1d");
     let managed = Managed::new(&sandbox, vsrun, sandbox.probe());
     let manager = sandbox.wait_for_pidfile(sandbox.path("manager"));
     // A pass ends with a call that returns nothing.
     let passes = || {
         let trace = text(&trace);
-        let ours = trace.lines().filter(|call| call.contains(&format!("<{}>", logs.display())));
+        let ours = trace
+            .lines()
+            .filter(|call| call.contains(&format!("<{}>", logs.display())));
         ours.filter(|call| call.ends_with(" = 0")).count()
     };
     let at_start = passes();
@@ -195,7 +243,12 @@ fn a_restart_among_many_old_logs_survives_a_lack_of_memory() {
         fs::write(logs.join(format!("logfile.{number}")), "x").expect("the sandbox can be written");
     });
     // The system call brk(2) returns no error: the break stays below the one requested.
-    let refusals = ["-e", "inject=mmap,mremap:error=ENOMEM", "-e", "inject=brk:retval=0"];
+    let refusals = [
+        "-e",
+        "inject=mmap,mremap:error=ENOMEM",
+        "-e",
+        "inject=brk:retval=0",
+    ];
     let tracer = traced(&sandbox, manager.process(), &refusals);
     sandbox.signal(first, SIGKILL);
     let second = started(&sandbox, 2);

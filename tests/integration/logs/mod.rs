@@ -36,18 +36,25 @@ pub fn users_file(path: impl AsRef<Path>, content: &str) {
 /// Runs a server that writes `text` to its end.
 pub fn say(sandbox: &Sandbox, logs: impl AsRef<OsStr>, keep: &str, text: &str) {
     let vsrun = as_user(sandbox.vsrun()).logdir(logs, keep);
-    vsrun.command(sandbox.probe().out(text).exit(0)).run().expect_code(0);
+    vsrun
+        .command(sandbox.probe().out(text).exit(0))
+        .run()
+        .expect_code(0);
 }
 
 /// Waits until nothing runs any more: old logs are deleted while a server runs and after it.
 pub fn settle(sandbox: &Sandbox) {
-    wait_for("the end of every process", || sandbox.processes().is_empty());
+    wait_for("the end of every process", || {
+        sandbox.processes().is_empty()
+    });
 }
 
 /// Everything in a directory, by name.
 pub fn snapshot(directory: &Path) -> BTreeMap<OsString, Facts> {
     let entries = fs::read_dir(directory).expect("a directory").flatten();
-    entries.map(|entry| (entry.file_name(), facts(entry.path()))).collect()
+    entries
+        .map(|entry| (entry.file_name(), facts(entry.path())))
+        .collect()
 }
 
 /// A server under a manager, with a handler that allows every restart, and a line in `out/starts`
@@ -70,13 +77,20 @@ impl<'a> Managed<'a> {
         vsrun: Invocation<'a>,
         server: impl IntoIterator<Item = OsString>,
     ) -> Managed<'a> {
-        let handler = sandbox.handler("handler").line("echo handled; echo badly >&2").create();
+        let handler = sandbox
+            .handler("handler")
+            .line("echo handled; echo badly >&2")
+            .create();
         let vsrun = vsrun
             .manager(sandbox.path("manager"), &handler)
             .pidfile(sandbox.path("pidfile"))
             .command(server)
             .spawn();
-        let managed = Managed { sandbox, vsrun, handler };
+        let managed = Managed {
+            sandbox,
+            vsrun,
+            handler,
+        };
         managed.wait_for_start(1);
         managed
     }
@@ -84,7 +98,11 @@ impl<'a> Managed<'a> {
     pub fn wait_for_start(&self, number: usize) {
         wait_for(&format!("start {number} of the server"), || {
             let starts = self.starts();
-            if starts >= number { Ok(()) } else { Err(self.vsrun.stderr()) }
+            if starts >= number {
+                Ok(())
+            } else {
+                Err(self.vsrun.stderr())
+            }
         });
     }
 
@@ -163,7 +181,10 @@ pub fn odd_names() -> Vec<&'static OsStr> {
 /// has written when that line is there.
 pub fn greeter(sandbox: &Sandbox, starts: impl AsRef<OsStr>) -> Vec<OsString> {
     let words = ["/bin/sh", "-c", "echo hello; exec \"$@\"", "sh"].map(OsString::from);
-    words.into_iter().chain(sandbox.probe().append(starts)).collect()
+    words
+        .into_iter()
+        .chain(sandbox.probe().append(starts))
+        .collect()
 }
 
 /// A manager of such a server, with logs, once the server has started.
@@ -187,7 +208,14 @@ pub fn manage_greeter<'a>(
 
 /// How often a line stands in the current and old logs whose names begin like this.
 pub fn lines(logs: &LogDirectory, kind: &str, line: &str) -> usize {
-    let names = logs.names().into_iter().filter(|name| name.to_string_lossy().starts_with(kind));
-    let count = |name| String::from_utf8_lossy(&logs.read(name)).matches(line).count();
+    let names = logs
+        .names()
+        .into_iter()
+        .filter(|name| name.to_string_lossy().starts_with(kind));
+    let count = |name| {
+        String::from_utf8_lossy(&logs.read(name))
+            .matches(line)
+            .count()
+    };
     names.map(count).sum()
 }

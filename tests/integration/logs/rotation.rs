@@ -15,9 +15,19 @@ fn each_start_of_vsrun_rotates_both_logs() {
         say(&sandbox, &logs, "1d", text);
         output.push(logs.vsrun());
     }
-    let names = ["logfile", "logfile.1", "logfile.2", "vsrun.log", "vsrun.log.1", "vsrun.log.2"];
+    let names = [
+        "logfile",
+        "logfile.1",
+        "logfile.2",
+        "vsrun.log",
+        "vsrun.log.1",
+        "vsrun.log.2",
+    ];
     assert_eq!(logs.names(), names);
-    assert_eq!((logs.read("logfile.1"), logs.read("logfile.2")), ("one\n".into(), "two\n".into()));
+    assert_eq!(
+        (logs.read("logfile.1"), logs.read("logfile.2")),
+        ("one\n".into(), "two\n".into())
+    );
     assert_eq!(logs.server(), "three\n");
     let old = ["vsrun.log.1", "vsrun.log.2", "vsrun.log"].map(|name| text(logs.path().join(name)));
     assert_eq!(old.as_slice(), output);
@@ -33,11 +43,19 @@ fn a_restart_rotates_only_the_servers_log() {
         managed.restart();
     }
     wait_for_hello(logs.path());
-    assert_eq!(logs.names(), ["logfile", "logfile.1", "logfile.2", "vsrun.log"]);
-    wait_for("a line for each start", || logs.vsrun().matches("started server").count() == 3);
+    assert_eq!(
+        logs.names(),
+        ["logfile", "logfile.1", "logfile.2", "vsrun.log"]
+    );
+    wait_for("a line for each start", || {
+        logs.vsrun().matches("started server").count() == 3
+    });
     managed.stop().expect_code(0);
     assert_eq!(
-        (mode_of(logs.path().join("logfile")), owner_of(logs.path().join("logfile"))),
+        (
+            mode_of(logs.path().join("logfile")),
+            owner_of(logs.path().join("logfile"))
+        ),
         (0o640, user())
     );
 }
@@ -72,7 +90,13 @@ fn an_empty_log_that_stays_in_use_has_mode_0640() {
     users_file(logs.join("logfile"), "");
     chmod(logs.join("logfile"), 0o666);
     say(&sandbox, &logs, "1d", "hello");
-    assert_eq!((mode_of(logs.join("logfile")), owner_of(logs.join("logfile"))), (0o640, user()));
+    assert_eq!(
+        (
+            mode_of(logs.join("logfile")),
+            owner_of(logs.join("logfile"))
+        ),
+        (0o640, user())
+    );
 }
 
 #[test]
@@ -96,12 +120,26 @@ fn vsruns_log_that_was_removed_is_made_anew_at_the_next_start() {
     wait_for("vsrun's line", || logs.vsrun().contains("started server"));
     fs::remove_file(logs.path().join("vsrun.log")).expect("a log");
     managed.restart();
-    wait_for("vsrun's new line", || logs.vsrun().contains("started server"));
+    wait_for("vsrun's new line", || {
+        logs.vsrun().contains("started server")
+    });
     sandbox.signal(managed.server(), SIGKILL);
     managed.wait_for_start(3);
-    assert!(logs.vsrun().contains("\nhandled\nbadly\n"), "{}", logs.vsrun());
-    let manager = managed.vsrun.process().open_files().expect("a running manager");
-    assert!(!manager.values().any(|file| file.to_string_lossy().ends_with("(deleted)")));
+    assert!(
+        logs.vsrun().contains("\nhandled\nbadly\n"),
+        "{}",
+        logs.vsrun()
+    );
+    let manager = managed
+        .vsrun
+        .process()
+        .open_files()
+        .expect("a running manager");
+    assert!(
+        !manager
+            .values()
+            .any(|file| file.to_string_lossy().ends_with("(deleted)"))
+    );
     managed.stop().expect_code(0);
 }
 
@@ -121,7 +159,13 @@ fn a_rotated_log_keeps_owner_mode_and_time() {
 fn the_number_is_one_more_than_the_highest() {
     let sandbox = sandbox();
     let logs = users_dir(&sandbox, "logs");
-    for name in ["logfile.3", "logfile.7", "vsrun.log.41", "logfile", "vsrun.log"] {
+    for name in [
+        "logfile.3",
+        "logfile.7",
+        "vsrun.log.41",
+        "logfile",
+        "vsrun.log",
+    ] {
         users_file(logs.join(name), name);
     }
     say(&sandbox, &logs, "1d", "hello");
@@ -135,14 +179,23 @@ fn at_the_top_of_the_numbers_the_lowest_free_one_is_taken() {
     let sandbox = sandbox();
     let logs = users_dir(&sandbox, "logs");
     let top = u64::MAX;
-    for name in ["logfile.1", "logfile.2", "logfile.4", &format!("logfile.{top}"), "logfile"] {
+    for name in [
+        "logfile.1",
+        "logfile.2",
+        "logfile.4",
+        &format!("logfile.{top}"),
+        "logfile",
+    ] {
         users_file(logs.join(name), name);
     }
     say(&sandbox, &logs, "1d", "hello");
     assert_eq!(text(logs.join("logfile.3")), "logfile");
     say(&sandbox, &logs, "1d", "hello again");
     assert_eq!(text(logs.join("logfile.5")), "hello\n");
-    assert_eq!(text(logs.join(format!("logfile.{top}"))), format!("logfile.{top}"));
+    assert_eq!(
+        text(logs.join(format!("logfile.{top}"))),
+        format!("logfile.{top}")
+    );
 }
 
 #[test]
@@ -159,7 +212,9 @@ fn one_below_the_top_of_the_numbers_the_top_is_taken() {
 fn only_canonical_numbers_count() {
     let sandbox = sandbox();
     let logs = users_dir(&sandbox, "logs");
-    odd_names().iter().for_each(|name| users_file(logs.join(name), "other"));
+    odd_names()
+        .iter()
+        .for_each(|name| users_file(logs.join(name), "other"));
     users_file(logs.join("logfile"), "old\n");
     say(&sandbox, &logs, "1d", "hello");
     assert_eq!(text(logs.join("logfile.1")), "old\n");

@@ -30,8 +30,9 @@ fn two_vsruns_in_one_directory_lose_no_line() {
         }
     }
     output.sort();
-    let expected: Vec<String> =
-        (0..6).flat_map(|thread| (0..8).map(move |round| format!("{thread}/{round}"))).collect();
+    let expected: Vec<String> = (0..6)
+        .flat_map(|thread| (0..8).map(move |round| format!("{thread}/{round}")))
+        .collect();
     assert_eq!(output, expected);
 }
 
@@ -74,7 +75,10 @@ fn a_start_that_fails_leaves_no_new_directory() {
     let sandbox = sandbox();
     for vsrun in every_way(&sandbox) {
         let vsrun = vsrun.logdir(sandbox.path("a/b/logs"), "1d");
-        vsrun.command(["/nowhere/to/be/found"]).run().expect_code(127);
+        vsrun
+            .command(["/nowhere/to/be/found"])
+            .run()
+            .expect_code(127);
         assert!(!sandbox.path("a").exists());
     }
 }
@@ -85,7 +89,11 @@ fn a_start_that_fails_leaves_no_new_file() {
     let logs = users_dir(&sandbox, "logs");
     let no_program = sandbox.file("no-program", "");
     for vsrun in every_way(&sandbox) {
-        vsrun.logdir(&logs, "1d").command([&no_program]).run().expect_code(126);
+        vsrun
+            .logdir(&logs, "1d")
+            .command([&no_program])
+            .run()
+            .expect_code(126);
         assert!(LogDirectory::at(&logs).names().is_empty());
     }
 }
@@ -100,7 +108,10 @@ fn a_start_that_fails_leaves_the_logs_of_earlier_ones_as_they_were() {
         }
         let before = snapshot(&logs);
         let vsrun = in_way(&sandbox, way).logdir(&logs, "1d");
-        vsrun.command(["/nowhere/to/be/found"]).run().expect_code(127);
+        vsrun
+            .command(["/nowhere/to/be/found"])
+            .run()
+            .expect_code(127);
         assert_eq!(snapshot(&logs), before, "way {way}");
     }
 }
@@ -111,12 +122,16 @@ fn a_start_that_another_manager_prevents_leaves_the_logs() {
     let logs = users_dir(&sandbox, "logs");
     let managed = managed_with_logs(&sandbox, &logs, sandbox.probe().out("hello"));
     wait_for_hello(&logs);
-    wait_for("vsrun's line", || text(logs.join("vsrun.log")).contains("started server"));
+    wait_for("vsrun's line", || {
+        text(logs.join("vsrun.log")).contains("started server")
+    });
     let before = snapshot(&logs);
     let second = as_user(sandbox.vsrun()).logdir(&logs, "1h");
     let second = second.manager(sandbox.path("manager"), &managed.handler);
     second.command(["/bin/true"]).run().expect_code(125);
-    holds_for("the logs as they were", Duration::from_millis(100), || snapshot(&logs) == before);
+    holds_for("the logs as they were", Duration::from_millis(100), || {
+        snapshot(&logs) == before
+    });
     managed.stop().expect_code(0);
 }
 
@@ -130,7 +145,10 @@ fn a_manager_writes_on_to_a_log_that_another_vsrun_rotated() {
     let others = logs.vsrun();
     managed.restart();
     wait_for("a line of the restart", || {
-        text(logs.path().join("vsrun.log.1")).matches("started server").count() == 2
+        text(logs.path().join("vsrun.log.1"))
+            .matches("started server")
+            .count()
+            == 2
     });
     managed.stop().expect_code(0);
     assert_eq!(logs.vsrun(), others);
@@ -149,7 +167,8 @@ fn a_manager_reports_that_another_one_uses_its_directory() {
         let vsrun = as_user(sandbox.vsrun()).manager(sandbox.path(name), "/bin/true");
         let running = vsrun.logdir(&logs, "1d").command(sandbox.probe()).spawn();
         wait_for("its line", || {
-            logs.vsrun().contains(&format!("vsrun[{}]: started", running.pid()))
+            logs.vsrun()
+                .contains(&format!("vsrun[{}]: started", running.pid()))
         });
         (running, logs.vsrun().matches(&line).count())
     };
@@ -198,8 +217,14 @@ fn a_hundred_restarts_leave_no_descriptor_open() {
     // While it starts a server, a manager has a socket pair.
     let at_rest = || {
         wait_for("a manager at rest", || {
-            let open = managed.vsrun.process().open_files().expect("a running manager");
-            let starts = open.values().any(|it| it.to_string_lossy().starts_with("socket:"));
+            let open = managed
+                .vsrun
+                .process()
+                .open_files()
+                .expect("a running manager");
+            let starts = open
+                .values()
+                .any(|it| it.to_string_lossy().starts_with("socket:"));
             if starts { Err(open) } else { Ok(open) }
         })
     };
@@ -233,7 +258,9 @@ fn managers_that_share_a_directory_lose_no_line() {
     let logs = LogDirectory::at(sandbox.dir("logs"));
     let names = ["a", "b", "c"];
     let managers = names.map(|name| {
-        let vsrun = sandbox.vsrun().manager(sandbox.path(format!("{name}.pid")), CONSENT);
+        let vsrun = sandbox
+            .vsrun()
+            .manager(sandbox.path(format!("{name}.pid")), CONSENT);
         let server = greeter(&sandbox, sandbox.path(format!("{name}starts")));
         vsrun.logdir(&logs, "1d").command(server).spawn()
     });
@@ -249,11 +276,19 @@ fn managers_that_share_a_directory_lose_no_line() {
     }
     wait_for("a line of each life", || {
         let count = lines(&logs, "logfile", "hello\n");
-        if count == 48 { Ok(()) } else { Err((count, logs.names())) }
+        if count == 48 {
+            Ok(())
+        } else {
+            Err((count, logs.names()))
+        }
     });
     wait_for("a line for each start", || {
         let count = lines(&logs, "vsrun.log", " started server ");
-        if count == 48 { Ok(()) } else { Err((count, logs.names())) }
+        if count == 48 {
+            Ok(())
+        } else {
+            Err((count, logs.names()))
+        }
     });
     managers.into_iter().for_each(stop);
 }
@@ -267,7 +302,10 @@ fn held_up<'a>(sandbox: &'a Sandbox, logs: &LogDirectory, inject: &str) -> Runni
 /// Starts another vsrun, which finds or makes the directory, while the first is delayed.
 fn expect_both(sandbox: &Sandbox, logs: &LogDirectory, first: Running<'_>) {
     let second = sandbox.vsrun().logdir(logs, "1d");
-    second.command(sandbox.probe().out("second").exit(0)).run().expect_code(0);
+    second
+        .command(sandbox.probe().out("second").exit(0))
+        .run()
+        .expect_code(0);
     first.wait().expect_code(0);
     assert_eq!(lines(logs, "logfile", "first\n"), 1);
     assert_eq!(lines(logs, "logfile", "second\n"), 1);
@@ -292,7 +330,9 @@ fn a_directory_that_another_vsrun_makes_first_is_used_by_both() {
     let mut looks = 0;
     wait_for("vsrun to be held up", || {
         let held = first.process().children().iter().any(|child| {
-            child.stat().is_some_and(|stat| stat.name == "vsrun" && stat.state == 't')
+            child
+                .stat()
+                .is_some_and(|stat| stat.name == "vsrun" && stat.state == 't')
         });
         looks = if held { looks + 1 } else { 0 };
         looks >= 10
@@ -308,7 +348,10 @@ fn a_temporary_directory_of_the_same_id_does_not_prevent_a_start() {
     sandbox.dir("var");
     sandbox.dir("var/.vsrun-1");
     let start = sandbox.vsrun().pid_namespace().logdir("var/logs", "1");
-    let _running =
-        start.command(sandbox.probe().append(open_starts(&sandbox)).out("hello")).spawn();
-    wait_for("the server", || LogDirectory::at(sandbox.path("var/logs")).server() == "hello\n");
+    let _running = start
+        .command(sandbox.probe().append(open_starts(&sandbox)).out("hello"))
+        .spawn();
+    wait_for("the server", || {
+        LogDirectory::at(sandbox.path("var/logs")).server() == "hello\n"
+    });
 }

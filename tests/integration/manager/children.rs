@@ -46,7 +46,9 @@ fn fifty_children_that_die_with_the_server_are_all_reaped() {
     let children = manager.process().children();
     assert_eq!(children.len(), 51);
     manager.signal(SIGSTOP);
-    children.iter().for_each(|child| strike(child.pid(), SIGKILL));
+    children
+        .iter()
+        .for_each(|child| strike(child.pid(), SIGKILL));
     wait_for("51 deaths", || zombies(manager.process()) == 51);
     manager.signal(SIGCONT);
     let second = started(&sandbox, 2);
@@ -82,7 +84,10 @@ fn as_process_1_a_manager_reaps_orphans_and_returns_the_status() {
 fn as_process_1_a_manager_obeys_requests() {
     needs!(root);
     let sandbox = sandbox();
-    let manager = managed(&sandbox, REFUSAL).pid_namespace().command(probe(&sandbox)).spawn();
+    let manager = managed(&sandbox, REFUSAL)
+        .pid_namespace()
+        .command(probe(&sandbox))
+        .spawn();
     wait_for("the start", || starts(&sandbox) == 1);
     manager.signal(SIGHUP);
     wait_for("the restart", || starts(&sandbox) == 2);
@@ -108,14 +113,23 @@ fn the_dead_servers_id_can_be_used_again() {
     wait_for("the restart", || starts(&sandbox) == 2);
     let ids = sandbox.lines("starts");
     assert_eq!(ids[0], ids[1]);
-    assert_eq!(sandbox.read_pidfile(sandbox.path("server.pid")), ids[1].parse().ok());
-    manager.process().children().iter().for_each(|server| sandbox.signal(*server, SIGKILL));
+    assert_eq!(
+        sandbox.read_pidfile(sandbox.path("server.pid")),
+        ids[1].parse().ok()
+    );
+    manager
+        .process()
+        .children()
+        .iter()
+        .for_each(|server| sandbox.signal(*server, SIGKILL));
     let run = handler.wait_for_run(1);
     assert_eq!(run.stat.pid.to_string(), ids[1]);
     assert!(!sandbox.path("server.pid").exists());
     manager.signal(SIGHUP);
     wait_for("the start after the handler", || starts(&sandbox) == 3);
-    wait_for("the end of the handler's child", || manager.process().children().len() == 1);
+    wait_for("the end of the handler's child", || {
+        manager.process().children().len() == 1
+    });
     stop(manager);
     expect_nothing_left(&sandbox);
 }
@@ -149,8 +163,13 @@ fn where_ids_are_used_again_no_signal_reaches_another_process() {
     let mut different = ids.clone();
     different.sort();
     different.dedup();
-    assert!(different.len() < ids.len() / 2, "ids were hardly used again: {ids:?}");
-    wait_for("the end of the other processes", || manager.process().descendants().len() == 1);
+    assert!(
+        different.len() < ids.len() / 2,
+        "ids were hardly used again: {ids:?}"
+    );
+    wait_for("the end of the other processes", || {
+        manager.process().descendants().len() == 1
+    });
     assert_eq!(sandbox.lines(&hits), [] as [&str; 0]);
     stop(manager);
 }

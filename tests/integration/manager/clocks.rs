@@ -19,7 +19,11 @@ fn a_clock_that_jumps_by_a_year_changes_no_delay_and_no_uptime() {
         .logdir(&logs, "1d")
         .command(probe(&sandbox).out("hello").exit(1).only_first(6))
         .spawn();
-    for (offset, delay) in [("-365d", "in 100ms"), ("+365d", "in 400ms"), ("+0d", "in 800ms")] {
+    for (offset, delay) in [
+        ("-365d", "in 100ms"),
+        ("+365d", "in 400ms"),
+        ("+0d", "in 800ms"),
+    ] {
         wait_for("a delay", || logs.vsrun().contains(delay));
         clock.set(offset);
     }
@@ -35,14 +39,22 @@ fn a_clock_that_jumps_by_a_year_changes_no_delay_and_no_uptime() {
     }
     started(&sandbox, 10);
     for run in handler.runs() {
-        let uptime = run.env("VSRUN_SERVER_UPTIME").and_then(OsStr::to_str).expect("an uptime");
-        assert!(uptime.parse().is_ok_and(|seconds: u64| seconds < 60), "{uptime} s");
+        let uptime = run
+            .env("VSRUN_SERVER_UPTIME")
+            .and_then(OsStr::to_str)
+            .expect("an uptime");
+        assert!(
+            uptime.parse().is_ok_and(|seconds: u64| seconds < 60),
+            "{uptime} s"
+        );
     }
     assert_eq!(handler.runs().len(), 7);
     // The manager's clock did jump, both ways.
     let years = |log: String| -> Vec<i32> {
-        let mut years: Vec<i32> =
-            log.lines().filter_map(|line| line.get(..4)?.parse().ok()).collect();
+        let mut years: Vec<i32> = log
+            .lines()
+            .filter_map(|line| line.get(..4)?.parse().ok())
+            .collect();
         years.sort();
         years.dedup();
         years
@@ -76,7 +88,9 @@ fn time_asleep_counts_as_uptime_and_not_as_a_delay() {
     needs!("cc");
     let sandbox = sandbox();
     let (source, library) = (sandbox.file("sleep.c", SLEEP), sandbox.path("sleep.so"));
-    let cc = sandbox.program("/usr/bin/cc").args(["-shared", "-fPIC", "-o"]);
+    let cc = sandbox
+        .program("/usr/bin/cc")
+        .args(["-shared", "-fPIC", "-o"]);
     cc.arg(&library).arg(source).run().expect_code(0);
     let handler = sandbox.handler("handler").create();
     let manager = managed(&sandbox, &handler)
@@ -88,7 +102,10 @@ fn time_asleep_counts_as_uptime_and_not_as_a_delay() {
     sandbox.file("slept", "");
     sandbox.signal(first, SIGKILL);
     let run = handler.wait_for_run(1);
-    let uptime = run.env("VSRUN_SERVER_UPTIME").and_then(OsStr::to_str).expect("an uptime");
+    let uptime = run
+        .env("VSRUN_SERVER_UPTIME")
+        .and_then(OsStr::to_str)
+        .expect("an uptime");
     let seconds: u64 = uptime.parse().expect("seconds");
     assert!((3600..3900).contains(&seconds), "{seconds} s");
     // A life of an hour: the next start follows at once, and the delays begin anew.

@@ -12,7 +12,9 @@ fn resident_kib(process: Process) -> u64 {
     let text = fs::read_to_string(path).expect("the manager lives");
     let line = text.lines().find_map(|line| line.strip_prefix("Rss:"));
     let number = line.and_then(|rest| rest.trim().strip_suffix(" kB"));
-    number.and_then(|number| number.trim().parse().ok()).expect("a number of KiB")
+    number
+        .and_then(|number| number.trim().parse().ok())
+        .expect("a number of KiB")
 }
 
 /// Restarts a server this often and checks that the manager stays as it was after the first ten.
@@ -21,7 +23,10 @@ fn restart_often(sandbox: &Sandbox, manager: &Running<'_>, count: usize) {
     for number in 1..=count {
         started(sandbox, number);
         if number == 10 {
-            before = Some((files_at_rest(manager.process()), resident_kib(manager.process())));
+            before = Some((
+                files_at_rest(manager.process()),
+                resident_kib(manager.process()),
+            ));
         }
         manager.signal(SIGHUP);
     }
@@ -47,8 +52,10 @@ fn three_hundred_restarts_leak_nothing() {
 fn restarts_with_log_files_leak_no_descriptor() {
     let sandbox = sandbox();
     let logs = LogDirectory::at(sandbox.path("logs"));
-    let manager =
-        managed(&sandbox, REFUSAL).logdir(&logs, "1").command(probe(&sandbox).out("hello")).spawn();
+    let manager = managed(&sandbox, REFUSAL)
+        .logdir(&logs, "1")
+        .command(probe(&sandbox).out("hello"))
+        .spawn();
     // An empty file would not be kept.
     let written = || wait_for("the line of this life", || logs.server() == "hello\n");
     started(&sandbox, 1);
@@ -63,10 +70,10 @@ fn restarts_with_log_files_leak_no_descriptor() {
     assert_eq!(zombies(manager.process()), 0);
     stop(manager);
     // Each life's output is there.
-    let kept = logs
-        .names()
-        .into_iter()
-        .filter(|name| name.to_str().is_some_and(|name| name.starts_with("logfile")));
+    let kept = logs.names().into_iter().filter(|name| {
+        name.to_str()
+            .is_some_and(|name| name.starts_with("logfile"))
+    });
     assert_eq!(kept.count(), 100);
 }
 
@@ -117,10 +124,14 @@ fn a_restart_asks_the_system_for_no_memory() {
     assert_eq!(files_at_rest(manager.process()), files);
     detach(tracer);
     let calls = sandbox.lines("trace");
-    let forks = calls.iter().filter(|call| call.contains("fork(") || call.contains("clone"));
+    let forks = calls
+        .iter()
+        .filter(|call| call.contains("fork(") || call.contains("clone"));
     assert_eq!(forks.count(), 3, "two servers and a handler: {calls:?}");
     let memory = ["brk(", "mmap(", "mremap(", "munmap("];
-    let asked = calls.iter().any(|call| memory.iter().any(|name| call.contains(name)));
+    let asked = calls
+        .iter()
+        .any(|call| memory.iter().any(|name| call.contains(name)));
     assert!(!asked, "{calls:?}");
     stop(manager);
 }
@@ -141,7 +152,10 @@ fn a_manager_keeps_no_directory_busy() {
 fn with_a_log_directory_the_manager_works_there() {
     let sandbox = sandbox();
     let logs = sandbox.path("logs");
-    let manager = managed(&sandbox, REFUSAL).logdir(&logs, "1").command(probe(&sandbox)).spawn();
+    let manager = managed(&sandbox, REFUSAL)
+        .logdir(&logs, "1")
+        .command(probe(&sandbox))
+        .spawn();
     started(&sandbox, 1);
     assert_eq!(manager.process().cwd(), Some(logs));
     stop(manager);
@@ -153,7 +167,10 @@ fn deaths_and_handlers_leak_no_descriptor_and_no_zombie() {
     let logs = LogDirectory::at(sandbox.path("logs"));
     let handler = sandbox.executable("handler", "#!/bin/sh\nsleep 0.01 &\nexit 0\n");
     let server = sandbox.probe().append(sandbox.path("starts")).with_child();
-    let manager = managed(&sandbox, handler).logdir(&logs, "1d").command(server).spawn();
+    let manager = managed(&sandbox, handler)
+        .logdir(&logs, "1d")
+        .command(server)
+        .spawn();
     let mut before = None;
     for round in 0..60 {
         let server = started(&sandbox, 2 * round + 1);

@@ -9,13 +9,17 @@ use super::*;
 use crate::prelude::*;
 
 /// The signals that do not end a process by default (see signal(7)); 23 is SIGURG.
-const HARMLESS: [i32; 8] = [SIGCHLD, SIGCONT, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGWINCH, 23];
+const HARMLESS: [i32; 8] = [
+    SIGCHLD, SIGCONT, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGWINCH, 23,
+];
 
 #[test]
 fn a_voluntary_exit_ends_the_manager_with_0_without_a_handler() {
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").create();
-    let outcome = managed(&sandbox, &handler).command(probe(&sandbox).exit(0)).run();
+    let outcome = managed(&sandbox, &handler)
+        .command(probe(&sandbox).exit(0))
+        .run();
     outcome.expect_code(0);
     assert_eq!((starts(&sandbox), handler.runs().len()), (1, 0));
     expect_nothing_left(&sandbox);
@@ -51,7 +55,9 @@ fn a_death_by_any_signal_is_unexpected_and_becomes_128_and_its_number() {
         })
         .collect();
     for (signal, manager) in managers {
-        wait_for("the start", || sandbox.lines(format!("{signal}.starts")).len() == 1);
+        wait_for("the start", || {
+            sandbox.lines(format!("{signal}.starts")).len() == 1
+        });
         let server = sandbox.wait_for_pidfile(sandbox.path(format!("{signal}server.pid")));
         sandbox.signal(server, signal);
         let outcome = manager.wait();
@@ -69,7 +75,10 @@ fn the_handlers_0_restarts_the_server() {
     sandbox.signal(first, SIGKILL);
     let second = started(&sandbox, 2);
     assert!(second.exists() && second != first);
-    assert_eq!(sandbox.read_pidfile(sandbox.path("server.pid")), Some(second.pid()));
+    assert_eq!(
+        sandbox.read_pidfile(sandbox.path("server.pid")),
+        Some(second.pid())
+    );
     assert_eq!(handler.runs().len(), 1);
     stop(manager);
     assert_eq!(starts(&sandbox), 2);
@@ -91,7 +100,9 @@ fn the_handlers_refusal_ends_the_manager_and_nothing_is_started() {
 fn a_server_that_daemonizes_has_exited_voluntarily_with_a_hint() {
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").create();
-    let outcome = managed(&sandbox, &handler).command(probe(&sandbox).daemonizing()).run();
+    let outcome = managed(&sandbox, &handler)
+        .command(probe(&sandbox).daemonizing())
+        .run();
     outcome.expect_code(0);
     assert!(outcome.stderr_text().contains("background"));
     assert_eq!((starts(&sandbox), handler.runs().len()), (1, 0));
@@ -102,7 +113,9 @@ fn a_server_that_daemonizes_has_exited_voluntarily_with_a_hint() {
 #[test]
 fn a_server_without_children_gets_no_hint_about_daemonizing() {
     let sandbox = sandbox();
-    let outcome = managed(&sandbox, REFUSAL).command(probe(&sandbox).exit(0)).run();
+    let outcome = managed(&sandbox, REFUSAL)
+        .command(probe(&sandbox).exit(0))
+        .run();
     outcome.expect_code(0);
     assert!(!outcome.stderr_text().contains("background"), "{outcome:?}");
 }
@@ -113,7 +126,9 @@ fn a_stopped_server_is_alive() {
     let manager = managed(&sandbox, REFUSAL).command(probe(&sandbox)).spawn();
     let server = started(&sandbox, 1);
     sandbox.signal(server, SIGSTOP);
-    wait_for("the server to be stopped", || server.stat().is_some_and(|stat| stat.state == 'T'));
+    wait_for("the server to be stopped", || {
+        server.stat().is_some_and(|stat| stat.state == 'T')
+    });
     holds_for("managed", Duration::from_millis(200), || {
         manager.process().exists() && sandbox.path("server.pid").exists()
     });
@@ -154,7 +169,11 @@ fn children_of_a_dead_server_do_not_delay_the_next_one() {
         let servers = |count| {
             let ids = wait_for("a start", || {
                 let ids = sandbox.lines(&starts);
-                if ids.len() == count { Ok(ids) } else { Err(ids) }
+                if ids.len() == count {
+                    Ok(ids)
+                } else {
+                    Err(ids)
+                }
             });
             Process::of(ids[count - 1].parse().expect("an id"))
         };
@@ -164,7 +183,10 @@ fn children_of_a_dead_server_do_not_delay_the_next_one() {
         let second = servers(2);
         manager.signal(SIGHUP);
         let third = servers(3);
-        assert!(left.exists() && !first.exists() && !second.exists() && third.exists(), "{name}");
+        assert!(
+            left.exists() && !first.exists() && !second.exists() && third.exists(),
+            "{name}"
+        );
     }
 }
 
@@ -177,15 +199,31 @@ fn a_traced_server_is_alive_until_it_is_reaped() {
     let server = started(&sandbox, 1);
     let tracer = traced(&sandbox, server, &[]);
     sandbox.signal(server, SIGSTOP);
-    wait_for("a traced stop", || server.stat().is_some_and(|stat| stat.state == 't'));
-    holds_for("managed", Duration::from_millis(200), || starts(&sandbox) == 1 && server.exists());
+    wait_for("a traced stop", || {
+        server.stat().is_some_and(|stat| stat.state == 't')
+    });
+    holds_for("managed", Duration::from_millis(200), || {
+        starts(&sandbox) == 1 && server.exists()
+    });
     // What was killed is not gone before its tracer has looked at it.
     tracer.signal(SIGSTOP);
-    wait_for("a stopped tracer", || tracer.process().stat().is_some_and(|it| it.state == 'T'));
-    let ticks = || manager.process().stat().expect("a running manager").cpu_ticks;
+    wait_for("a stopped tracer", || {
+        tracer.process().stat().is_some_and(|it| it.state == 'T')
+    });
+    let ticks = || {
+        manager
+            .process()
+            .stat()
+            .expect("a running manager")
+            .cpu_ticks
+    };
     let before = ticks();
     sandbox.signal(server, SIGKILL);
-    holds_for("a death that is not over", Duration::from_millis(300), || starts(&sandbox) == 1);
+    holds_for(
+        "a death that is not over",
+        Duration::from_millis(300),
+        || starts(&sandbox) == 1,
+    );
     assert!(ticks() - before < 10, "the manager turns in a loop");
     tracer.signal(SIGCONT);
     assert!(started(&sandbox, 2).exists());
@@ -204,7 +242,11 @@ fn a_server_may_have_a_name_that_looks_like_proc_fields_or_a_log_line() {
     let original = sandbox.probe().words()[0].clone();
     let program = sandbox.copy_of(original, name);
     let handler = sandbox.handler("handler").create();
-    let start = sandbox.vsrun().pidfile("pid").logdir("logs", "1").manager("manager", &handler);
+    let start = sandbox
+        .vsrun()
+        .pidfile("pid")
+        .logdir("logs", "1")
+        .manager("manager", &handler);
     let server = Probe::at(&program).append(sandbox.path("starts"));
     let manager = start.command(server).spawn();
     let first = started(&sandbox, 1);
@@ -215,9 +257,17 @@ fn a_server_may_have_a_name_that_looks_like_proc_fields_or_a_log_line() {
     assert_eq!(manager.process().children(), [first]);
     sandbox.signal(first, SIGKILL);
     let run = handler.wait_for_run(1);
-    assert_eq!(run.env("VSRUN_SERVER_PID"), Some(OsStr::new(&first.pid().to_string())));
+    assert_eq!(
+        run.env("VSRUN_SERVER_PID"),
+        Some(OsStr::new(&first.pid().to_string()))
+    );
     let command = run.env("VSRUN_SERVER_COMMAND").expect("a command");
-    assert!(command.as_bytes().windows(name.len()).any(|part| part == name.as_bytes()));
+    assert!(
+        command
+            .as_bytes()
+            .windows(name.len())
+            .any(|part| part == name.as_bytes())
+    );
     let second = started(&sandbox, 2);
     manager.signal(SIGHUP);
     let third = started(&sandbox, 3);

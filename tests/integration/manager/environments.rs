@@ -12,7 +12,10 @@ use crate::prelude::*;
 fn live(sandbox: &Sandbox, vsrun: Invocation<'_>) {
     let open = sandbox.open_dir("open");
     let (handled, logs) = (open.join("handled"), LogDirectory::at(open.join("logs")));
-    let note = format!("#!/bin/sh\necho \"$VSRUN_SERVER_EXPLAIN\" >>'{}'\n", handled.display());
+    let note = format!(
+        "#!/bin/sh\necho \"$VSRUN_SERVER_EXPLAIN\" >>'{}'\n",
+        handled.display()
+    );
     let handler = sandbox.executable("note", note);
     let starts = open.join("starts");
     let log = open.join("signals");
@@ -20,12 +23,22 @@ fn live(sandbox: &Sandbox, vsrun: Invocation<'_>) {
         .pidfile(open.join("server.pid"))
         .manager(open.join("manager.pid"), handler)
         .logdir(&logs, "1d")
-        .command(sandbox.probe().log_signals(log).append(&starts).out("hello"))
+        .command(
+            sandbox
+                .probe()
+                .log_signals(log)
+                .append(&starts)
+                .out("hello"),
+        )
         .spawn();
     let lives = |count| {
         wait_for("a start", || {
             let lives = sandbox.lines(&starts).len();
-            if lives == count { Ok(()) } else { Err((lives, manager.stderr(), logs.vsrun())) }
+            if lives == count {
+                Ok(())
+            } else {
+                Err((lives, manager.stderr(), logs.vsrun()))
+            }
         });
         // An empty log would not be rotated.
         wait_for("its line", || logs.server() == "hello\n");
@@ -50,7 +63,9 @@ fn live(sandbox: &Sandbox, vsrun: Invocation<'_>) {
     for name in ["server.pid", "manager.pid", "manager.pid.lock"] {
         assert!(!open.join(name).exists(), "{name} is left");
     }
-    wait_for("the end of every process", || sandbox.processes().is_empty());
+    wait_for("the end of every process", || {
+        sandbox.processes().is_empty()
+    });
 }
 
 #[test]
@@ -76,7 +91,9 @@ fn without_a_proc_file_system_messages_into_a_full_pipe_do_not_block() {
     flags(OFlag::O_NONBLOCK);
     while nix::unistd::write(&writer, &[b'x'; 4096]).is_ok() {}
     flags(OFlag::empty());
-    let manager = managed(&sandbox, CONSENT).tmpfs("/proc", "mode=755").stderr(writer);
+    let manager = managed(&sandbox, CONSENT)
+        .tmpfs("/proc", "mode=755")
+        .stderr(writer);
     let manager = manager.command(probe(&sandbox)).spawn();
     sandbox.signal(started(&sandbox, 1), SIGKILL);
     started(&sandbox, 2);
@@ -89,7 +106,14 @@ fn without_a_proc_file_system_messages_into_a_full_pipe_do_not_block() {
 fn a_manager_works_without_privilege() {
     let sandbox = sandbox();
     let vsrun = sandbox.vsrun();
-    live(&sandbox, if geteuid().is_root() { vsrun.run_as(NOBODY, NOBODY, &[]) } else { vsrun });
+    live(
+        &sandbox,
+        if geteuid().is_root() {
+            vsrun.run_as(NOBODY, NOBODY, &[])
+        } else {
+            vsrun
+        },
+    );
 }
 
 #[test]
@@ -98,7 +122,10 @@ fn a_manager_works_in_a_user_namespace() {
     let sandboxes = [sandbox(), sandbox()];
     let [first, second] = sandboxes.each_ref();
     live(first, first.vsrun().user_namespace());
-    live(second, second.vsrun().run_as(NOBODY, NOBODY, &[]).user_namespace());
+    live(
+        second,
+        second.vsrun().run_as(NOBODY, NOBODY, &[]).user_namespace(),
+    );
 }
 
 #[test]
@@ -117,12 +144,19 @@ fn a_manager_works_without_standard_streams() {
 #[test]
 fn without_standard_streams_or_a_log_a_manager_keeps_its_server_and_obeys() {
     let sandbox = sandbox();
-    let manager = managed(&sandbox, CONSENT).closed([0, 1, 2]).command(probe(&sandbox)).spawn();
+    let manager = managed(&sandbox, CONSENT)
+        .closed([0, 1, 2])
+        .command(probe(&sandbox))
+        .spawn();
     sandbox.signal(started(&sandbox, 1), SIGKILL);
     started(&sandbox, 2);
     manager.signal(SIGHUP);
     let third = started(&sandbox, 3);
-    let files: Vec<PathBuf> = third.open_files().expect("a server").into_values().collect();
+    let files: Vec<PathBuf> = third
+        .open_files()
+        .expect("a server")
+        .into_values()
+        .collect();
     assert_eq!(files, [Path::new("/dev/null"); 3]);
     stop(manager);
 }

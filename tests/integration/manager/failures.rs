@@ -84,12 +84,24 @@ fn a_manager_with_few_descriptors_sleeps_at_rest() {
     let manager = managed(&sandbox, REFUSAL).command(probe(&sandbox)).spawn();
     started(&sandbox, 1);
     let limit = ["--pid", &manager.pid().to_string(), "--nofile=1"];
-    sandbox.program("/usr/bin/prlimit").args(limit).run().expect_code(0);
-    let ticks = || manager.process().stat().expect("a running manager").cpu_ticks;
+    sandbox
+        .program("/usr/bin/prlimit")
+        .args(limit)
+        .run()
+        .expect_code(0);
+    let ticks = || {
+        manager
+            .process()
+            .stat()
+            .expect("a running manager")
+            .cpu_ticks
+    };
     // It wakes up once, and waits under its new limit.
     manager.signal(SIGUSR1);
     let before = ticks();
-    holds_for("at rest", Duration::from_millis(500), || starts(&sandbox) == 1);
+    holds_for("at rest", Duration::from_millis(500), || {
+        starts(&sandbox) == 1
+    });
     assert!(ticks() - before < 10, "the manager turns in a loop");
     stop(manager);
 }
@@ -101,12 +113,20 @@ fn a_stop_request_during_a_slow_exec_is_not_lost() {
     let manager = managed(&sandbox, REFUSAL).command(probe(&sandbox)).spawn();
     started(&sandbox, 1);
     // Half a second before each exec of a child.
-    let delay = ["-f", "-e", "trace=execve", "-e", "inject=execve:delay_enter=500000"];
+    let delay = [
+        "-f",
+        "-e",
+        "trace=execve",
+        "-e",
+        "inject=execve:delay_enter=500000",
+    ];
     let tracer = traced(&sandbox, manager.process(), &delay);
     manager.signal(SIGHUP);
     wait_for("the child that is to be the server", || {
         let children = manager.process().children();
-        children.iter().any(|child| child.exe() == manager.process().exe())
+        children
+            .iter()
+            .any(|child| child.exe() == manager.process().exe())
     });
     stop(manager);
     tracer.wait();
@@ -118,12 +138,21 @@ fn a_stop_request_during_a_slow_exec_is_not_lost() {
 fn held_up<'a>(sandbox: &'a Sandbox, manager: &Running<'_>) -> (Process, Running<'a>) {
     // The child is released once its pidfile has been renamed.
     let renames = "rename,renameat,renameat2";
-    let options = [format!("trace={renames}"), format!("inject={renames}:delay_enter=1000000")];
-    let tracer = traced(sandbox, manager.process(), &["-e", &options[0], "-e", &options[1]]);
+    let options = [
+        format!("trace={renames}"),
+        format!("inject={renames}:delay_enter=1000000"),
+    ];
+    let tracer = traced(
+        sandbox,
+        manager.process(),
+        &["-e", &options[0], "-e", &options[1]],
+    );
     manager.signal(SIGHUP);
     let child = wait_for("the child that is to be the server", || {
         let children = manager.process().children();
-        let child = children.into_iter().find(|it| it.exe() == manager.process().exe());
+        let child = children
+            .into_iter()
+            .find(|it| it.exe() == manager.process().exe());
         child.ok_or("none")
     });
     (child, tracer)
@@ -161,7 +190,10 @@ fn a_signal_for_the_server_does_not_reach_it_before_its_exec() {
     });
     manager.signal(SIGUSR1);
     wait_for("the signal to arrive", || {
-        manager.process().status().is_some_and(|status| status.pending == SignalSet::default())
+        manager
+            .process()
+            .status()
+            .is_some_and(|status| status.pending == SignalSet::default())
     });
     sandbox.signal(child, SIGCONT);
     assert_eq!(started(&sandbox, 2).pid(), child.pid());
@@ -195,7 +227,10 @@ fn a_pidfile_that_cannot_be_written_does_not_prevent_a_restart() {
 /// Manages a server through a crash and a request, with messages that go to `stderr`.
 fn manage_with(stderr: impl Into<Stdio>) {
     let sandbox = sandbox();
-    let manager = managed(&sandbox, CONSENT).stderr(stderr).command(probe(&sandbox)).spawn();
+    let manager = managed(&sandbox, CONSENT)
+        .stderr(stderr)
+        .command(probe(&sandbox))
+        .spawn();
     sandbox.signal(started(&sandbox, 1), SIGKILL);
     started(&sandbox, 2);
     manager.signal(SIGHUP);
@@ -227,7 +262,12 @@ fn messages_into_a_closed_pipe_do_not_end_the_manager() {
 
 #[test]
 fn messages_onto_a_full_disk_do_not_end_the_manager() {
-    manage_with(File::options().write(true).open("/dev/full").expect("a device"));
+    manage_with(
+        File::options()
+            .write(true)
+            .open("/dev/full")
+            .expect("a device"),
+    );
 }
 
 #[test]

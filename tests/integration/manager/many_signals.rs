@@ -27,7 +27,9 @@ fn many_terms_are_one_stop() {
     let handler = sandbox.handler("handler").create();
     let slow = OnTerm::Slow(Duration::from_millis(500));
     let server = probe(&sandbox).log_signals(sandbox.path("signals"));
-    let manager = managed(&sandbox, &handler).command(server.on_term(slow)).spawn();
+    let manager = managed(&sandbox, &handler)
+        .command(server.on_term(slow))
+        .spawn();
     started(&sandbox, 1);
     let count = storm(&manager, SIGTERM, |_| manager.process().exists());
     let outcome = manager.wait();
@@ -57,7 +59,10 @@ fn many_hups_leave_one_server_and_run_no_handler() {
         }
         since.elapsed() > Duration::from_millis(300)
     });
-    assert_eq!(sandbox.read_pidfile(sandbox.path("server.pid")), Some(seen[0].pid()));
+    assert_eq!(
+        sandbox.read_pidfile(sandbox.path("server.pid")),
+        Some(seen[0].pid())
+    );
     assert!(starts(&sandbox) > 2 && handler.runs().is_empty());
     stop(manager);
     expect_nothing_left(&sandbox);
@@ -66,7 +71,9 @@ fn many_hups_leave_one_server_and_run_no_handler() {
 #[test]
 fn many_hups_in_a_crash_loop_leave_the_manager_responsive() {
     let sandbox = sandbox();
-    let manager = managed(&sandbox, CONSENT).command(probe(&sandbox).exit(1)).spawn();
+    let manager = managed(&sandbox, CONSENT)
+        .command(probe(&sandbox).exit(1))
+        .spawn();
     started(&sandbox, 2);
     storm(&manager, SIGHUP, |so_far| so_far < Duration::from_secs(1));
     let count = starts(&sandbox);
@@ -118,12 +125,16 @@ fn repeat(times: u32, cycle: impl Fn(&Sandbox, &mut Dice) + Sync) {
 #[test]
 fn a_stop_request_at_any_moment_of_a_start_is_obeyed_and_leaves_nothing() {
     repeat(2_000, |sandbox, dice| {
-        let manager = managed(sandbox, REFUSAL).command(["/bin/sleep", "1000"]).spawn();
+        let manager = managed(sandbox, REFUSAL)
+            .command(["/bin/sleep", "1000"])
+            .spawn();
         thread::sleep(dice.moment(Duration::from_millis(6)));
         manager.signal(STOPS[dice.below(3) as usize]);
         let outcome = manager.wait();
         // Before its first instruction it is a process like any other.
-        let unborn = outcome.signal().is_some_and(|signal| STOPS.contains(&signal));
+        let unborn = outcome
+            .signal()
+            .is_some_and(|signal| STOPS.contains(&signal));
         assert!(unborn || outcome.code() == Some(0), "{outcome:?}");
     });
 }
@@ -178,7 +189,9 @@ fn a_restart_request_at_any_moment_leaves_one_server() {
 fn children(of: i32) -> Vec<Process> {
     let listed = fs::read_to_string(format!("/proc/{of}/task/{of}/children"));
     let listed = listed.expect("a manager, on a kernel with CONFIG_PROC_CHILDREN");
-    let ids = listed.split_whitespace().map(|id| id.parse().expect("an id"));
+    let ids = listed
+        .split_whitespace()
+        .map(|id| id.parse().expect("an id"));
     ids.map(Process::of).collect()
 }
 

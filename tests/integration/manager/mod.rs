@@ -35,13 +35,18 @@ pub fn managed_as<'a>(
     handler: impl AsRef<OsStr>,
 ) -> Invocation<'a> {
     let pidfile = |of| sandbox.path(format!("{name}{of}.pid"));
-    sandbox.vsrun().pidfile(pidfile("server")).manager(pidfile("manager"), handler)
+    sandbox
+        .vsrun()
+        .pidfile(pidfile("server"))
+        .manager(pidfile("manager"), handler)
 }
 
 /// The delays that the manager has announced so far by lines with `words` before them.
 pub fn delays(manager: &Running<'_>, words: &str) -> Vec<String> {
     let text = manager.stderr();
-    text.lines().filter_map(|line| Some(line.split_once(words)?.1.trim().to_owned())).collect()
+    text.lines()
+        .filter_map(|line| Some(line.split_once(words)?.1.trim().to_owned()))
+        .collect()
 }
 
 /// Sends a signal at once, without a search for the process first. The
@@ -59,9 +64,13 @@ pub fn files_at_rest(manager: Process) -> BTreeMap<i32, PathBuf> {
     let mut last = None;
     wait_for("the manager to be at rest", || {
         let files = manager.open_files()?;
-        let busy = files.values().any(|target| target.to_string_lossy().starts_with("socket:"));
+        let busy = files
+            .values()
+            .any(|target| target.to_string_lossy().starts_with("socket:"));
         let asleep = manager.stat()?.state == 'S';
-        let same = last.replace(files.clone()).is_some_and(|last| last == files);
+        let same = last
+            .replace(files.clone())
+            .is_some_and(|last| last == files);
         (same && asleep && !busy).then_some(files)
     })
 }
@@ -78,7 +87,9 @@ impl Servers for Sandbox {
             let children = manager.process().children();
             let server = children.iter().find(|child| {
                 let words = child.cmdline().unwrap_or_default();
-                words.first().is_some_and(|word| word.to_string_lossy().ends_with("probe"))
+                words
+                    .first()
+                    .is_some_and(|word| word.to_string_lossy().ends_with("probe"))
             });
             server.copied()
         })

@@ -14,7 +14,10 @@ fn strike_both(manager: &Running<'_>, request: i32, server: Process, signal: i32
     strike(manager.pid(), SIGSTOP);
     wait_for("the manager to be stopped", || {
         // Lower case under strace(1).
-        manager.process().stat().is_some_and(|it| matches!(it.state, 'T' | 't'))
+        manager
+            .process()
+            .stat()
+            .is_some_and(|it| matches!(it.state, 'T' | 't'))
     });
     strike(server.pid(), signal);
     wait_for("the death of the server", || !server.exists());
@@ -46,7 +49,9 @@ fn a_request_in_the_same_instant_as_a_death_wins_and_no_handler_runs() {
 fn a_restart_request_in_the_same_instant_as_a_voluntary_exit_wins() {
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").create();
-    let manager = managed(&sandbox, &handler).command(stubborn_probe(&sandbox)).spawn();
+    let manager = managed(&sandbox, &handler)
+        .command(stubborn_probe(&sandbox))
+        .spawn();
     let first = started(&sandbox, 1);
     manager.signal(SIGSTOP);
     sandbox.file("end", "");
@@ -120,7 +125,9 @@ fn request_after_death(death: i32, request: i32, restarts: usize) {
         let server = started(&sandbox, 1);
         let died = Instant::now();
         strike(server.pid(), death);
-        wait_for("the death to be seen", || !sandbox.path("server.pid").exists());
+        wait_for("the death to be seen", || {
+            !sandbox.path("server.pid").exists()
+        });
         manager.signal(request);
         if died.elapsed() > Duration::from_millis(80) {
             continue;
@@ -139,9 +146,12 @@ fn request_after_death(death: i32, request: i32, restarts: usize) {
 
 #[test]
 fn a_stop_request_within_100_ms_after_a_death_by_a_stop_signal_runs_no_handler() {
-    for (death, request) in
-        [(SIGTERM, SIGTERM), (SIGINT, SIGINT), (SIGQUIT, SIGTERM), (SIGHUP, SIGQUIT)]
-    {
+    for (death, request) in [
+        (SIGTERM, SIGTERM),
+        (SIGINT, SIGINT),
+        (SIGQUIT, SIGTERM),
+        (SIGHUP, SIGQUIT),
+    ] {
         request_after_death(death, request, 0);
     }
 }
@@ -179,7 +189,11 @@ fn no_signal_goes_to_a_server_that_is_gone() {
     let handler = sandbox.handler("handler").line("sleep 1000").create();
     let manager = managed(&sandbox, &handler).command(probe(&sandbox)).spawn();
     let first = started(&sandbox, 1);
-    let tracer = traced(&sandbox, manager.process(), &["-e", "trace=kill,tkill,tgkill"]);
+    let tracer = traced(
+        &sandbox,
+        manager.process(),
+        &["-e", "trace=kill,tkill,tgkill"],
+    );
     // The death and the requests are there together.
     strike_both(&manager, SIGHUP, first, SIGKILL);
     let second = started(&sandbox, 2);
@@ -191,6 +205,9 @@ fn no_signal_goes_to_a_server_that_is_gone() {
     for server in [first, second] {
         let trace = sandbox.lines("trace");
         let to_server = format!("kill({},", server.pid());
-        assert!(!trace.iter().any(|call| call.contains(&to_server)), "{trace:?}");
+        assert!(
+            !trace.iter().any(|call| call.contains(&to_server)),
+            "{trace:?}"
+        );
     }
 }

@@ -21,7 +21,9 @@ fn a_stop_request_sends_the_server_sigterm_and_ends_the_manager_with_0_when_it_i
         let handler = sandbox.handler("handler").create();
         let slow = OnTerm::Slow(Duration::from_millis(200));
         let server = probe(&sandbox).log_signals(sandbox.path("signals"));
-        let manager = managed(&sandbox, &handler).command(server.on_term(slow)).spawn();
+        let manager = managed(&sandbox, &handler)
+            .command(server.on_term(slow))
+            .spawn();
         started(&sandbox, 1);
         manager.signal(request);
         let outcome = manager.wait();
@@ -58,7 +60,9 @@ fn a_restart_request_sends_the_server_sigterm_and_starts_it_again_without_a_hand
         let sandbox = sandbox();
         let handler = sandbox.handler("handler").create();
         let server = probe(&sandbox).log_signals(sandbox.path("signals"));
-        let manager = managed(&sandbox, &handler).command(server.on_term(behaviour)).spawn();
+        let manager = managed(&sandbox, &handler)
+            .command(server.on_term(behaviour))
+            .spawn();
         let first = started(&sandbox, 1);
         manager.signal(SIGHUP);
         let second = started(&sandbox, 2);
@@ -73,7 +77,9 @@ fn a_restart_request_sends_the_server_sigterm_and_starts_it_again_without_a_hand
 #[test]
 fn the_new_server_is_not_started_before_the_old_one_is_gone() {
     let sandbox = sandbox();
-    let manager = managed(&sandbox, REFUSAL).command(stubborn_probe(&sandbox)).spawn();
+    let manager = managed(&sandbox, REFUSAL)
+        .command(stubborn_probe(&sandbox))
+        .spawn();
     started(&sandbox, 1);
     manager.signal(SIGHUP);
     wait_for_signals(&sandbox, &["READY", "TERM"]);
@@ -89,7 +95,9 @@ fn the_new_server_is_not_started_before_the_old_one_is_gone() {
 #[test]
 fn usr1_usr2_and_winch_are_passed_on_to_the_server() {
     let sandbox = sandbox();
-    let manager = managed(&sandbox, REFUSAL).command(stubborn_probe(&sandbox)).spawn();
+    let manager = managed(&sandbox, REFUSAL)
+        .command(stubborn_probe(&sandbox))
+        .spawn();
     let server = started(&sandbox, 1);
     let mut expected = vec!["READY"];
     for (signal, name) in PASSED_ON.into_iter().zip(["USR1", "USR2", "WINCH"]) {
@@ -113,14 +121,20 @@ fn usr1_usr2_and_winch_are_passed_on_to_the_server() {
 fn no_other_signal_ends_or_stops_the_manager_or_reaches_the_server() {
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").create();
-    let manager = managed(&sandbox, &handler).command(stubborn_probe(&sandbox)).spawn();
+    let manager = managed(&sandbox, &handler)
+        .command(stubborn_probe(&sandbox))
+        .spawn();
     let server = started(&sandbox, 1);
     send_strays(&manager);
     wait_for("what is passed on", || {
         let mut log = sandbox.lines("signals");
         log.sort();
         log.dedup();
-        if log == ["READY", "USR1", "USR2", "WINCH"] { Ok(()) } else { Err(log) }
+        if log == ["READY", "USR1", "USR2", "WINCH"] {
+            Ok(())
+        } else {
+            Err(log)
+        }
     });
     holds_for("as it was", Duration::from_millis(200), || {
         let stopped = manager.process().stat().map(|stat| stat.state);
@@ -134,10 +148,15 @@ fn no_other_signal_ends_or_stops_the_manager_or_reaches_the_server() {
 #[test]
 fn while_a_handler_runs_stray_signals_change_nothing_and_reach_no_later_server() {
     let sandbox = sandbox();
-    let hold = format!("until test -e '{}'; do sleep 0.02; done", sandbox.path("go").display());
+    let hold = format!(
+        "until test -e '{}'; do sleep 0.02; done",
+        sandbox.path("go").display()
+    );
     let handler = sandbox.handler("handler").line(hold).create();
     let server = probe(&sandbox).log_signals(sandbox.path("signals"));
-    let manager = managed(&sandbox, &handler).command(server.only_first(1).exit(3)).spawn();
+    let manager = managed(&sandbox, &handler)
+        .command(server.only_first(1).exit(3))
+        .spawn();
     handler.wait_for_run(1);
     send_strays(&manager);
     holds_for("being handled", Duration::from_millis(200), || {
@@ -182,7 +201,10 @@ fn a_manager_started_with_signals_ignored_or_blocked_handles_deaths_and_requests
 fn a_manager_in_the_background_handles_deaths_and_requests() {
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").create();
-    let outcome = managed(&sandbox, &handler).background().command(probe(&sandbox)).run();
+    let outcome = managed(&sandbox, &handler)
+        .background()
+        .command(probe(&sandbox))
+        .run();
     outcome.expect_code(0);
     let manager = sandbox.wait_for_pidfile(sandbox.path("manager.pid"));
     sandbox.signal(started(&sandbox, 1), SIGKILL);
@@ -202,7 +224,9 @@ fn a_term_while_restarting_turns_the_restart_into_an_exit() {
     for request in STOPS {
         let sandbox = sandbox();
         let handler = sandbox.handler("handler").create();
-        let manager = managed(&sandbox, &handler).command(stubborn_probe(&sandbox)).spawn();
+        let manager = managed(&sandbox, &handler)
+            .command(stubborn_probe(&sandbox))
+            .spawn();
         started(&sandbox, 1);
         manager.signal(SIGHUP);
         wait_for_signals(&sandbox, &["READY", "TERM"]);
@@ -223,7 +247,9 @@ fn a_term_while_restarting_turns_the_restart_into_an_exit() {
 fn a_hup_while_stopping_to_exit_is_ignored() {
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").create();
-    let manager = managed(&sandbox, &handler).command(stubborn_probe(&sandbox)).spawn();
+    let manager = managed(&sandbox, &handler)
+        .command(stubborn_probe(&sandbox))
+        .spawn();
     started(&sandbox, 1);
     manager.signal(SIGTERM);
     wait_for_signals(&sandbox, &["READY", "TERM"]);
@@ -241,7 +267,9 @@ fn a_hup_while_stopping_to_exit_is_ignored() {
 #[test]
 fn several_hups_are_one() {
     let sandbox = sandbox();
-    let manager = managed(&sandbox, REFUSAL).command(stubborn_probe(&sandbox)).spawn();
+    let manager = managed(&sandbox, REFUSAL)
+        .command(stubborn_probe(&sandbox))
+        .spawn();
     started(&sandbox, 1);
     manager.signal(SIGHUP);
     wait_for_signals(&sandbox, &["READY", "TERM"]);
@@ -250,13 +278,21 @@ fn several_hups_are_one() {
     }
     // It is passed on after all the others have been read, or with the last of them.
     manager.signal(SIGUSR1);
-    wait_for("the last signal", || sandbox.lines("signals").last().is_some_and(|it| it == "USR1"));
+    wait_for("the last signal", || {
+        sandbox
+            .lines("signals")
+            .last()
+            .is_some_and(|it| it == "USR1")
+    });
     sandbox.file("end", "");
     let second = started(&sandbox, 2);
     holds_for("one restart", Duration::from_millis(300), || {
         second.exists() && starts(&sandbox) == 2
     });
-    assert_eq!(sandbox.lines("signals").last().map(String::as_str), Some("READY"));
+    assert_eq!(
+        sandbox.lines("signals").last().map(String::as_str),
+        Some("READY")
+    );
     assert_eq!(requests(&manager.stderr()), ["asked to restart the server"]);
 }
 
@@ -264,7 +300,9 @@ fn several_hups_are_one() {
 fn each_repeated_request_sends_the_server_sigterm_again() {
     for (first, again) in [(SIGTERM, SIGTERM), (SIGTERM, SIGHUP), (SIGHUP, SIGHUP)] {
         let sandbox = sandbox();
-        let manager = managed(&sandbox, REFUSAL).command(stubborn_probe(&sandbox)).spawn();
+        let manager = managed(&sandbox, REFUSAL)
+            .command(stubborn_probe(&sandbox))
+            .spawn();
         started(&sandbox, 1);
         manager.signal(first);
         wait_for_signals(&sandbox, &["READY", "TERM"]);
@@ -276,7 +314,9 @@ fn each_repeated_request_sends_the_server_sigterm_again() {
 #[test]
 fn a_server_that_ignores_sigterm_is_reported_once_after_10_s() {
     let sandbox = sandbox();
-    let manager = managed(&sandbox, REFUSAL).command(stubborn_probe(&sandbox)).spawn();
+    let manager = managed(&sandbox, REFUSAL)
+        .command(stubborn_probe(&sandbox))
+        .spawn();
     started(&sandbox, 1);
     let before = Instant::now();
     manager.signal(SIGTERM);
@@ -285,11 +325,16 @@ fn a_server_that_ignores_sigterm_is_reported_once_after_10_s() {
     let remarks_before = remarks();
     wait_for("the remark", || remarks() > remarks_before);
     let after = before.elapsed();
-    assert!((9_900..15_000).contains(&after.as_millis()), "after {after:?}");
+    assert!(
+        (9_900..15_000).contains(&after.as_millis()),
+        "after {after:?}"
+    );
     // It stays responsive.
     manager.signal(SIGUSR1);
     wait_for_signals(&sandbox, &["READY", "TERM", "USR1"]);
-    holds_for("one remark", Duration::from_secs(1), || remarks() == remarks_before + 1);
+    holds_for("one remark", Duration::from_secs(1), || {
+        remarks() == remarks_before + 1
+    });
     sandbox.file("end", "");
     manager.wait().expect_code(0);
     expect_nothing_left(&sandbox);
@@ -302,7 +347,9 @@ fn a_stop_request_while_a_handler_runs_terminates_it_and_ends_the_manager_with_0
     for request in STOPS {
         let sandbox = sandbox();
         let handler = sandbox.handler("handler").line("sleep 1000").create();
-        let manager = managed(&sandbox, &handler).command(probe(&sandbox).exit(3)).spawn();
+        let manager = managed(&sandbox, &handler)
+            .command(probe(&sandbox).exit(3))
+            .spawn();
         handler.wait_for_run(1);
         manager.signal(request);
         manager.wait().expect_code(0);
@@ -315,12 +362,17 @@ fn a_stop_request_while_a_handler_runs_terminates_it_and_ends_the_manager_with_0
 fn a_hup_while_a_handler_runs_terminates_it_and_restarts_the_server() {
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").line("sleep 1000").create();
-    let manager =
-        managed(&sandbox, &handler).command(probe(&sandbox).exit(3).only_first(1)).spawn();
+    let manager = managed(&sandbox, &handler)
+        .command(probe(&sandbox).exit(3).only_first(1))
+        .spawn();
     handler.wait_for_run(1);
     manager.signal(SIGHUP);
     let second = started(&sandbox, 2);
-    assert_eq!(manager.process().children(), [second], "the handler is gone");
+    assert_eq!(
+        manager.process().children(),
+        [second],
+        "the handler is gone"
+    );
     assert_eq!(handler.runs().len(), 1);
     stop(manager);
     expect_nothing_left(&sandbox);
@@ -330,22 +382,32 @@ fn a_hup_while_a_handler_runs_terminates_it_and_restarts_the_server() {
 fn stubborn_handler(sandbox: &Sandbox) -> HandlerScript<'_> {
     let directory = sandbox.directory().display();
     let wait = format!("until test -e '{directory}/go'; do sleep 0.02; done");
-    sandbox.handler("handler").on_term(format_args!(": >{directory}/terminated")).line(wait)
+    sandbox
+        .handler("handler")
+        .on_term(format_args!(": >{directory}/terminated"))
+        .line(wait)
 }
 
 #[test]
 fn a_term_while_a_handler_is_terminated_for_a_restart_turns_that_into_an_exit() {
     let sandbox = sandbox();
     let handler = stubborn_handler(&sandbox).create();
-    let manager = managed(&sandbox, &handler).command(probe(&sandbox).exit(3)).spawn();
+    let manager = managed(&sandbox, &handler)
+        .command(probe(&sandbox).exit(3))
+        .spawn();
     handler.wait_for_run(1);
     manager.signal(SIGHUP);
-    wait_for("SIGTERM to the handler", || sandbox.path("terminated").exists());
+    wait_for("SIGTERM to the handler", || {
+        sandbox.path("terminated").exists()
+    });
     manager.signal(SIGTERM);
     sandbox.file("go", "");
     let outcome = manager.wait();
     outcome.expect_code(0);
-    assert_eq!(requests(&outcome.stderr_text()), ["asked to restart the server", "asked to stop"]);
+    assert_eq!(
+        requests(&outcome.stderr_text()),
+        ["asked to restart the server", "asked to stop"]
+    );
     assert_eq!((starts(&sandbox), handler.runs().len()), (1, 1));
     expect_nothing_left(&sandbox);
 }
@@ -354,10 +416,14 @@ fn a_term_while_a_handler_is_terminated_for_a_restart_turns_that_into_an_exit() 
 fn a_hup_while_a_handler_is_terminated_for_an_exit_is_ignored() {
     let sandbox = sandbox();
     let handler = stubborn_handler(&sandbox).create();
-    let manager = managed(&sandbox, &handler).command(probe(&sandbox).exit(3)).spawn();
+    let manager = managed(&sandbox, &handler)
+        .command(probe(&sandbox).exit(3))
+        .spawn();
     handler.wait_for_run(1);
     manager.signal(SIGTERM);
-    wait_for("SIGTERM to the handler", || sandbox.path("terminated").exists());
+    wait_for("SIGTERM to the handler", || {
+        sandbox.path("terminated").exists()
+    });
     manager.signal(SIGHUP);
     sandbox.file("go", "");
     let outcome = manager.wait();
@@ -371,11 +437,14 @@ fn a_hup_while_a_handler_is_terminated_for_an_exit_is_ignored() {
 fn a_restart_request_while_a_handler_runs_needs_no_consent() {
     let sandbox = sandbox();
     let handler = stubborn_handler(&sandbox).exits(1).create();
-    let manager =
-        managed(&sandbox, &handler).command(probe(&sandbox).exit(3).only_first(1)).spawn();
+    let manager = managed(&sandbox, &handler)
+        .command(probe(&sandbox).exit(3).only_first(1))
+        .spawn();
     handler.wait_for_run(1);
     manager.signal(SIGHUP);
-    wait_for("SIGTERM to the handler", || sandbox.path("terminated").exists());
+    wait_for("SIGTERM to the handler", || {
+        sandbox.path("terminated").exists()
+    });
     sandbox.file("go", "");
     assert!(started(&sandbox, 2).exists());
     assert_eq!(handler.runs().len(), 1);

@@ -31,10 +31,15 @@ fn restarts_are_spaced_at_once_then_twice_as_long_each_time() {
     let times = sandbox.path("times");
     let handler = format!("#!/bin/sh\ndate +%s%3N >>'{}'\n", times.display());
     let handler = sandbox.executable("handler", handler);
-    let manager = managed(&sandbox, &handler).command(sandbox.probe().exit(1)).spawn();
+    let manager = managed(&sandbox, &handler)
+        .command(sandbox.probe().exit(1))
+        .spawn();
     wait_for("six deaths", || sandbox.lines("times").len() >= 6);
-    let times: Vec<u64> =
-        sandbox.lines("times").iter().map(|time| time.parse().expect("milliseconds")).collect();
+    let times: Vec<u64> = sandbox
+        .lines("times")
+        .iter()
+        .map(|time| time.parse().expect("milliseconds"))
+        .collect();
     let gaps: Vec<u64> = times.windows(2).map(|two| two[1] - two[0]).collect();
     for (gap, delay) in gaps.iter().zip([0, 100, 200, 400, 800]) {
         assert!((delay..delay + 1000).contains(gap), "gaps {gaps:?} ms");
@@ -47,9 +52,11 @@ fn restarts_are_spaced_at_once_then_twice_as_long_each_time() {
 fn a_stop_request_in_a_delay_ends_the_manager_at_once() {
     // All at once, because each takes seconds.
     let sandboxes = STOPS.map(|_| sandbox());
-    let managers = sandboxes
-        .each_ref()
-        .map(|sandbox| managed(sandbox, CONSENT).command(probe(sandbox).exit(1)).spawn());
+    let managers = sandboxes.each_ref().map(|sandbox| {
+        managed(sandbox, CONSENT)
+            .command(probe(sandbox).exit(1))
+            .spawn()
+    });
     for ((request, sandbox), manager) in STOPS.into_iter().zip(&sandboxes).zip(managers) {
         wait_for_message(&manager, "restarting the server in 1.6s");
         let (before, count) = (Instant::now(), starts(sandbox));
@@ -66,7 +73,9 @@ fn a_stop_request_in_a_delay_ends_the_manager_at_once() {
 #[test]
 fn a_hup_in_a_delay_starts_the_server_at_once_and_resets_the_delay() {
     let sandbox = sandbox();
-    let manager = managed(&sandbox, CONSENT).command(probe(&sandbox).exit(1)).spawn();
+    let manager = managed(&sandbox, CONSENT)
+        .command(probe(&sandbox).exit(1))
+        .spawn();
     let words = "restarting the server in";
     wait_for_message(&manager, "restarting the server in 1.6s");
     let (before, count) = (Instant::now(), starts(&sandbox));
@@ -82,7 +91,9 @@ fn a_hup_in_a_delay_starts_the_server_at_once_and_resets_the_delay() {
 #[test]
 fn a_life_of_10_s_resets_the_delay() {
     let sandbox = sandbox();
-    let manager = managed(&sandbox, CONSENT).command(probe(&sandbox).exit(1).only_first(3)).spawn();
+    let manager = managed(&sandbox, CONSENT)
+        .command(probe(&sandbox).exit(1).only_first(3))
+        .spawn();
     let fourth = started(&sandbox, 4);
     let words = "restarting the server in";
     assert_eq!(delays(&manager, words), ["100ms", "200ms"]);
@@ -122,12 +133,17 @@ fn take_permission(sandbox: &Sandbox) {
 
 fn take_first_line(sandbox: &Sandbox) {
     // A file of its own, because a running program cannot be written to.
-    sandbox.executable("program", format!("touch '{}'\n", sandbox.path("ran").display()));
+    sandbox.executable(
+        "program",
+        format!("touch '{}'\n", sandbox.path("ran").display()),
+    );
 }
 
 fn write_to(sandbox: &Sandbox) {
     mend(sandbox);
-    let writer = fs::OpenOptions::new().append(true).open(sandbox.path("program"));
+    let writer = fs::OpenOptions::new()
+        .append(true)
+        .open(sandbox.path("program"));
     // It is never closed.
     std::mem::forget(writer.expect("a file"));
 }
@@ -153,7 +169,11 @@ const BREAKAGES: [Breakage; 6] = [
     (take_permission, "126", [EXECUTE, "Permission denied"]),
     (take_first_line, "126", [EXECUTE, "Exec format error"]),
     (write_to, "126", [EXECUTE, "Text file busy"]),
-    (take_interpreter, "127", ["find the interpreter of", "No such file or directory"]),
+    (
+        take_interpreter,
+        "127",
+        ["find the interpreter of", "No such file or directory"],
+    ),
     (replace_by_directory, "126", [EXECUTE, "Is a directory"]),
 ];
 
@@ -162,7 +182,9 @@ fn an_exec_that_fails_at_a_restart_is_an_unexpected_termination_and_the_handler_
     for (break_it, status, [doing, reason]) in BREAKAGES {
         let sandbox = sandbox();
         let handler = sandbox.handler("handler").create();
-        let manager = managed(&sandbox, &handler).command(breakable(&sandbox)).spawn();
+        let manager = managed(&sandbox, &handler)
+            .command(breakable(&sandbox))
+            .spawn();
         let first = started(&sandbox, 1);
         break_it(&sandbox);
         sandbox.signal(first, SIGKILL);
@@ -174,7 +196,10 @@ fn an_exec_that_fails_at_a_restart_is_an_unexpected_termination_and_the_handler_
         assert_eq!(variable("EXITED").as_deref(), Some("1"));
         assert_eq!(variable("EXITSTATUS").as_deref(), Some(status));
         assert_eq!(variable("UPTIME").as_deref(), Some("0"));
-        assert_eq!((variable("TERMSIG"), variable("COREDUMP")), (None, Some("0".into())));
+        assert_eq!(
+            (variable("TERMSIG"), variable("COREDUMP")),
+            (None, Some("0".into()))
+        );
         let explained = variable("EXPLAIN").unwrap_or_default();
         let expected = format!("cannot {doing} command: {reason}");
         assert!(explained.ends_with(&expected), "{explained}");
@@ -194,7 +219,9 @@ fn an_exec_that_fails_at_a_restart_is_an_unexpected_termination_and_the_handler_
 fn a_server_that_cannot_be_executed_again_is_tried_less_and_less_often() {
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").create();
-    let manager = managed(&sandbox, &handler).command(breakable(&sandbox)).spawn();
+    let manager = managed(&sandbox, &handler)
+        .command(breakable(&sandbox))
+        .spawn();
     let first = started(&sandbox, 1);
     remove(&sandbox);
     sandbox.signal(first, SIGKILL);
@@ -211,14 +238,18 @@ fn a_refusal_after_an_exec_that_failed_ends_the_manager_with_the_status_for_that
     for (break_it, status, [doing, reason]) in BREAKAGES {
         let sandbox = sandbox();
         let handler = sandbox.handler("handler").exits(1).create();
-        let manager = managed(&sandbox, &handler).command(breakable(&sandbox)).spawn();
+        let manager = managed(&sandbox, &handler)
+            .command(breakable(&sandbox))
+            .spawn();
         started(&sandbox, 1);
         break_it(&sandbox);
         manager.signal(SIGHUP);
         let outcome = manager.wait();
         outcome.expect_code(status.parse().expect("a number"));
-        let line =
-            format!("cannot {doing} command '{}': {reason}", sandbox.path("program").display());
+        let line = format!(
+            "cannot {doing} command '{}': {reason}",
+            sandbox.path("program").display()
+        );
         assert!(outcome.stderr_text().contains(&line));
         assert_eq!((starts(&sandbox), handler.runs().len()), (1, 1));
         expect_nothing_left(&sandbox);
@@ -234,7 +265,10 @@ fn an_exec_that_fails_at_the_first_start_is_an_error_without_a_handler() {
         break_it(&sandbox);
         let program = sandbox.path("program");
         let outcome = managed(&sandbox, &handler).command(server).run();
-        let message = format!("vsrun: cannot {doing} command '{}': {reason}", program.display());
+        let message = format!(
+            "vsrun: cannot {doing} command '{}': {reason}",
+            program.display()
+        );
         outcome.expect_error(status.parse().expect("a number"), &message);
         assert_eq!((starts(&sandbox), handler.runs().len()), (0, 0));
         expect_nothing_left(&sandbox);
@@ -247,7 +281,9 @@ fn an_exec_that_fails_at_the_first_start_is_an_error_without_a_handler() {
 #[test]
 fn there_is_no_pidfile_in_a_delay() {
     let sandbox = sandbox();
-    let manager = managed(&sandbox, CONSENT).command(probe(&sandbox).exit(1)).spawn();
+    let manager = managed(&sandbox, CONSENT)
+        .command(probe(&sandbox).exit(1))
+        .spawn();
     wait_for_message(&manager, "restarting the server in 800ms");
     assert!(!sandbox.path("server.pid").exists());
     stop(manager);
@@ -272,18 +308,27 @@ fn a_server_that_is_killed_twenty_times_comes_back_twenty_times() {
     assert_eq!(handler.runs().len(), 20);
     assert!(last.exists() && starts(&sandbox) == 21);
     assert_eq!(manager.process().children(), [last]);
-    assert_eq!(sandbox.read_pidfile(sandbox.path("server.pid")), Some(last.pid()));
+    assert_eq!(
+        sandbox.read_pidfile(sandbox.path("server.pid")),
+        Some(last.pid())
+    );
     stop(manager);
 }
 
 #[test]
 fn ten_seconds_of_a_crash_loop_are_eight_tries_and_hardly_any_processor_time() {
     let sandbox = sandbox();
-    let manager = managed(&sandbox, CONSENT).command(probe(&sandbox).exit(1)).spawn();
+    let manager = managed(&sandbox, CONSENT)
+        .command(probe(&sandbox).exit(1))
+        .spawn();
     // The delays before this one are 6.3 s together, so 12.7 s are over at the next start.
     wait_for_message(&manager, "restarting the server in 6.4s");
     assert_eq!(starts(&sandbox), 8);
-    let ticks = manager.process().stat().expect("a running manager").cpu_ticks;
+    let ticks = manager
+        .process()
+        .stat()
+        .expect("a running manager")
+        .cpu_ticks;
     // 0.1 s. A manager that turned in a loop would have used up all the time there was: 630 of
     // them.
     assert!(ticks < 10, "{ticks} clock ticks");

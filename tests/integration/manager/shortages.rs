@@ -28,9 +28,16 @@ fn a_restart_that_lacks_a_resource_is_tried_again_without_a_handler() {
         let tracer = refusing(&sandbox, manager.process(), calls, error, "1..2");
         manager.signal(SIGHUP);
         let server = started(&sandbox, 2);
-        assert_eq!(delays(&manager, "trying again in"), ["100ms", "200ms"], "{calls} {error}");
+        assert_eq!(
+            delays(&manager, "trying again in"),
+            ["100ms", "200ms"],
+            "{calls} {error}"
+        );
         detach(tracer);
-        assert!(server.exists() && handler.runs().is_empty(), "{calls} {error}");
+        assert!(
+            server.exists() && handler.runs().is_empty(),
+            "{calls} {error}"
+        );
         assert_eq!(sandbox.wait_for_pidfile(sandbox.path("server.pid")), server);
         stop(manager);
         expect_nothing_left(&sandbox);
@@ -48,7 +55,11 @@ fn a_child_that_cannot_be_released_for_lack_of_memory_is_replaced() {
         manager.signal(SIGHUP);
         wait_for("another try", || {
             let text = sandbox.lines("trace").join("\n");
-            if text.matches(error).count() >= 3 { Ok(()) } else { Err(text) }
+            if text.matches(error).count() >= 3 {
+                Ok(())
+            } else {
+                Err(text)
+            }
         });
         assert_eq!(starts(&sandbox), 1);
         detach(tracer);
@@ -76,7 +87,10 @@ fn a_log_directory_that_cannot_be_listed_leaks_no_descriptor() {
     let trace = sandbox.lines("trace").join("\n");
     assert!(trace.matches("F_GETFL)").count() >= 3, "{trace}");
     detach(tracer);
-    assert_eq!(manager.process().open_files().map(|files| files.len()), before);
+    assert_eq!(
+        manager.process().open_files().map(|files| files.len()),
+        before
+    );
     stop(manager);
 }
 
@@ -86,15 +100,28 @@ fn a_keyring_over_the_quota_is_tried_again() {
     let sandbox = sandbox();
     let starts = sandbox.open_dir("out").join("starts");
     let server = sandbox.probe().append(&starts);
-    let manager = managed(&sandbox, REFUSAL).user("nobody").command(server).spawn();
+    let manager = managed(&sandbox, REFUSAL)
+        .user("nobody")
+        .command(server)
+        .spawn();
     let started = |count| {
         wait_for(&format!("start {count}"), || {
             let starts = sandbox.lines("out/starts");
-            if starts.len() == count { Ok(()) } else { Err(starts) }
+            if starts.len() == count {
+                Ok(())
+            } else {
+                Err(starts)
+            }
         });
     };
     started(1);
-    let quota = ["-f", "-e", "trace=keyctl", "-e", "inject=keyctl:error=EDQUOT"];
+    let quota = [
+        "-f",
+        "-e",
+        "trace=keyctl",
+        "-e",
+        "inject=keyctl:error=EDQUOT",
+    ];
     let tracer = traced(&sandbox, manager.process(), &quota);
     manager.signal(SIGHUP);
     wait_for_message(&manager, "trying again in 200ms");
@@ -109,7 +136,10 @@ fn a_keyring_over_the_quota_is_tried_again() {
 fn a_server_whose_directory_is_gone_starts_at_the_root_with_a_warning() {
     let sandbox = sandbox();
     let here = sandbox.dir("here");
-    let manager = managed(&sandbox, REFUSAL).current_dir(&here).command(probe(&sandbox)).spawn();
+    let manager = managed(&sandbox, REFUSAL)
+        .current_dir(&here)
+        .command(probe(&sandbox))
+        .spawn();
     assert_eq!(started(&sandbox, 1).cwd().as_ref(), Some(&here));
     fs::rename(&here, sandbox.path("moved")).expect("it can be moved");
     manager.signal(SIGHUP);
@@ -134,7 +164,13 @@ fn a_directory_that_cannot_be_opened_for_lack_of_descriptors_is_tried_again() {
     let start = managed(&sandbox, REFUSAL).current_dir(&here);
     let manager = start.command(probe(&sandbox)).spawn();
     started(&sandbox, 1);
-    let tracer = refusing(&sandbox, manager.process(), "openat2,openat", "EMFILE", "1+");
+    let tracer = refusing(
+        &sandbox,
+        manager.process(),
+        "openat2,openat",
+        "EMFILE",
+        "1+",
+    );
     manager.signal(SIGHUP);
     wait_for_message(&manager, "trying again in 200ms");
     detach(tracer);
@@ -168,11 +204,16 @@ fn the_pidfile_of_a_server_that_is_gone_is_removed_though_no_descriptor_is_free(
     let sandbox = sandbox();
     let manager = managed(&sandbox, CONSENT).command(probe(&sandbox)).spawn();
     let first = started(&sandbox, 1);
-    let lowest = free_descriptors(manager.process()).next().expect("a free number");
+    let lowest = free_descriptors(manager.process())
+        .next()
+        .expect("a free number");
     limit_descriptors(&sandbox, manager.process(), lowest as usize);
     sandbox.signal(first, SIGKILL);
     wait_for_message(&manager, "trying again in 100ms");
-    assert!(!sandbox.path("server.pid").exists(), "it names a process that is gone");
+    assert!(
+        !sandbox.path("server.pid").exists(),
+        "it names a process that is gone"
+    );
     limit_descriptors(&sandbox, manager.process(), 1024);
     started(&sandbox, 2);
     stop(manager);
@@ -220,9 +261,12 @@ fn a_handler_that_lacks_a_resource_is_tried_again() {
 #[test]
 fn requests_are_obeyed_while_forks_fail() {
     needs!(root, "strace");
-    for (death, request) in
-        [(SIGHUP, SIGTERM), (SIGKILL, SIGTERM), (SIGHUP, SIGHUP), (SIGKILL, SIGHUP)]
-    {
+    for (death, request) in [
+        (SIGHUP, SIGTERM),
+        (SIGKILL, SIGTERM),
+        (SIGHUP, SIGHUP),
+        (SIGKILL, SIGHUP),
+    ] {
         let sandbox = sandbox();
         let handler = sandbox.handler("handler").create();
         let manager = managed(&sandbox, &handler).command(probe(&sandbox)).spawn();
@@ -291,7 +335,9 @@ fn a_manager_without_free_descriptors_tries_until_it_has_some() {
     let handler = sandbox.handler("handler").create();
     let manager = managed(&sandbox, &handler).command(probe(&sandbox)).spawn();
     let first = started(&sandbox, 1);
-    let lowest = free_descriptors(manager.process()).next().expect("a free number");
+    let lowest = free_descriptors(manager.process())
+        .next()
+        .expect("a free number");
     limit_descriptors(&sandbox, manager.process(), lowest as usize);
     sandbox.signal(first, SIGKILL);
     wait_for_message(&manager, "trying again in 400ms");
@@ -308,7 +354,9 @@ fn a_restart_needs_no_descriptor_beyond_the_channel_to_the_child() {
     let sandbox = sandbox();
     let manager = managed(&sandbox, CONSENT).command(probe(&sandbox)).spawn();
     started(&sandbox, 1);
-    let second_free = free_descriptors(manager.process()).nth(1).expect("a free number");
+    let second_free = free_descriptors(manager.process())
+        .nth(1)
+        .expect("a free number");
     limit_descriptors(&sandbox, manager.process(), second_free as usize + 1);
     manager.signal(SIGHUP);
     let second = started(&sandbox, 2);
@@ -332,7 +380,10 @@ fn crowd<'a>(sandbox: &'a Sandbox, uid: u32) -> Vec<Running<'a>> {
         .collect();
     for member in &crowd {
         wait_for("a process of the user", || {
-            member.process().status().is_some_and(|it| it.uids.real == uid)
+            member
+                .process()
+                .status()
+                .is_some_and(|it| it.uids.real == uid)
         });
     }
     crowd
@@ -375,8 +426,14 @@ fn a_change_of_user_that_lacks_a_resource_is_tried_again() {
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").create();
     let report = sandbox.open_dir("out").join("report");
-    let server = sandbox.probe().report(&report).append(open_starts(&sandbox));
-    let manager = managed(&sandbox, &handler).user("nobody").command(server).spawn();
+    let server = sandbox
+        .probe()
+        .report(&report)
+        .append(open_starts(&sandbox));
+    let manager = managed(&sandbox, &handler)
+        .user("nobody")
+        .command(server)
+        .spawn();
     started(&sandbox, 1);
     fs::remove_file(&report).expect("the first report");
     let tracer = refusing_children(&sandbox, manager.process(), "setresuid:error=EAGAIN");
@@ -398,10 +455,16 @@ fn a_fork_that_fails_for_long_is_tried_every_5_s_until_a_stop() {
     let tracer = refusing(&sandbox, manager.process(), FORKS, "EAGAIN", "1+");
     manager.signal(SIGHUP);
     // Two of the longest in a row: the delay does not grow any more, and vsrun does not give up.
-    let expected = ["100ms", "200ms", "400ms", "800ms", "1.6s", "3.2s", "5s", "5s"];
+    let expected = [
+        "100ms", "200ms", "400ms", "800ms", "1.6s", "3.2s", "5s", "5s",
+    ];
     wait_for("the longest delay, twice", || {
         let delays = delays(&manager, "trying again in");
-        if delays == expected { Ok(()) } else { Err(delays) }
+        if delays == expected {
+            Ok(())
+        } else {
+            Err(delays)
+        }
     });
     let before = Instant::now();
     stop(manager);

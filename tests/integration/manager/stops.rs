@@ -19,7 +19,9 @@ fn a_traced_server_or_handler_delays_a_stop_by_5_s() {
         }
         let tracer = traced(&sandbox, kept, &[]);
         tracer.signal(SIGSTOP);
-        wait_for("a stopped tracer", || tracer.process().stat().is_some_and(|it| it.state == 'T'));
+        wait_for("a stopped tracer", || {
+            tracer.process().stat().is_some_and(|it| it.state == 'T')
+        });
         sandbox.signal(kept, SIGKILL);
         stop(manager);
         expect_no_files(&sandbox);
@@ -36,7 +38,9 @@ fn a_stop_waits_for_a_stopped_server() {
         let manager = managed(&sandbox, &handler).command(probe(&sandbox)).spawn();
         let server = started(&sandbox, serial + 1);
         sandbox.signal(server, SIGSTOP);
-        wait_for("a stop", || server.stat().is_some_and(|stat| stat.state == 'T'));
+        wait_for("a stop", || {
+            server.stat().is_some_and(|stat| stat.state == 'T')
+        });
         manager.signal(SIGTERM);
         wait_for_message(&manager, "asked to stop");
         holds_for("waited for", Duration::from_millis(200), || {
@@ -70,8 +74,12 @@ fn a_stopped_manager_obeys_a_stop_request_when_it_continues() {
 #[test]
 fn a_stop_leaves_the_servers_children_and_does_not_wait_for_them() {
     let sandbox = sandbox();
-    for (serial, server) in
-        [probe(&sandbox).with_child(), probe(&sandbox).with_session_child()].into_iter().enumerate()
+    for (serial, server) in [
+        probe(&sandbox).with_child(),
+        probe(&sandbox).with_session_child(),
+    ]
+    .into_iter()
+    .enumerate()
     {
         let manager = managed(&sandbox, CONSENT).command(server).spawn();
         let server = started(&sandbox, serial + 1);

@@ -34,7 +34,11 @@ fn the_monitor_pidfile_holds_the_managers_id() {
         let sandbox = sandbox();
         let (pidfile, report) = (sandbox.path("manager"), sandbox.path("report"));
         let start = sandbox.vsrun().manager(&pidfile, handler(&sandbox));
-        let start = if background { start.background() } else { start };
+        let start = if background {
+            start.background()
+        } else {
+            start
+        };
         let server = sandbox.probe().report(&report).pidfile(&pidfile);
         let _running = start.command(server).spawn();
         let report = Report::wait(&report);
@@ -86,18 +90,33 @@ fn a_file_of_another_user_is_replaced_whatever_its_mode() {
     let start = sandbox.vsrun().user("nobody").pidfile(&pidfile);
     start.command(sandbox.probe().exit(0)).run().expect_code(0);
     let about = fs::metadata(&pidfile).expect("a file");
-    assert_eq!((about.uid(), about.gid(), about.mode() & 0o7777), (0, 0, 0o644));
+    assert_eq!(
+        (about.uid(), about.gid(), about.mode() & 0o7777),
+        (0, 0, 0o644)
+    );
 }
 
 // What it replaces.
 
 #[test]
 fn a_file_that_exists_is_overwritten() {
-    for content in ["", "1", "1\n", "no number", "99999999999999999999\n", &"x".repeat(1 << 20)] {
+    for content in [
+        "",
+        "1",
+        "1\n",
+        "no number",
+        "99999999999999999999\n",
+        &"x".repeat(1 << 20),
+    ] {
         let sandbox = sandbox();
         let pidfile = sandbox.file("pid", content);
         let server = sandbox.probe().report("report").pidfile(&pidfile).exit(0);
-        sandbox.vsrun().pidfile(&pidfile).command(server).run().expect_code(0);
+        sandbox
+            .vsrun()
+            .pidfile(&pidfile)
+            .command(server)
+            .run()
+            .expect_code(0);
         let report = Report::wait(sandbox.path("report"));
         assert_eq!(report.pidfile, Some(format!("{}\n", report.pid).into()));
     }
@@ -121,7 +140,12 @@ fn a_reader_sees_the_old_id_or_the_new_one() {
             seen
         });
         for _ in 0..50 {
-            sandbox.vsrun().pidfile(&pidfile).command(server()).run().expect_code(0);
+            sandbox
+                .vsrun()
+                .pidfile(&pidfile)
+                .command(server())
+                .run()
+                .expect_code(0);
         }
         done.store(true, Ordering::Relaxed);
         reader.join().expect("no surprise")
@@ -134,7 +158,10 @@ fn a_reader_never_sees_half_a_file_during_restarts() {
     let sandbox = sandbox();
     let (pidfile, starts) = (sandbox.path("pid"), sandbox.path("starts"));
     let server = sandbox.probe().append(&starts).pidfile(&pidfile);
-    let start = sandbox.vsrun().pidfile(&pidfile).manager("manager", handler(&sandbox));
+    let start = sandbox
+        .vsrun()
+        .pidfile(&pidfile)
+        .manager("manager", handler(&sandbox));
     let running = start.command(server).spawn();
     for count in 1..=30 {
         wait_for("another start", || {
@@ -153,11 +180,24 @@ fn a_symbolic_link_is_replaced_and_not_followed() {
     let victim = sandbox.file("victim", "precious");
     let directory = sandbox.dir("directory");
     let pidfile = run.path().join("pid");
-    for target in [victim.as_path(), &directory, Path::new("nowhere"), Path::new("pid")] {
+    for target in [
+        victim.as_path(),
+        &directory,
+        Path::new("nowhere"),
+        Path::new("pid"),
+    ] {
         fs::remove_file(&pidfile).ok();
         sandbox.link("run/pid", target);
-        sandbox.vsrun().pidfile(&pidfile).command(sandbox.probe().exit(0)).run().expect_code(0);
-        assert!(fs::symlink_metadata(&pidfile).expect("a file").is_file(), "{target:?}");
+        sandbox
+            .vsrun()
+            .pidfile(&pidfile)
+            .command(sandbox.probe().exit(0))
+            .run()
+            .expect_code(0);
+        assert!(
+            fs::symlink_metadata(&pidfile).expect("a file").is_file(),
+            "{target:?}"
+        );
         assert!(sandbox.read_pidfile(&pidfile).is_some());
         assert_eq!(run.names(), ["pid"]);
     }
@@ -171,7 +211,12 @@ fn the_other_name_of_a_hard_linked_file_keeps_its_content() {
     let victim = sandbox.file("victim", "precious");
     let pidfile = sandbox.path("pid");
     fs::hard_link(&victim, &pidfile).expect("a link");
-    sandbox.vsrun().pidfile(&pidfile).command(sandbox.probe().exit(0)).run().expect_code(0);
+    sandbox
+        .vsrun()
+        .pidfile(&pidfile)
+        .command(sandbox.probe().exit(0))
+        .run()
+        .expect_code(0);
     assert!(sandbox.read_pidfile(&pidfile).is_some());
     assert_eq!(fs::read_to_string(victim).expect("a file"), "precious");
 }
@@ -187,7 +232,11 @@ fn a_planted_temporary_file_is_neither_followed_nor_overwritten() {
         sandbox.link(format!("run/.vsrun-1-{attempt}"), &victim);
     }
     let server = sandbox.probe().append(sandbox.path("starts"));
-    let start = sandbox.vsrun().pid_namespace().pidfile("run/pid").command(server);
+    let start = sandbox
+        .vsrun()
+        .pid_namespace()
+        .pidfile("run/pid")
+        .command(server);
     let _running = start.spawn();
     wait_for("the server", || sandbox.lines("starts") == ["1"]);
     assert_eq!(sandbox.read_pidfile(run.path().join("pid")), Some(1));
@@ -198,11 +247,20 @@ fn a_planted_temporary_file_is_neither_followed_nor_overwritten() {
 #[test]
 fn without_a_manager_the_pidfile_names_the_last_server_started() {
     let sandbox = sandbox();
-    let start = || sandbox.vsrun().pidfile("pid").command(probe(&sandbox)).spawn();
+    let start = || {
+        sandbox
+            .vsrun()
+            .pidfile("pid")
+            .command(probe(&sandbox))
+            .spawn()
+    };
     let first = start();
     started(&sandbox, 1);
     let second = start();
     started(&sandbox, 2);
     assert!(first.process().exists() && second.process().exists());
-    assert_eq!(sandbox.read_pidfile(sandbox.path("pid")), Some(second.pid()));
+    assert_eq!(
+        sandbox.read_pidfile(sandbox.path("pid")),
+        Some(second.pid())
+    );
 }

@@ -31,14 +31,23 @@ fn the_pidfile_is_complete_before_the_first_instruction_of_each_life() {
 #[test]
 fn it_is_removed_as_soon_as_the_server_is_gone() {
     let sandbox = sandbox();
-    let handler =
-        sandbox.handler("handler").line("read -r line <\"${0%/*}/gate\"").exits(1).create();
+    let handler = sandbox
+        .handler("handler")
+        .line("read -r line <\"${0%/*}/gate\"")
+        .exits(1)
+        .create();
     make("mkfifo", &[sandbox.path("gate").as_os_str()]);
     let start = sandbox.vsrun().pidfile("pid").manager("manager", &handler);
     let running = start.command(sandbox.probe().exit(3)).spawn();
     handler.wait_for_run(1);
-    assert!(!sandbox.path("pid").exists(), "a stale id while the handler runs");
-    assert_eq!(sandbox.read_pidfile(sandbox.path("manager")), Some(running.pid()));
+    assert!(
+        !sandbox.path("pid").exists(),
+        "a stale id while the handler runs"
+    );
+    assert_eq!(
+        sandbox.read_pidfile(sandbox.path("manager")),
+        Some(running.pid())
+    );
     fs::write(sandbox.path("gate"), "\n").expect("a FIFO");
     running.wait().expect_code(3);
 }
@@ -52,7 +61,10 @@ fn restart_after(
 ) -> Sandbox {
     let sandbox = sandbox();
     let pidfile = run_dir(&sandbox).path().join("pid");
-    let start = sandbox.vsrun().pidfile("run/pid").manager("manager", CONSENT);
+    let start = sandbox
+        .vsrun()
+        .pidfile("run/pid")
+        .manager("manager", CONSENT);
     let manager = start.command(probe(&sandbox)).spawn();
     started(&sandbox, 1);
     change(&sandbox, &pidfile);
@@ -116,7 +128,10 @@ fn a_manager_removes_its_files_when_it_exits() {
         if let Some(status) = status {
             server = server.exit(status);
         }
-        let start = sandbox.vsrun().pidfile("run/pid").manager("run/manager", &handler);
+        let start = sandbox
+            .vsrun()
+            .pidfile("run/pid")
+            .manager("run/manager", &handler);
         let running = start.command(server).spawn();
         started(&sandbox, 1);
         if let Some(signal) = signal {
@@ -131,7 +146,11 @@ fn a_manager_removes_its_files_when_it_exits() {
 fn without_a_manager_the_pidfile_stays() {
     let sandbox = sandbox();
     let pidfile = sandbox.path("pid");
-    let running = sandbox.vsrun().pidfile(&pidfile).command(sandbox.probe().exit(0)).spawn();
+    let running = sandbox
+        .vsrun()
+        .pidfile(&pidfile)
+        .command(sandbox.probe().exit(0))
+        .spawn();
     let pid = running.pid();
     running.wait().expect_code(0);
     assert_eq!(sandbox.read_pidfile(pidfile), Some(pid));
@@ -142,7 +161,10 @@ fn files_that_name_another_process_are_left() {
     let sandbox = sandbox();
     let run = run_dir(&sandbox);
     let server = sandbox.probe().append(sandbox.path("starts"));
-    let start = sandbox.vsrun().pidfile("run/pid").manager("run/manager", handler(&sandbox));
+    let start = sandbox
+        .vsrun()
+        .pidfile("run/pid")
+        .manager("run/manager", handler(&sandbox));
     let running = start.command(server).spawn();
     started(&sandbox, 1);
     for name in ["pid", "manager", "manager.lock"] {
@@ -161,7 +183,10 @@ fn links_in_place_of_the_files_are_not_followed_at_the_end() {
     let sandbox = sandbox();
     let run = run_dir(&sandbox);
     let server = sandbox.probe().append(sandbox.path("starts"));
-    let start = sandbox.vsrun().pidfile("run/pid").manager("run/manager", handler(&sandbox));
+    let start = sandbox
+        .vsrun()
+        .pidfile("run/pid")
+        .manager("run/manager", handler(&sandbox));
     let running = start.command(server).spawn();
     started(&sandbox, 1);
     for name in ["pid", "manager", "manager.lock"] {
@@ -171,7 +196,10 @@ fn links_in_place_of_the_files_are_not_followed_at_the_end() {
     }
     stop(running);
     for name in ["pid", "manager", "manager.lock"] {
-        assert!(sandbox.path(name).exists(), "the target of '{name}' is gone");
+        assert!(
+            sandbox.path(name).exists(),
+            "the target of '{name}' is gone"
+        );
         assert!(run.path().join(name).is_symlink(), "'{name}' is gone");
     }
 }
@@ -181,7 +209,10 @@ fn files_that_were_removed_do_not_change_the_exit() {
     let sandbox = sandbox();
     let run = run_dir(&sandbox);
     let server = sandbox.probe().append(sandbox.path("starts"));
-    let start = sandbox.vsrun().pidfile("run/pid").manager("run/manager", handler(&sandbox));
+    let start = sandbox
+        .vsrun()
+        .pidfile("run/pid")
+        .manager("run/manager", handler(&sandbox));
     let running = start.command(server).spawn();
     started(&sandbox, 1);
     fs::remove_dir_all(run.path()).expect("a directory");
@@ -193,8 +224,13 @@ fn the_first_managers_end_leaves_the_second_managers_files() {
     let sandbox = sandbox();
     let run = run_dir(&sandbox);
     let start = |starts: &str| {
-        let start = sandbox.vsrun().pidfile("run/pid").manager("run/manager", handler(&sandbox));
-        start.command(sandbox.probe().append(sandbox.path(starts))).spawn()
+        let start = sandbox
+            .vsrun()
+            .pidfile("run/pid")
+            .manager("run/manager", handler(&sandbox));
+        start
+            .command(sandbox.probe().append(sandbox.path(starts)))
+            .spawn()
     };
     let first = start("first");
     wait_for("the first server", || sandbox.lines("first").len() == 1);
@@ -205,7 +241,10 @@ fn the_first_managers_end_leaves_the_second_managers_files() {
     let second = start("second");
     wait_for("the second server", || sandbox.lines("second").len() == 1);
     stop(first);
-    assert_eq!(sandbox.read_pidfile(run.path().join("manager")), Some(second.pid()));
+    assert_eq!(
+        sandbox.read_pidfile(run.path().join("manager")),
+        Some(second.pid())
+    );
     assert_eq!(sandbox.lines("run/pid"), sandbox.lines("second"));
     assert_eq!(run.names(), ["manager", "manager.lock", "pid"]);
 }
@@ -218,13 +257,23 @@ type Fault = for<'a> fn(Invocation<'a>, &'a Sandbox) -> Invocation<'a>;
 const FAULTS: [(&str, Fault); 8] = [
     ("not found", |start, _| start.command(["/no/such/server"])),
     ("not executable", |start, _| start.command(["/etc/passwd"])),
-    ("no work dir", |start, sandbox| start.work_dir("/no/such").command(forbidden(sandbox))),
-    ("no root", |start, sandbox| start.root("/no/such").command(forbidden(sandbox))),
-    ("no user", |start, sandbox| start.user("no such").command(forbidden(sandbox))),
-    ("no log directory", |start, sandbox| {
-        start.logdir("/etc/passwd/logs", "1").command(forbidden(sandbox))
+    ("no work dir", |start, sandbox| {
+        start.work_dir("/no/such").command(forbidden(sandbox))
     }),
-    ("keep", |start, sandbox| start.logdir("logs", "-1").command(forbidden(sandbox))),
+    ("no root", |start, sandbox| {
+        start.root("/no/such").command(forbidden(sandbox))
+    }),
+    ("no user", |start, sandbox| {
+        start.user("no such").command(forbidden(sandbox))
+    }),
+    ("no log directory", |start, sandbox| {
+        start
+            .logdir("/etc/passwd/logs", "1")
+            .command(forbidden(sandbox))
+    }),
+    ("keep", |start, sandbox| {
+        start.logdir("logs", "-1").command(forbidden(sandbox))
+    }),
     ("log directory and no server", |start, _| {
         start.logdir("run/a/b", "1").command(["/no/such/server"])
     }),
@@ -255,13 +304,23 @@ fn a_start_that_fails_leaves_no_file() {
     let sandbox = sandbox();
     let run = run_dir(&sandbox);
     for (way, outcome) in failing_starts(&sandbox) {
-        assert!(outcome.code().is_some_and(|code| (125..=127).contains(&code)), "{way}");
+        assert!(
+            outcome
+                .code()
+                .is_some_and(|code| (125..=127).contains(&code)),
+            "{way}"
+        );
         let line = outcome.stderr_text();
-        assert!(line.starts_with("vsrun: cannot ") && line.lines().count() == 1, "{way}: {line}");
+        assert!(
+            line.starts_with("vsrun: cannot ") && line.lines().count() == 1,
+            "{way}: {line}"
+        );
         assert_eq!(run.names(), [""; 0], "{way}");
     }
     assert!(!sandbox.path("ran").exists() && !sandbox.path("logs").exists());
-    wait_for("the end of every process", || sandbox.processes().is_empty());
+    wait_for("the end of every process", || {
+        sandbox.processes().is_empty()
+    });
 }
 
 #[test]
@@ -271,7 +330,11 @@ fn a_start_that_fails_leaves_the_id_of_a_live_process() {
     let pidfile = sandbox.file("run/pid", format!("{}\n", std::process::id()));
     for (way, outcome) in failing_starts(&sandbox) {
         assert_ne!(outcome.code(), Some(0), "{way}");
-        assert_eq!(sandbox.read_pidfile(&pidfile), Some(std::process::id() as i32), "{way}");
+        assert_eq!(
+            sandbox.read_pidfile(&pidfile),
+            Some(std::process::id() as i32),
+            "{way}"
+        );
         assert_eq!(run.names(), ["pid"], "{way}");
     }
 }
@@ -286,7 +349,10 @@ fn what_is_put_back_is_a_pidfile_of_the_callers() {
         let pidfile = sandbox.file("run/pid", format!("{}", std::process::id()));
         lchown(&pidfile, Some(DAEMON), Some(DAEMON)).expect("an owner");
         chmod(&pidfile, 0o4755);
-        let start = sandbox.vsrun().run_as(caller, caller, &[]).pidfile("run/pid");
+        let start = sandbox
+            .vsrun()
+            .run_as(caller, caller, &[])
+            .pidfile("run/pid");
         start.command(["/nonexistent"]).run().expect_code(127);
         let about = fs::metadata(&pidfile).expect("a file");
         let seen = (about.uid(), about.gid(), about.mode() & 0o7777);
@@ -304,10 +370,22 @@ fn a_start_that_fails_puts_back_nothing_but_the_id_of_a_live_process() {
     let victim = sandbox.file("victim", &live);
     let mut zombie = Command::new("/bin/true").spawn().expect("a process");
     let process = Process::of(zombie.id() as i32);
-    wait_for("a zombie", || process.stat().is_some_and(|stat| stat.state == 'Z'));
+    wait_for("a zombie", || {
+        process.stat().is_some_and(|stat| stat.state == 'Z')
+    });
     let dead = [i32::MAX.to_string(), zombie.id().to_string()];
     let (two, long) = (format!("{live} {live}"), "1".repeat(4096));
-    let odd = ["", "0", "-1", "no id", "99999999999", &two, &long, "second name", "link"];
+    let odd = [
+        "",
+        "0",
+        "-1",
+        "no id",
+        "99999999999",
+        &two,
+        &long,
+        "second name",
+        "link",
+    ];
     for old in dead.iter().map(String::as_str).chain(odd) {
         for (background, managed) in WAYS {
             match old {
@@ -316,8 +394,16 @@ fn a_start_that_fails_puts_back_nothing_but_the_id_of_a_live_process() {
                 content => drop(sandbox.file("run/pid", content)),
             }
             let start = sandbox.vsrun().pidfile("run/pid");
-            let start = if background { start.background() } else { start };
-            let start = if managed { start.manager("manager", handler(&sandbox)) } else { start };
+            let start = if background {
+                start.background()
+            } else {
+                start
+            };
+            let start = if managed {
+                start.manager("manager", handler(&sandbox))
+            } else {
+                start
+            };
             start.command(["/nonexistent"]).run().expect_code(127);
             assert_eq!(run.names(), [""; 0], "{old}");
         }
@@ -331,17 +417,32 @@ fn a_pidfile_may_stand_in_the_log_directory_that_is_made_for_it() {
     for (background, managed) in WAYS {
         let sandbox = sandbox();
         let start = sandbox.vsrun().logdir("logs", "1").pidfile("logs/pid");
-        let start = if managed { start.manager("manager", handler(&sandbox)) } else { start };
-        let start = if background { start.background() } else { start };
-        let running = start.command(sandbox.probe().append(sandbox.path("starts"))).spawn();
+        let start = if managed {
+            start.manager("manager", handler(&sandbox))
+        } else {
+            start
+        };
+        let start = if background {
+            start.background()
+        } else {
+            start
+        };
+        let running = start
+            .command(sandbox.probe().append(sandbox.path("starts")))
+            .spawn();
         started(&sandbox, 1);
         let server = sandbox.wait_for_pidfile(sandbox.path("logs/pid"));
         assert_eq!(sandbox.lines("starts"), [server.pid().to_string()]);
-        let first =
-            if managed { sandbox.wait_for_pidfile(sandbox.path("manager")) } else { server };
+        let first = if managed {
+            sandbox.wait_for_pidfile(sandbox.path("manager"))
+        } else {
+            server
+        };
         sandbox.signal(first, SIGTERM);
         running.wait();
-        wait_for("the end of every process", || sandbox.processes().is_empty());
+        wait_for("the end of every process", || {
+            sandbox.processes().is_empty()
+        });
     }
     let sandbox = sandbox();
     let start = sandbox.vsrun().logdir("logs", "1").pidfile("logs/pid");
@@ -354,7 +455,10 @@ fn a_bad_pidfile_leaves_no_file_of_the_manager() {
     let sandbox = sandbox();
     let run = run_dir(&sandbox);
     sandbox.dir("run/pid");
-    let start = sandbox.vsrun().pidfile("run/pid").manager("run/manager", handler(&sandbox));
+    let start = sandbox
+        .vsrun()
+        .pidfile("run/pid")
+        .manager("run/manager", handler(&sandbox));
     let start = start.logdir("run/logs", "1").command(forbidden(&sandbox));
     is_refused(&start.run(), &run.path().join("pid"));
     assert_eq!(run.names(), ["pid"]);
@@ -369,8 +473,13 @@ fn a_forged_pidfile_redirects_no_signal() {
     sandbox.dir_of("run", NOBODY, NOBODY);
     let log = sandbox.path("signals");
     let mut words = sandbox.probe().log_signals(&log).into_iter();
-    let other = sandbox.program(words.next().expect("a program")).args(words).spawn();
-    wait_for("the other process", || sandbox.lines("signals") == ["READY"]);
+    let other = sandbox
+        .program(words.next().expect("a program"))
+        .args(words)
+        .spawn();
+    wait_for("the other process", || {
+        sandbox.lines("signals") == ["READY"]
+    });
     let forge = || {
         for name in ["pid", "manager"] {
             // The directory's owner can do this.
@@ -379,7 +488,10 @@ fn a_forged_pidfile_redirects_no_signal() {
             fs::rename(beside, sandbox.path("run").join(name)).expect("a file");
         }
     };
-    let start = sandbox.vsrun().pidfile("run/pid").manager("run/manager", CONSENT);
+    let start = sandbox
+        .vsrun()
+        .pidfile("run/pid")
+        .manager("run/manager", CONSENT);
     let manager = start.command(probe(&sandbox)).spawn();
     let first = started(&sandbox, 1);
     forge();

@@ -19,10 +19,17 @@ use crate::prelude::*;
 fn managed<'a>(sandbox: &'a Sandbox) -> Running<'a> {
     let handler = handler(sandbox);
     let server = sandbox.probe().append(sandbox.path("starts"));
-    let start = sandbox.vsrun().pidfile("run/pid").manager("run/manager", handler);
+    let start = sandbox
+        .vsrun()
+        .pidfile("run/pid")
+        .manager("run/manager", handler);
     let running = start.logdir("run/logs", "1").command(server).spawn();
     started(sandbox, 1);
-    wait_for("the log", || LogDirectory::at(sandbox.path("run/logs")).vsrun().contains("started"));
+    wait_for("the log", || {
+        LogDirectory::at(sandbox.path("run/logs"))
+            .vsrun()
+            .contains("started")
+    });
     running
 }
 
@@ -42,13 +49,22 @@ fn a_file_with_more_than_an_id_is_no_pidfile_and_no_lock_and_is_left_alone() {
     let sandbox = sandbox();
     let run = run_dir(&sandbox);
     for (name, doing) in [("manager", "write pidfile"), ("manager.lock", "lock")] {
-        for content in ["precious", "1\nx", "\u{7f}\0", &"1".repeat(100), &"x".repeat(2 << 20)] {
+        for content in [
+            "precious",
+            "1\nx",
+            "\u{7f}\0",
+            &"1".repeat(100),
+            &"x".repeat(2 << 20),
+        ] {
             let file = sandbox.file(format!("run/{name}"), content);
             let mode = mode_of(&file);
             let start = sandbox.vsrun().manager("run/manager", handler(&sandbox));
             let reason = "it holds more than a process id";
             let line = format!("vsrun: cannot {doing} '{}': {reason}", file.display());
-            start.command(forbidden(&sandbox)).run().expect_error(125, &line);
+            start
+                .command(forbidden(&sandbox))
+                .run()
+                .expect_error(125, &line);
             assert_eq!(fs::read_to_string(&file).expect("a file"), content);
             assert_eq!(mode_of(&file), mode);
             assert_eq!(run.names(), [name]);
@@ -67,22 +83,47 @@ fn a_second_manager_is_refused_and_touches_nothing() {
     let sandbox = sandbox();
     let run = run_dir(&sandbox);
     let running = managed(&sandbox);
-    let files = ["pid", "manager", "manager.lock", "logs", "logs/logfile", "logs/vsrun.log"];
+    let files = [
+        "pid",
+        "manager",
+        "manager.lock",
+        "logs",
+        "logs/logfile",
+        "logs/vsrun.log",
+    ];
     let seen = || {
         let logs = LogDirectory::at(sandbox.path("run/logs"));
         let times = files.map(|name| inode_times(&sandbox, name));
-        (times, run.names(), logs.names(), logs.vsrun(), sandbox.lines("run/pid"))
+        (
+            times,
+            run.names(),
+            logs.names(),
+            logs.vsrun(),
+            sandbox.lines("run/pid"),
+        )
     };
     let before = seen();
     let line = format!("vsrun: already managed by process {}", running.pid());
     for background in [false, true] {
-        let start = sandbox.vsrun().pidfile("run/pid").manager("run/manager", handler(&sandbox));
+        let start = sandbox
+            .vsrun()
+            .pidfile("run/pid")
+            .manager("run/manager", handler(&sandbox));
         let start = start.logdir("run/logs", "1").command(forbidden(&sandbox));
-        let start = if background { start } else { start.deadline(Duration::from_secs(10)) };
+        let start = if background {
+            start
+        } else {
+            start.deadline(Duration::from_secs(10))
+        };
         start.run().expect_error(125, &line);
         let start = sandbox.vsrun().background().pidfile("run/pid");
-        let start = start.manager("run/manager", handler(&sandbox)).logdir("run/logs", "1");
-        start.command(forbidden(&sandbox)).run().expect_error(125, &line);
+        let start = start
+            .manager("run/manager", handler(&sandbox))
+            .logdir("run/logs", "1");
+        start
+            .command(forbidden(&sandbox))
+            .run()
+            .expect_error(125, &line);
     }
     assert_eq!(seen(), before);
     assert!(!sandbox.path("ran").exists());
@@ -94,14 +135,27 @@ fn a_second_manager_is_refused_after_restarts_and_handler_runs_as_well() {
     let sandbox = sandbox();
     run_dir(&sandbox);
     let handler = handler(&sandbox);
-    let server = sandbox.probe().append(sandbox.path("starts")).only_first(3).exit(1);
-    let start = sandbox.vsrun().pidfile("run/pid").manager("run/manager", &handler);
+    let server = sandbox
+        .probe()
+        .append(sandbox.path("starts"))
+        .only_first(3)
+        .exit(1);
+    let start = sandbox
+        .vsrun()
+        .pidfile("run/pid")
+        .manager("run/manager", &handler);
     let running = start.logdir("run/logs", "1").command(server).spawn();
     wait_for("the fourth start", || sandbox.lines("starts").len() == 4);
     running.signal(SIGHUP);
     wait_for("the fifth start", || sandbox.lines("starts").len() == 5);
-    let start = sandbox.vsrun().manager("run/manager", &handler).command(forbidden(&sandbox));
-    start.run().expect_error(125, &format!("vsrun: already managed by process {}", running.pid()));
+    let start = sandbox
+        .vsrun()
+        .manager("run/manager", &handler)
+        .command(forbidden(&sandbox));
+    start.run().expect_error(
+        125,
+        &format!("vsrun: already managed by process {}", running.pid()),
+    );
 }
 
 #[test]
@@ -114,10 +168,15 @@ fn a_second_manager_is_refused_while_the_first_waits_for_its_server_to_end() {
     let running = start.command(server).spawn();
     wait_for("the server", || sandbox.lines("signals") == ["READY"]);
     running.signal(SIGTERM);
-    wait_for("the signal", || sandbox.lines("signals") == ["READY", "TERM"]);
+    wait_for("the signal", || {
+        sandbox.lines("signals") == ["READY", "TERM"]
+    });
     let start = sandbox.vsrun().manager("run/manager", handler(&sandbox));
     let start = start.command(forbidden(&sandbox));
-    start.run().expect_error(125, &format!("vsrun: already managed by process {}", running.pid()));
+    start.run().expect_error(
+        125,
+        &format!("vsrun: already managed by process {}", running.pid()),
+    );
 }
 
 #[test]
@@ -127,8 +186,16 @@ fn another_spelling_of_the_path_is_the_same_manager() {
     sandbox.link("link", "run");
     let running = managed(&sandbox);
     let line = format!("vsrun: already managed by process {}", running.pid());
-    for path in ["./run/manager", "run//manager", "run/../run/manager", "link/manager"] {
-        let start = sandbox.vsrun().manager(path, handler(&sandbox)).command(forbidden(&sandbox));
+    for path in [
+        "./run/manager",
+        "run//manager",
+        "run/../run/manager",
+        "link/manager",
+    ] {
+        let start = sandbox
+            .vsrun()
+            .manager(path, handler(&sandbox))
+            .command(forbidden(&sandbox));
         start.run().expect_error(125, &line);
     }
 }
@@ -146,7 +213,10 @@ fn the_server_and_the_manager_need_two_files() {
         "run/../run/manager",
         "link/manager",
     ] {
-        let start = sandbox.vsrun().pidfile(path).manager("run/manager", handler(&sandbox));
+        let start = sandbox
+            .vsrun()
+            .pidfile(path)
+            .manager("run/manager", handler(&sandbox));
         let outcome = start.command(forbidden(&sandbox)).run();
         outcome.expect_code(125);
         assert_eq!(outcome.stderr_text().lines().count(), 1);
@@ -160,7 +230,9 @@ fn a_servers_pidfile_never_takes_the_place_of_the_lock() {
     let sandbox = sandbox();
     let run = run_dir(&sandbox);
     let start = sandbox.vsrun().pidfile("run/manager.lock");
-    let start = start.manager("run/manager", handler(&sandbox)).command(forbidden(&sandbox));
+    let start = start
+        .manager("run/manager", handler(&sandbox))
+        .command(forbidden(&sandbox));
     start.run().expect_code(125);
     assert_eq!(run.names(), [""; 0]);
     assert!(!sandbox.path("ran").exists());
@@ -172,11 +244,18 @@ fn a_servers_pidfile_never_takes_the_place_of_a_live_managers_file() {
     let run = run_dir(&sandbox);
     sandbox.link("link", "run");
     let running = managed(&sandbox);
-    let seen =
-        || (["manager", "manager.lock"].map(|name| inode_times(&sandbox, name)), run.names());
+    let seen = || {
+        (
+            ["manager", "manager.lock"].map(|name| inode_times(&sandbox, name)),
+            run.names(),
+        )
+    };
     let before = seen();
     let pid = running.pid();
-    for (name, used_as) in [("manager", "monitor pidfile"), ("manager.lock", "lock file")] {
+    for (name, used_as) in [
+        ("manager", "monitor pidfile"),
+        ("manager.lock", "lock file"),
+    ] {
         for directory in ["run", "link"] {
             let path = sandbox.path(directory).join(name);
             let reason = format!("process {pid} uses it as its {used_as}");
@@ -196,10 +275,15 @@ fn a_servers_pidfile_never_takes_the_place_of_a_live_managers_file() {
     // This manager still holds the lock; a file without a lock prevents no start.
     let start = sandbox.vsrun().manager("run/manager", handler(&sandbox));
     let start = start.command(forbidden(&sandbox));
-    start.run().expect_error(125, &format!("vsrun: already managed by process {pid}"));
+    start
+        .run()
+        .expect_error(125, &format!("vsrun: already managed by process {pid}"));
     running.signal(SIGKILL);
     running.wait();
-    let start = sandbox.vsrun().pidfile("run/manager").command(sandbox.probe().exit(0));
+    let start = sandbox
+        .vsrun()
+        .pidfile("run/manager")
+        .command(sandbox.probe().exit(0));
     start.run().expect_code(0);
 }
 
@@ -210,16 +294,24 @@ fn a_lock_that_the_caller_may_not_read_does_not_prevent_a_pidfile() {
     run_dir(&sandbox);
     let _running = managed(&sandbox);
     give(sandbox.path("run"));
-    let start = sandbox.vsrun().run_as(NOBODY, NOBODY, &[]).pidfile("run/manager");
+    let start = sandbox
+        .vsrun()
+        .run_as(NOBODY, NOBODY, &[])
+        .pidfile("run/manager");
     start.command(["/bin/true"]).run().expect_code(0);
 }
 
 /// Starts a manager while strace(1) makes calls on its lock file return wrong results.
 fn start_deceived(sandbox: &Sandbox, path: &Path, injection: &str) -> Outcome {
-    let strace = sandbox.program("/usr/bin/strace").arg("-o").arg(sandbox.path("trace"));
+    let strace = sandbox
+        .program("/usr/bin/strace")
+        .arg("-o")
+        .arg(sandbox.path("trace"));
     let strace = strace.arg("-P").arg(path).args(["-e", injection]);
     let start = strace.args(["--", VSRUN]);
-    let start = start.manager("run/manager", handler(sandbox)).command(forbidden(sandbox));
+    let start = start
+        .manager("run/manager", handler(sandbox))
+        .command(forbidden(sandbox));
     let outcome = start.run();
     assert!(!sandbox.path("ran").exists());
     outcome
@@ -256,9 +348,16 @@ fn of_twelve_that_start_at_once_exactly_one_wins() {
         let starts = sandbox.path(format!("starts{round}"));
         let starters: Vec<_> = (0..12)
             .map(|number| {
-                let start = sandbox.vsrun().pidfile(&pidfile).manager(&manager, handler(&sandbox));
+                let start = sandbox
+                    .vsrun()
+                    .pidfile(&pidfile)
+                    .manager(&manager, handler(&sandbox));
                 // Some of them in the background: those return while their server runs.
-                let start = if number % 3 == 0 { start.background() } else { start };
+                let start = if number % 3 == 0 {
+                    start.background()
+                } else {
+                    start
+                };
                 start.command(sandbox.probe().append(&starts)).spawn()
             })
             .collect();
@@ -297,7 +396,10 @@ fn managers_that_come_and_go_never_run_two_servers_at_a_time() {
         for _ in 0..12 {
             scope.spawn(|| {
                 for _ in 0..15 {
-                    let start = sandbox.vsrun().pidfile("run/pid").manager("run/manager", &refuse);
+                    let start = sandbox
+                        .vsrun()
+                        .pidfile("run/pid")
+                        .manager("run/manager", &refuse);
                     let outcome = start.command([&server, &busy, &ran]).run();
                     let line = outcome.stderr_text();
                     match outcome.code() {
@@ -325,10 +427,18 @@ fn files_of_a_killed_manager_are_taken_over() {
     sandbox.signal(server, SIGKILL);
     wait_for("the server's end", || !server.exists());
     assert_eq!(run.names(), ["logs", "manager", "manager.lock", "pid"]);
-    let start = sandbox.vsrun().pidfile("run/pid").manager("run/manager", handler(&sandbox));
-    let running = start.command(sandbox.probe().append(sandbox.path("starts"))).spawn();
+    let start = sandbox
+        .vsrun()
+        .pidfile("run/pid")
+        .manager("run/manager", handler(&sandbox));
+    let running = start
+        .command(sandbox.probe().append(sandbox.path("starts")))
+        .spawn();
     wait_for("the second server", || sandbox.lines("starts").len() == 2);
-    assert_eq!(sandbox.read_pidfile(sandbox.path("run/manager")), Some(running.pid()));
+    assert_eq!(
+        sandbox.read_pidfile(sandbox.path("run/manager")),
+        Some(running.pid())
+    );
     stop(running);
     assert_eq!(run.names(), ["logs"]);
 }
@@ -339,14 +449,22 @@ fn a_stale_pidfile_is_overwritten_and_its_id_is_not_signalled() {
     run_dir(&sandbox);
     let log = sandbox.path("signals");
     let mut words = sandbox.probe().log_signals(&log).into_iter();
-    let other = sandbox.program(words.next().expect("a program")).args(words).spawn();
-    wait_for("the other process", || sandbox.lines("signals") == ["READY"]);
+    let other = sandbox
+        .program(words.next().expect("a program"))
+        .args(words)
+        .spawn();
+    wait_for("the other process", || {
+        sandbox.lines("signals") == ["READY"]
+    });
     for name in ["run/pid", "run/manager"] {
         sandbox.file(name, format!("{}\n", other.pid()));
     }
     sandbox.file("run/manager.lock", format!("{}\n", other.pid()));
     let running = managed(&sandbox);
-    assert_eq!(sandbox.read_pidfile(sandbox.path("run/manager")), Some(running.pid()));
+    assert_eq!(
+        sandbox.read_pidfile(sandbox.path("run/manager")),
+        Some(running.pid())
+    );
     assert_eq!(sandbox.lines("run/pid"), sandbox.lines("starts"));
     running.signal(SIGHUP);
     wait_for("the restart", || sandbox.lines("starts").len() == 2);
@@ -357,12 +475,23 @@ fn a_stale_pidfile_is_overwritten_and_its_id_is_not_signalled() {
 
 #[test]
 fn any_stale_content_of_the_monitor_pidfile_is_overwritten() {
-    for content in [&b""[..], b"\n", b"-1\n", b"0\n", b"1\n", b"99999999999\n", &[0; 8]] {
+    for content in [
+        &b""[..],
+        b"\n",
+        b"-1\n",
+        b"0\n",
+        b"1\n",
+        b"99999999999\n",
+        &[0; 8],
+    ] {
         let sandbox = sandbox();
         run_dir(&sandbox);
         sandbox.file("run/manager", content);
         let running = managed(&sandbox);
-        assert_eq!(sandbox.read_pidfile(sandbox.path("run/manager")), Some(running.pid()));
+        assert_eq!(
+            sandbox.read_pidfile(sandbox.path("run/manager")),
+            Some(running.pid())
+        );
         stop(running);
     }
 }
@@ -372,10 +501,22 @@ fn keeps_no_manager(sandbox: &Sandbox, name: &str) {
     let run = LogDirectory::at(sandbox.path("run"));
     let before = (inode_times(sandbox, name), run.names());
     for background in [false, true] {
-        let start = sandbox.vsrun().pidfile("run/pid").manager("run/manager", handler(sandbox));
-        let start = start.logdir("run/logs", "1").deadline(Duration::from_secs(10));
-        let start = if background { start.background() } else { start };
-        is_refused(&start.command(forbidden(sandbox)).run(), &run.path().join(name));
+        let start = sandbox
+            .vsrun()
+            .pidfile("run/pid")
+            .manager("run/manager", handler(sandbox));
+        let start = start
+            .logdir("run/logs", "1")
+            .deadline(Duration::from_secs(10));
+        let start = if background {
+            start.background()
+        } else {
+            start
+        };
+        is_refused(
+            &start.command(forbidden(sandbox)).run(),
+            &run.path().join(name),
+        );
     }
     assert_eq!((inode_times(sandbox, name), run.names()), before);
     assert!(!sandbox.path("ran").exists());
@@ -436,7 +577,10 @@ fn the_null_device_is_no_monitor_pidfile() {
     run_dir(&sandbox);
     for name in ["manager", "manager.lock"] {
         let path = sandbox.path("run").join(name);
-        make("mknod", &[path.as_os_str(), "c".as_ref(), "1".as_ref(), "3".as_ref()]);
+        make(
+            "mknod",
+            &[path.as_os_str(), "c".as_ref(), "1".as_ref(), "3".as_ref()],
+        );
         keeps_no_manager(&sandbox, name);
         fs::remove_file(path).expect("a device");
     }
@@ -477,15 +621,22 @@ fn the_monitor_pidfile_is_removed_before_the_lock() {
     let trace = sandbox.path("trace");
     let start = sandbox.program("/usr/bin/strace").arg("-o").arg(&trace);
     let start = start.args(["-e", "trace=unlinkat,renameat2", "--", VSRUN]);
-    let start = start.pidfile("run/pid").manager("run/manager", handler(&sandbox));
+    let start = start
+        .pidfile("run/pid")
+        .manager("run/manager", handler(&sandbox));
     start.command(sandbox.probe().exit(0)).run().expect_code(0);
     let trace = sandbox.lines(&trace);
     let place = |name: &str| {
         let quoted = format!("\"{name}\"");
-        trace.iter().rposition(|line| line.contains(&quoted) && line.contains("= 0"))
+        trace
+            .iter()
+            .rposition(|line| line.contains(&quoted) && line.contains("= 0"))
     };
     let places = ["pid", "manager", "manager.lock"].map(place);
-    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{trace:#?}");
+    assert!(
+        places.iter().all(Option::is_some) && places.is_sorted(),
+        "{trace:#?}"
+    );
 }
 
 #[test]
@@ -495,7 +646,9 @@ fn names_of_any_bytes_work() {
     let name = OsString::from_vec(b"-odd \xff\n'".to_vec());
     let manager = run.path().join(&name);
     let start = sandbox.vsrun().manager(&manager, handler(&sandbox));
-    let running = start.command(sandbox.probe().append(sandbox.path("starts"))).spawn();
+    let running = start
+        .command(sandbox.probe().append(sandbox.path("starts")))
+        .spawn();
     started(&sandbox, 1);
     let lock = OsString::from_vec([name.as_bytes(), b".lock"].concat());
     assert_eq!(run.names(), [name, lock]);
@@ -510,7 +663,9 @@ fn managers_of_different_files_are_independent() {
         .map(|number| {
             let start = sandbox.vsrun().pidfile(format!("run/{number}.pid"));
             let start = start.manager(format!("run/{number}"), handler(&sandbox));
-            start.command(sandbox.probe().append(sandbox.path("starts"))).spawn()
+            start
+                .command(sandbox.probe().append(sandbox.path("starts")))
+                .spawn()
         })
         .collect();
     wait_for("four servers", || sandbox.lines("starts").len() == 4);
@@ -525,21 +680,38 @@ fn a_lock_of_another_process_is_reported_with_its_id() {
     let run = LogDirectory::at(sandbox.dir("run"));
     let path = sandbox.file("run/manager.lock", "");
     chmod(&path, 0o600);
-    let file = OpenOptions::new().read(true).write(true).open(&path).expect("a file");
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&path)
+        .expect("a file");
     let line = format!("vsrun: already managed by process {}", std::process::id());
     for kind in [libc::F_WRLCK, libc::F_RDLCK] {
         lock(&file, kind).expect("a lock");
         for background in [false, true] {
-            let start = sandbox.vsrun().pidfile("run/pid").manager("run/manager", CONSENT);
-            let start = if background { start.background() } else { start };
-            start.command(probe(&sandbox)).run().expect_error(125, &line);
+            let start = sandbox
+                .vsrun()
+                .pidfile("run/pid")
+                .manager("run/manager", CONSENT);
+            let start = if background {
+                start.background()
+            } else {
+                start
+            };
+            start
+                .command(probe(&sandbox))
+                .run()
+                .expect_error(125, &line);
             assert_eq!(run.names(), ["manager.lock"]);
         }
     }
     assert!(!sandbox.path("starts").exists());
     // The next start finds it free.
     drop(file);
-    let start = sandbox.vsrun().pidfile("run/pid").manager("run/manager", CONSENT);
+    let start = sandbox
+        .vsrun()
+        .pidfile("run/pid")
+        .manager("run/manager", CONSENT);
     let manager = start.command(probe(&sandbox)).spawn();
     started(&sandbox, 1);
     stop(manager);
@@ -554,7 +726,10 @@ fn locks_on_world_readable_files_do_not_prevent_a_start() {
     let sandbox = sandbox();
     sandbox.dir("run");
     let start = || {
-        let start = sandbox.vsrun().pidfile("run/pid").manager("run/manager", CONSENT);
+        let start = sandbox
+            .vsrun()
+            .pidfile("run/pid")
+            .manager("run/manager", CONSENT);
         start.command(probe(&sandbox)).spawn()
     };
     let manager = start();
@@ -562,12 +737,18 @@ fn locks_on_world_readable_files_do_not_prevent_a_start() {
     for name in ["manager.lock", "pid", "manager"] {
         let cat = sandbox.program("/bin/cat").run_as(NOBODY, NOBODY, &[]);
         let outcome = cat.arg(sandbox.path("run").join(name)).run();
-        assert_eq!(outcome.code(), Some(if name == "manager.lock" { 1 } else { 0 }), "{name}");
+        assert_eq!(
+            outcome.code(),
+            Some(if name == "manager.lock" { 1 } else { 0 }),
+            "{name}"
+        );
     }
     // Opened for reading only, which is what user nobody may do.
     let files = ["pid", "manager"].map(|name| File::open(sandbox.path("run").join(name)));
     let files = files.map(|file| file.expect("every user may read it"));
-    files.iter().for_each(|file| lock(file, libc::F_RDLCK).expect("a lock"));
+    files
+        .iter()
+        .for_each(|file| lock(file, libc::F_RDLCK).expect("a lock"));
     manager.signal(SIGHUP);
     let second = started(&sandbox, 2);
     assert!(!first.exists());
@@ -579,15 +760,22 @@ fn locks_on_world_readable_files_do_not_prevent_a_start() {
     let lock = fs::metadata(sandbox.path("run/manager.lock")).expect("a file");
     assert_eq!((lock.uid(), lock.mode() & 0o777), (0, 0o600));
     stop(manager);
-    assert_eq!(LogDirectory::at(Path::new(&sandbox.path("run"))).names(), [""; 0]);
+    assert_eq!(
+        LogDirectory::at(Path::new(&sandbox.path("run"))).names(),
+        [""; 0]
+    );
 }
 
 /// Tells whether a process holds a record lock on a file (see proc(5)).
 fn holds_lock(process: Process, file: &Path) -> bool {
-    let inode = fs::metadata(file).map(|about| about.ino()).unwrap_or_default();
+    let inode = fs::metadata(file)
+        .map(|about| about.ino())
+        .unwrap_or_default();
     let locks = fs::read_to_string("/proc/locks").expect("a /proc");
     let (pid, inode) = (format!(" {} ", process.pid()), format!(":{inode} "));
-    locks.lines().any(|lock| lock.contains(&pid) && lock.contains(&inode))
+    locks
+        .lines()
+        .any(|lock| lock.contains(&pid) && lock.contains(&inode))
 }
 
 /// A record lock is lost when any descriptor of its file is closed (see fcntl(2)), so that a second
@@ -599,7 +787,10 @@ fn a_hard_link_of_the_lock_as_pidfile_does_not_end_the_lock() {
     for _ in 0..60 {
         let sandbox = sandbox();
         let (pidfile, lock) = (sandbox.dir("run").join("pid"), sandbox.path("manager.lock"));
-        let start = sandbox.vsrun().pidfile(&pidfile).manager("manager", CONSENT);
+        let start = sandbox
+            .vsrun()
+            .pidfile(&pidfile)
+            .manager("manager", CONSENT);
         let start = start.command(sandbox.probe().append(sandbox.path("starts")));
         let is_over = AtomicBool::new(false);
         thread::scope(|scope| {
@@ -615,7 +806,10 @@ fn a_hard_link_of_the_lock_as_pidfile_does_not_end_the_lock() {
                 thread::sleep(Duration::from_millis(1));
             }
             is_over.store(true, Ordering::Relaxed);
-            assert!(!up() || holds_lock(manager.process(), &lock), "the manager has no lock");
+            assert!(
+                !up() || holds_lock(manager.process(), &lock),
+                "the manager has no lock"
+            );
         });
     }
 }

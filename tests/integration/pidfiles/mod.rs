@@ -24,6 +24,9 @@ pub fn is_refused(outcome: &Outcome, path: &Path) {
     outcome.expect_code(125);
     assert_eq!(outcome.stdout_text(), "");
     let line = outcome.stderr_text();
-    assert!(line.starts_with("vsrun: cannot ") && line.lines().count() == 1, "{line:?}");
+    assert!(
+        line.starts_with("vsrun: cannot ") && line.lines().count() == 1,
+        "{line:?}"
+    );
     assert!(line.contains(&format!("'{}'", path.display())), "{line}");
 }

@@ -13,12 +13,28 @@ fn links_that_only_root_or_the_caller_can_have_made_are_followed() {
     sandbox.link("link", "run");
     sandbox.link("absolute", sandbox.path("link"));
     sandbox.link("sub/link", "../absolute");
-    for path in ["link/pid", "absolute/pid", "sub/link/pid", "sub/../link/../absolute/pid"] {
-        let start = sandbox.vsrun().pidfile(path).manager("link/manager", handler(&sandbox));
-        let server = sandbox.probe().report("report").pidfile(run.path().join("pid")).exit(0);
+    for path in [
+        "link/pid",
+        "absolute/pid",
+        "sub/link/pid",
+        "sub/../link/../absolute/pid",
+    ] {
+        let start = sandbox
+            .vsrun()
+            .pidfile(path)
+            .manager("link/manager", handler(&sandbox));
+        let server = sandbox
+            .probe()
+            .report("report")
+            .pidfile(run.path().join("pid"))
+            .exit(0);
         start.command(server).run().expect_code(0);
         let report = Report::wait(sandbox.path("report"));
-        assert_eq!(report.pidfile, Some(format!("{}\n", report.pid).into()), "{path}");
+        assert_eq!(
+            report.pidfile,
+            Some(format!("{}\n", report.pid).into()),
+            "{path}"
+        );
         assert_eq!(run.names(), [""; 0]);
     }
 }
@@ -41,7 +57,10 @@ fn a_link_in_the_path_that_another_user_can_have_made_is_refused() {
             give(&link);
         }
         let pidfile = link.join("pid");
-        let start = sandbox.vsrun().pidfile(&pidfile).command(forbidden(&sandbox));
+        let start = sandbox
+            .vsrun()
+            .pidfile(&pidfile)
+            .command(forbidden(&sandbox));
         is_refused(&start.run(), &pidfile);
         let manager = link.join("manager");
         let start = sandbox.vsrun().manager(&manager, handler(&sandbox));
@@ -60,7 +79,10 @@ fn a_link_of_another_users_is_refused_by_an_ordinary_user() {
     for (owner, code) in [(DAEMON, 125), (NOBODY, 0), (0, 0)] {
         let link = sandbox.link(format!("roots/{owner}"), "../mine");
         lchown(&link, Some(owner), Some(owner)).expect("an owner");
-        let start = sandbox.vsrun().run_as(NOBODY, NOBODY, &[]).pidfile(link.join("pid"));
+        let start = sandbox
+            .vsrun()
+            .run_as(NOBODY, NOBODY, &[])
+            .pidfile(link.join("pid"));
         start.command(["/bin/true"]).run().expect_code(code);
     }
 }
@@ -84,7 +106,10 @@ fn a_file_of_another_users_in_a_sticky_directory_cannot_be_replaced() {
     let sticky = LogDirectory::at(sandbox.open_dir("sticky"));
     let pidfile = sandbox.file("sticky/pid", "1\n");
     lchown(&pidfile, Some(DAEMON), Some(DAEMON)).expect("an owner");
-    let start = sandbox.vsrun().run_as(NOBODY, NOBODY, &[]).pidfile(&pidfile);
+    let start = sandbox
+        .vsrun()
+        .run_as(NOBODY, NOBODY, &[])
+        .pidfile(&pidfile);
     is_refused(&start.command(["/bin/true"]).run(), &pidfile);
     assert_eq!(sandbox.read_pidfile(&pidfile), Some(1));
     assert_eq!(sticky.names(), ["pid"]);

@@ -18,7 +18,11 @@ const ROUNDS: usize = 25;
 /// A start with the pidfile `run/pid`, in one of the four ways. `number` is different for each.
 fn start(sandbox: &Sandbox, number: usize) -> Invocation<'_> {
     let start = sandbox.vsrun().pidfile("run/pid");
-    let start = if number % 2 == 0 { start.background() } else { start };
+    let start = if number % 2 == 0 {
+        start.background()
+    } else {
+        start
+    };
     match number % 4 {
         0 | 1 => start,
         _ => start.manager(format!("manager{number}"), handler(sandbox)),
@@ -63,7 +67,11 @@ fn starts_that_fail_leave_the_id_of_one_that_succeeds() {
             // In the background its start is over when it returns.
             good.wait().expect_code(0);
         }
-        assert_eq!(sandbox.lines("run/pid"), sandbox.lines("starts"), "round {round}");
+        assert_eq!(
+            sandbox.lines("run/pid"),
+            sandbox.lines("starts"),
+            "round {round}"
+        );
         assert_eq!(run.names(), ["pid"], "round {round}");
     }
 }
@@ -75,8 +83,16 @@ fn starts_that_fail_leave_the_id_of_a_server_that_was_there() {
     let server = sandbox.probe().append(sandbox.path("starts"));
     start(&sandbox, 0).command(server).run().expect_code(0);
     for round in 0..ROUNDS {
-        all_fail((0..RIVALS).map(|number| failing(&sandbox, number)).collect());
-        assert_eq!(sandbox.lines("run/pid"), sandbox.lines("starts"), "round {round}");
+        all_fail(
+            (0..RIVALS)
+                .map(|number| failing(&sandbox, number))
+                .collect(),
+        );
+        assert_eq!(
+            sandbox.lines("run/pid"),
+            sandbox.lines("starts"),
+            "round {round}"
+        );
         assert_eq!(run.names(), ["pid"], "round {round}");
     }
 }
@@ -103,9 +119,13 @@ fn a_start_that_fails_waits_for_the_outcome_of_the_one_whose_pidfile_it_replaced
             let pidfile = run.path().join("pid");
             let (file, inode) = pending(&sandbox);
             let start = failing(&sandbox, way);
-            wait_for("its pidfile, or that it is gone", || !has_inode(&pidfile, inode));
+            wait_for("its pidfile, or that it is gone", || {
+                !has_inode(&pidfile, inode)
+            });
             wait_for("the end of its attempt", || run.names().is_empty());
-            holds_for("it waits", Duration::from_millis(60), || start.process().exists());
+            holds_for("it waits", Duration::from_millis(60), || {
+                start.process().exists()
+            });
             if !succeeds {
                 file.set_len(0).expect("an empty file");
             }
@@ -123,12 +143,16 @@ fn a_start_that_fails_leaves_the_file_of_one_that_has_begun_since() {
     let run = run_dir(&sandbox);
     let (first, inode) = pending(&sandbox);
     let start = failing(&sandbox, 0);
-    wait_for("the replacement", || !has_inode(&run.path().join("pid"), inode));
+    wait_for("the replacement", || {
+        !has_inode(&run.path().join("pid"), inode)
+    });
     wait_for("the end of its attempt", || run.names().is_empty());
     let (second, inode) = pending(&sandbox);
     // The first is a live server now, but the second may be one soon.
     drop(first);
-    holds_for("it waits", Duration::from_millis(60), || start.process().exists());
+    holds_for("it waits", Duration::from_millis(60), || {
+        start.process().exists()
+    });
     drop(second);
     start.wait().expect_code(127);
     assert!(has_inode(&run.path().join("pid"), inode));
@@ -144,7 +168,10 @@ fn a_start_that_fails_waits_for_five_seconds_at_most() {
     failing(&sandbox, 0).wait().expect_code(127);
     assert!(begun.elapsed() >= Duration::from_secs(5));
     // It may still succeed, and the process lives.
-    assert_eq!(sandbox.read_pidfile(run.path().join("pid")), Some(std::process::id() as i32));
+    assert_eq!(
+        sandbox.read_pidfile(run.path().join("pid")),
+        Some(std::process::id() as i32)
+    );
     drop(file);
 }
 
@@ -157,7 +184,9 @@ fn a_read_lock_of_a_stranger_holds_up_no_start() {
     let file = File::open(&pidfile).expect("everyone may read it");
     lock(&file, F_RDLCK).expect("a lock");
     // Long before its time limit.
-    let start = start(&sandbox, 0).deadline(Duration::from_secs(4)).command(["/nonexistent"]);
+    let start = start(&sandbox, 0)
+        .deadline(Duration::from_secs(4))
+        .command(["/nonexistent"]);
     start.run().expect_code(127);
     assert_eq!(sandbox.read_pidfile(pidfile), Some(id as i32));
 }

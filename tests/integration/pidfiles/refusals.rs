@@ -49,7 +49,12 @@ fn a_fifo_is_refused_at_once() {
     let pidfile = run_dir(&sandbox).path().join("pid");
     make("mkfifo", &[pidfile.as_os_str()]);
     is_kept(&sandbox, &pidfile);
-    assert!(fs::symlink_metadata(pidfile).expect("it is there").file_type().is_fifo());
+    assert!(
+        fs::symlink_metadata(pidfile)
+            .expect("it is there")
+            .file_type()
+            .is_fifo()
+    );
 }
 
 #[test]
@@ -75,7 +80,10 @@ fn a_device_is_refused() {
         let sandbox = sandbox();
         let pidfile = run_dir(&sandbox).path().join("pid");
         let words = [kind, major, minor].map(OsStr::new);
-        make("mknod", &[pidfile.as_os_str(), words[0], words[1], words[2]]);
+        make(
+            "mknod",
+            &[pidfile.as_os_str(), words[0], words[1], words[2]],
+        );
         is_kept(&sandbox, &pidfile);
     }
 }
@@ -86,11 +94,24 @@ fn the_null_device_is_accepted_and_never_replaced() {
     let start = || {
         let start = sandbox.vsrun().pidfile("/dev/null");
         // The mount protects the machine's own device if vsrun has a fault.
-        if is_root() { start.bind("/dev/null", "/dev/null") } else { start }
+        if is_root() {
+            start.bind("/dev/null", "/dev/null")
+        } else {
+            start
+        }
     };
-    start().command(sandbox.probe().exit(3)).run().expect_code(3);
-    let server = sandbox.probe().append(sandbox.path("starts")).only_first(1).exit(1);
-    let start = start().manager("manager", handler(&sandbox)).command(server);
+    start()
+        .command(sandbox.probe().exit(3))
+        .run()
+        .expect_code(3);
+    let server = sandbox
+        .probe()
+        .append(sandbox.path("starts"))
+        .only_first(1)
+        .exit(1);
+    let start = start()
+        .manager("manager", handler(&sandbox))
+        .command(server);
     let running = start.spawn();
     wait_for("the restart", || sandbox.lines("starts").len() == 2);
     stop(running);
@@ -104,9 +125,27 @@ fn a_node_of_the_null_device_is_never_replaced_by_root() {
     needs!(root);
     let sandbox = sandbox();
     let pidfile = run_dir(&sandbox).path().join("null");
-    make("mknod", &[pidfile.as_os_str(), "c".as_ref(), "1".as_ref(), "3".as_ref()]);
-    sandbox.vsrun().pidfile(&pidfile).command(sandbox.probe().exit(0)).run().expect_code(0);
-    assert!(fs::symlink_metadata(&pidfile).expect("a device").file_type().is_char_device());
+    make(
+        "mknod",
+        &[
+            pidfile.as_os_str(),
+            "c".as_ref(),
+            "1".as_ref(),
+            "3".as_ref(),
+        ],
+    );
+    sandbox
+        .vsrun()
+        .pidfile(&pidfile)
+        .command(sandbox.probe().exit(0))
+        .run()
+        .expect_code(0);
+    assert!(
+        fs::symlink_metadata(&pidfile)
+            .expect("a device")
+            .file_type()
+            .is_char_device()
+    );
     assert_eq!(run_names(&pidfile), ["null"]);
 }
 
@@ -120,7 +159,11 @@ fn a_missing_directory_is_an_error() {
     ] {
         let line = format!("vsrun: cannot write pidfile '{}': {reason}", path.display());
         for start in [sandbox.vsrun(), sandbox.vsrun().background()] {
-            start.pidfile(&path).command(forbidden(&sandbox)).run().expect_error(125, &line);
+            start
+                .pidfile(&path)
+                .command(forbidden(&sandbox))
+                .run()
+                .expect_error(125, &line);
         }
         let start = sandbox.vsrun().manager(&path, handler(&sandbox));
         let outcome = start.command(forbidden(&sandbox)).run();
@@ -136,7 +179,16 @@ fn a_path_that_ends_in_a_slash_or_dots_names_no_file() {
     let sandbox = sandbox();
     let run = run_dir(&sandbox);
     sandbox.dir("run/directory");
-    for path in ["run/pid/", "run/directory/", "run/.", "run/..", "/", ".", "..", "run/pid/."] {
+    for path in [
+        "run/pid/",
+        "run/directory/",
+        "run/.",
+        "run/..",
+        "/",
+        ".",
+        "..",
+        "run/pid/.",
+    ] {
         let start = sandbox.vsrun().pidfile(path).command(forbidden(&sandbox));
         start.run().expect_code(125);
         let start = sandbox.vsrun().manager(path, handler(&sandbox));
@@ -151,8 +203,14 @@ fn a_directory_that_cannot_be_written_is_an_error() {
     let sandbox = sandbox();
     sandbox.dir("run");
     let pidfile = sandbox.path("run/pid");
-    let line = format!("vsrun: cannot write pidfile '{}': Permission denied", pidfile.display());
-    let start = sandbox.vsrun().run_as(NOBODY, NOBODY, &[]).pidfile(&pidfile);
+    let line = format!(
+        "vsrun: cannot write pidfile '{}': Permission denied",
+        pidfile.display()
+    );
+    let start = sandbox
+        .vsrun()
+        .run_as(NOBODY, NOBODY, &[])
+        .pidfile(&pidfile);
     start.command(["/bin/true"]).run().expect_error(125, &line);
 }
 
@@ -161,11 +219,23 @@ fn a_name_of_the_greatest_length_works_and_a_longer_one_is_an_error() {
     let sandbox = sandbox();
     let run = run_dir(&sandbox);
     let longest = run.path().join("x".repeat(255));
-    sandbox.vsrun().pidfile(&longest).command(sandbox.probe().exit(0)).run().expect_code(0);
+    sandbox
+        .vsrun()
+        .pidfile(&longest)
+        .command(sandbox.probe().exit(0))
+        .run()
+        .expect_code(0);
     assert!(sandbox.read_pidfile(&longest).is_some());
     fs::remove_file(&longest).expect("a pidfile");
     let longer = run.path().join("x".repeat(256));
-    is_refused(&sandbox.vsrun().pidfile(&longer).command(forbidden(&sandbox)).run(), &longer);
+    is_refused(
+        &sandbox
+            .vsrun()
+            .pidfile(&longer)
+            .command(forbidden(&sandbox))
+            .run(),
+        &longer,
+    );
     // There is no room for the lock's name.
     let start = sandbox.vsrun().manager(&longest, handler(&sandbox));
     start.command(forbidden(&sandbox)).run().expect_code(125);
@@ -181,14 +251,27 @@ fn a_read_only_file_system_is_an_error_and_no_server_runs() {
     sandbox.file("run/pid", "1\n");
     let pidfile = run.path().join("pid");
     let start = || sandbox.vsrun().read_only(run.path());
-    let line =
-        format!("vsrun: cannot write pidfile '{}': Read-only file system", pidfile.display());
+    let line = format!(
+        "vsrun: cannot write pidfile '{}': Read-only file system",
+        pidfile.display()
+    );
     let server = || sandbox.probe().append(&ran).exit(0);
     let manager = sandbox.path("manager");
-    for start in [start(), start().background(), start().manager(&manager, handler(&sandbox))] {
-        start.pidfile(&pidfile).command(server()).run().expect_error(125, &line);
+    for start in [
+        start(),
+        start().background(),
+        start().manager(&manager, handler(&sandbox)),
+    ] {
+        start
+            .pidfile(&pidfile)
+            .command(server())
+            .run()
+            .expect_error(125, &line);
     }
-    let outcome = start().manager("run/manager", handler(&sandbox)).command(server()).run();
+    let outcome = start()
+        .manager("run/manager", handler(&sandbox))
+        .command(server())
+        .run();
     outcome.expect_code(125);
     assert!(outcome.stderr_text().contains("Read-only file system"));
     assert!(!ran.exists() && !manager.exists());
@@ -212,7 +295,10 @@ fn on_a_full_disk(sandbox: &Sandbox, options: &str, words: &[&OsStr]) -> String 
     let outcome = start.run();
     assert!(!sandbox.path("ran").exists(), "a server ran");
     let errors = outcome.stderr_text();
-    let own: Vec<&str> = errors.lines().filter(|line| line.starts_with("vsrun")).collect();
+    let own: Vec<&str> = errors
+        .lines()
+        .filter(|line| line.starts_with("vsrun"))
+        .collect();
     assert_eq!(own.len(), 1, "{errors}");
     assert!(own[0].ends_with("No space left on device"), "{errors}");
     outcome.stdout_text()
@@ -235,7 +321,10 @@ fn a_full_disk_leaves_the_old_file_under_a_manager_too() {
     let handler = handler(&sandbox);
     let words = ["-p", "full/pid", "-m", "manager"].map(OsStr::new);
     let words: Vec<&OsStr> = words.into_iter().chain([handler.as_os_str()]).collect();
-    assert_eq!(on_a_full_disk(&sandbox, "size=64k", &words), "status 125\n77\npid\n");
+    assert_eq!(
+        on_a_full_disk(&sandbox, "size=64k", &words),
+        "status 125\n77\npid\n"
+    );
     assert!(!sandbox.path("manager").exists() && !sandbox.path("manager.lock").exists());
 }
 
@@ -245,7 +334,10 @@ fn a_full_disk_prevents_a_managers_start_and_leaves_no_lock() {
     let sandbox = sandbox();
     let handler = handler(&sandbox);
     let words = ["-m".as_ref(), "full/manager".as_ref(), handler.as_os_str()];
-    assert_eq!(on_a_full_disk(&sandbox, "size=64k", &words), "status 125\n77\npid\n");
+    assert_eq!(
+        on_a_full_disk(&sandbox, "size=64k", &words),
+        "status 125\n77\npid\n"
+    );
 }
 
 #[test]
@@ -256,14 +348,20 @@ fn a_disk_that_becomes_full_does_not_prevent_a_restart() {
     let server = sandbox.probe().append(sandbox.path("starts")).only_first(1);
     let start = sandbox.vsrun().tmpfs(&full, "size=64k").pidfile("full/pid");
     let server = server.until(sandbox.path("die")).exit(1);
-    let running = start.manager("manager", handler(&sandbox)).command(server).spawn();
+    let running = start
+        .manager("manager", handler(&sandbox))
+        .command(server)
+        .spawn();
     started(&sandbox, 1);
     let inside = running.process().path_inside(&full);
     fs::write(inside.join("fill"), vec![0; 1 << 20]).expect_err("a full disk");
     sandbox.file("die", "");
     started(&sandbox, 2);
     let stale = sandbox.lines("starts")[0].clone();
-    assert_ne!(fs::read_to_string(inside.join("pid")).ok(), Some(format!("{stale}\n")));
+    assert_ne!(
+        fs::read_to_string(inside.join("pid")).ok(),
+        Some(format!("{stale}\n"))
+    );
     stop(running);
 }
 
@@ -275,14 +373,26 @@ fn a_limit_on_file_sizes_is_an_error_and_leaves_the_old_file() {
     for background in [false, true] {
         let errors = UnixStream::pair().expect("a socket");
         // No line can be written to a file any more, but to this it can.
-        let start = sandbox.vsrun().limit(Resource::RLIMIT_FSIZE, 0, 0).pidfile(&pidfile);
-        let start = if background { start.background() } else { start };
-        let start = start.stderr(OwnedFd::from(errors.0)).command(forbidden(&sandbox));
+        let start = sandbox
+            .vsrun()
+            .limit(Resource::RLIMIT_FSIZE, 0, 0)
+            .pidfile(&pidfile);
+        let start = if background {
+            start.background()
+        } else {
+            start
+        };
+        let start = start
+            .stderr(OwnedFd::from(errors.0))
+            .command(forbidden(&sandbox));
         start.run().expect_code(125);
         let mut line = String::new();
         (&errors.1).read_to_string(&mut line).expect("text");
         let path = pidfile.display();
-        assert_eq!(line, format!("vsrun: cannot write pidfile '{path}': File too large\n"));
+        assert_eq!(
+            line,
+            format!("vsrun: cannot write pidfile '{path}': File too large\n")
+        );
         assert_eq!(sandbox.read_pidfile(&pidfile), Some(1));
         assert_eq!(run.names(), ["pid"]);
     }
@@ -293,9 +403,16 @@ fn a_file_that_is_mounted_there_is_written_in_place() {
     needs!(root);
     let sandbox = sandbox();
     let run = run_dir(&sandbox);
-    let (real, pidfile) = (sandbox.file("real", "12345678\n"), sandbox.file("run/pid", ""));
+    let (real, pidfile) = (
+        sandbox.file("real", "12345678\n"),
+        sandbox.file("run/pid", ""),
+    );
     let server = sandbox.probe().report("report").pidfile(&pidfile).exit(0);
-    let start = sandbox.vsrun().bind(&real, &pidfile).pidfile(&pidfile).command(server);
+    let start = sandbox
+        .vsrun()
+        .bind(&real, &pidfile)
+        .pidfile(&pidfile)
+        .command(server);
     start.run().expect_code(0);
     let report = Report::wait(sandbox.path("report"));
     assert_eq!(report.pidfile, Some(format!("{}\n", report.pid).into()));

@@ -31,7 +31,10 @@ fn victim(sandbox: &Sandbox) -> PathBuf {
 /// log is deleted, a pidfile is replaced.
 #[track_caller]
 fn expect_unharmed(victim: &Path, before: &Facts) {
-    let after = Facts { links: before.links, ..facts(victim) };
+    let after = Facts {
+        links: before.links,
+        ..facts(victim)
+    };
     assert_eq!(after, *before, "{victim:?}");
 }
 
@@ -70,7 +73,13 @@ struct Attack<'a> {
 impl<'a> Attack<'a> {
     fn new(directory: &Path, names: &'a [&'a str], victim: &'a Path) -> Attack<'a> {
         let (swaps, over) = (AtomicUsize::new(0), AtomicBool::new(false));
-        Attack { directory: directory.to_owned(), names, victim, swaps, over }
+        Attack {
+            directory: directory.to_owned(),
+            names,
+            victim,
+            swaps,
+            over,
+        }
     }
 
     /// Swaps what stands under each name with something of each kind, or takes it away, until it
@@ -91,7 +100,8 @@ impl<'a> Attack<'a> {
                 (name, bait.as_str(), RenameFlags::RENAME_NOREPLACE),
             ] {
                 let swapped = renameat2(&place, from, &place, to, flags);
-                self.swaps.fetch_add(usize::from(swapped.is_ok()), Ordering::Relaxed);
+                self.swaps
+                    .fetch_add(usize::from(swapped.is_ok()), Ordering::Relaxed);
             }
             round += 1;
         }
@@ -141,10 +151,18 @@ fn a_user_who_swaps_logs_during_rotations_reaches_no_file_of_root() {
     let victim = victim(&sandbox);
     let before = facts(&victim);
     let logs = sandbox.dir_of("logs", NOBODY, NOBODY);
-    let start = sandbox.vsrun().user("nobody").logdir(&logs, "1h").manager("manager", CONSENT);
+    let start = sandbox
+        .vsrun()
+        .user("nobody")
+        .logdir(&logs, "1h")
+        .manager("manager", CONSENT);
     let server = sandbox.probe().append(open_starts(&sandbox)).out("pwned");
     let manager = start.command(server).spawn();
-    is_restarted_under(&Attack::new(&logs, &["logfile"], &victim), &sandbox, manager);
+    is_restarted_under(
+        &Attack::new(&logs, &["logfile"], &victim),
+        &sandbox,
+        manager,
+    );
     expect_unharmed(&victim, &before);
     assert!(!sandbox.path("nowhere").exists());
     // Everything that vsrun made there is the user's.
@@ -162,8 +180,14 @@ fn a_user_who_swaps_the_pidfile_during_restarts_reaches_no_file_of_root() {
     let victim = victim(&sandbox);
     let before = facts(&victim);
     let run = sandbox.dir_of("run", NOBODY, NOBODY);
-    let start = sandbox.vsrun().user("nobody").pidfile("run/pid").manager("manager", CONSENT);
-    let manager = start.command(sandbox.probe().append(open_starts(&sandbox))).spawn();
+    let start = sandbox
+        .vsrun()
+        .user("nobody")
+        .pidfile("run/pid")
+        .manager("manager", CONSENT);
+    let manager = start
+        .command(sandbox.probe().append(open_starts(&sandbox)))
+        .spawn();
     // The name that the new file has before it is renamed.
     let beside = format!(".vsrun-{}-0", manager.pid());
     let names = ["pid", &beside];
@@ -187,7 +211,10 @@ fn a_user_who_swaps_a_managers_files_reaches_no_file_of_root() {
         let _end = End(&attack);
         let mut ends = [0; 2];
         while !attack.has_been_long() || ends.iter().sum::<usize>() < STARTS {
-            let start = sandbox.vsrun().user("nobody").manager("run/manager", CONSENT);
+            let start = sandbox
+                .vsrun()
+                .user("nobody")
+                .manager("run/manager", CONSENT);
             let outcome = start.command(["/bin/true"]).run();
             match outcome.code() {
                 Some(0) => ends[0] += 1,
@@ -203,7 +230,14 @@ fn a_user_who_swaps_a_managers_files_reaches_no_file_of_root() {
 /// Root's files in a directory of root's, under names that vsrun uses.
 fn victims(sandbox: &Sandbox) -> Vec<PathBuf> {
     let directory = sandbox.dir("victims");
-    let names = ["logfile", "vsrun.log", "logfile.1", "pid", "manager", "manager.lock"];
+    let names = [
+        "logfile",
+        "vsrun.log",
+        "logfile.1",
+        "pid",
+        "manager",
+        "manager.lock",
+    ];
     let files = names.map(|name| {
         let path = sandbox.file(Path::new("victims").join(name), "precious\n");
         chmod(&path, 0o600);
@@ -260,10 +294,18 @@ fn a_directory_in_the_path_that_is_swapped_10_000_times_does_not_mislead_root() 
             rounds.fetch_add(1, Ordering::Relaxed);
         }
     });
-    wait_for("the end of every process", || sandbox.processes().is_empty());
-    victims.iter().zip(&before).for_each(|(path, before)| expect_unharmed(path, before));
+    wait_for("the end of every process", || {
+        sandbox.processes().is_empty()
+    });
+    victims
+        .iter()
+        .zip(&before)
+        .for_each(|(path, before)| expect_unharmed(path, before));
     assert_eq!(LogDirectory::at(sandbox.path("victims")).names(), names);
-    assert!(started > 0 && refused > 0, "{started} started, {refused} refused");
+    assert!(
+        started > 0 && refused > 0,
+        "{started} started, {refused} refused"
+    );
 }
 
 /// A second name for root's file in the user's directory: CVE-2017-18925 and issues 3 and 4 of
@@ -280,10 +322,23 @@ fn a_hard_link_to_a_file_of_root_changes_neither_content_nor_owner() {
     let before: Vec<Facts> = victims.iter().map(|path| facts(path)).collect();
     let start = || sandbox.vsrun().user("nobody").logdir(&logs, "1h");
     let echo = ["/bin/echo", "pwned"];
-    start().manager(logs.join("manager"), CONSENT).command(echo).run().expect_code(125);
-    start().pidfile(logs.join("pid")).command(echo).run().expect_code(0);
-    wait_for("the end of every process", || sandbox.processes().is_empty());
-    victims.iter().zip(&before).for_each(|(path, before)| expect_unharmed(path, before));
+    start()
+        .manager(logs.join("manager"), CONSENT)
+        .command(echo)
+        .run()
+        .expect_code(125);
+    start()
+        .pidfile(logs.join("pid"))
+        .command(echo)
+        .run()
+        .expect_code(0);
+    wait_for("the end of every process", || {
+        sandbox.processes().is_empty()
+    });
+    victims
+        .iter()
+        .zip(&before)
+        .for_each(|(path, before)| expect_unharmed(path, before));
 }
 
 /// Files that every user may write because their mode was not set: pyinotify 1, uwsgi 2752,
@@ -291,8 +346,15 @@ fn a_hard_link_to_a_file_of_root_changes_neither_content_nor_owner() {
 #[test]
 fn under_umask_0_nothing_that_vsrun_makes_can_be_written_by_others() {
     let sandbox = sandbox();
-    let start = sandbox.vsrun().umask(0).pidfile("pid").logdir("var/log/logs", "1");
-    let manager = start.manager("manager", CONSENT).command(probe(&sandbox)).spawn();
+    let start = sandbox
+        .vsrun()
+        .umask(0)
+        .pidfile("pid")
+        .logdir("var/log/logs", "1");
+    let manager = start
+        .manager("manager", CONSENT)
+        .command(probe(&sandbox))
+        .spawn();
     started(&sandbox, 1);
     let modes = [
         ("pid", 0o644),

@@ -56,7 +56,11 @@ fn the_directory_of_the_start_may_be_one_that_the_user_cannot_enter() {
     for managed in [false, true] {
         let report = out.join(format!("report-{managed}"));
         let start = sandbox.vsrun().user("nobody").current_dir(&closed);
-        let start = if managed { start.manager(sandbox.path("manager"), &handler) } else { start };
+        let start = if managed {
+            start.manager(sandbox.path("manager"), &handler)
+        } else {
+            start
+        };
         let server = sandbox.probe().report(&report).exit(0);
         start.command(server).run().expect_code(0);
         assert_eq!(Report::wait(report).uids.effective, NOBODY);
@@ -72,9 +76,19 @@ fn the_directory_of_the_start_may_be_one_that_the_caller_cannot_enter() {
     let (out, handler) = (sandbox.open_dir("out"), sandbox.handler("handler").create());
     for managed in [false, true] {
         let report = out.join(format!("report-{managed}"));
-        let start = sandbox.vsrun().run_as(NOBODY, NOBODY, &[]).current_dir(&closed);
-        let start = if managed { start.manager(out.join("manager"), &handler) } else { start };
-        start.command(sandbox.probe().report(&report).exit(0)).run().expect_code(0);
+        let start = sandbox
+            .vsrun()
+            .run_as(NOBODY, NOBODY, &[])
+            .current_dir(&closed);
+        let start = if managed {
+            start.manager(out.join("manager"), &handler)
+        } else {
+            start
+        };
+        start
+            .command(sandbox.probe().report(&report).exit(0))
+            .run()
+            .expect_code(0);
         assert_eq!(Report::wait(report).cwd.as_ref(), Some(&closed));
     }
 }
@@ -87,10 +101,17 @@ fn a_work_dir_that_only_the_user_may_enter_is_entered_as_the_user() {
     chmod(&private, 0o700);
     let report = private.join("report");
     let caps = "-dac_override,-dac_read_search";
-    let start = sandbox.program("/usr/bin/setpriv").args(["--bounding-set", caps]);
+    let start = sandbox
+        .program("/usr/bin/setpriv")
+        .args(["--bounding-set", caps]);
     let start = start.args(["--inh-caps", caps, "--", VSRUN]);
     let server = sandbox.probe().report(&report).exit(0);
-    start.user("nobody").work_dir(&private).command(server).run().expect_code(0);
+    start
+        .user("nobody")
+        .work_dir(&private)
+        .command(server)
+        .run()
+        .expect_code(0);
     assert_eq!(Report::wait(report).cwd, Some(private));
 }
 
@@ -110,11 +131,26 @@ fn with_a_log_directory_closed_to_the_user_the_server_starts_at_the_root() {
         let private = sandbox.path(Path::new(closed).components().next().expect("a name"));
         chmod(private, 0o700);
         let count = handler.runs().len();
-        let start = sandbox.vsrun().user("nobody").logdir(&logs, "1d").manager("manager", &handler);
-        start.command(sandbox.probe().report(&report).exit(3)).run().expect_code(3);
-        assert_eq!(Report::wait(report).cwd.as_deref(), Some(Path::new("/")), "{closed}");
+        let start = sandbox
+            .vsrun()
+            .user("nobody")
+            .logdir(&logs, "1d")
+            .manager("manager", &handler);
+        start
+            .command(sandbox.probe().report(&report).exit(3))
+            .run()
+            .expect_code(3);
+        assert_eq!(
+            Report::wait(report).cwd.as_deref(),
+            Some(Path::new("/")),
+            "{closed}"
+        );
         let run = handler.wait_for_run(count + 1);
-        assert_eq!(run.env("VSRUN_SERVER_WORKDIR"), Some(OsStr::new("/")), "{closed}");
+        assert_eq!(
+            run.env("VSRUN_SERVER_WORKDIR"),
+            Some(OsStr::new("/")),
+            "{closed}"
+        );
         assert_eq!(run.cwd, Path::new("/"), "{closed}");
     }
 }
@@ -175,8 +211,14 @@ fn a_server_can_use_the_callers_directory_where_its_path_is_closed() {
     let cat = |file: &Path| ["/bin/cat".into(), file.to_owned()];
     let start = || sandbox.vsrun().user("nobody").current_dir(&open);
     let whole = start().command(cat(&open.join("file"))).run();
-    assert!(whole.stderr_text().contains("Permission denied"), "{whole:?}");
-    assert_eq!(start().command(cat(Path::new("file"))).run().stdout_text(), "precious\n");
+    assert!(
+        whole.stderr_text().contains("Permission denied"),
+        "{whole:?}"
+    );
+    assert_eq!(
+        start().command(cat(Path::new("file"))).run().stdout_text(),
+        "precious\n"
+    );
     let elsewhere = start().work_dir("/").command(cat(Path::new("file"))).run();
     assert_eq!(elsewhere.stdout_text(), "");
 }
@@ -208,14 +250,23 @@ fn a_link_in_place_of_the_callers_directory_is_not_followed() {
     sandbox.dir_of("home", NOBODY, NOBODY);
     let work = sandbox.dir_of("home/work", NOBODY, NOBODY);
     let starts = sandbox.open_dir("out").join("starts");
-    let start = sandbox.vsrun().user("nobody").manager(sandbox.path("manager"), CONSENT);
+    let start = sandbox
+        .vsrun()
+        .user("nobody")
+        .manager(sandbox.path("manager"), CONSENT);
     let server = sandbox.probe().append(&starts);
     let manager = start.current_dir(&work).command(server).spawn();
-    assert_eq!(started_in(&sandbox, "out/starts", 1).cwd().as_ref(), Some(&work));
+    assert_eq!(
+        started_in(&sandbox, "out/starts", 1).cwd().as_ref(),
+        Some(&work)
+    );
     fs::rename(&work, sandbox.path("home/moved")).expect("its owner may move it");
     let link = sandbox.link("home/work", &open);
     give(&link);
     manager.signal(SIGHUP);
-    assert_eq!(started_in(&sandbox, "out/starts", 2).cwd().as_deref(), Some(Path::new("/")));
+    assert_eq!(
+        started_in(&sandbox, "out/starts", 2).cwd().as_deref(),
+        Some(Path::new("/"))
+    );
     stop(manager);
 }

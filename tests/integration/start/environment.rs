@@ -15,7 +15,10 @@ fn the_server_is_given_the_name_that_was_typed() {
     for typed in ["probe", "./probe", program.to_str().expect("a plain path")] {
         fs::remove_file(&report).ok();
         let start = sandbox.vsrun().env("PATH", sandbox.directory());
-        start.command(Probe::at(typed).report(&report).exit(0)).run().expect_code(0);
+        start
+            .command(Probe::at(typed).report(&report).exit(0))
+            .run()
+            .expect_code(0);
         assert_eq!(Report::wait(&report).args[0], typed);
     }
 }
@@ -24,7 +27,14 @@ fn the_server_is_given_the_name_that_was_typed() {
 fn no_shell_is_involved() {
     let sandbox = sandbox();
     let report = sandbox.path("report");
-    let words = ["$(touch ran)", "`touch ran`", "; touch ran", "> ran", "*", "~"];
+    let words = [
+        "$(touch ran)",
+        "`touch ran`",
+        "; touch ran",
+        "> ran",
+        "*",
+        "~",
+    ];
     let server = sandbox.probe().report(&report).exit(0).carrying(words);
     sandbox.vsrun().command(server).run().expect_code(0);
     let args = Report::wait(report).args;
@@ -32,25 +42,40 @@ fn no_shell_is_involved() {
     assert!(!sandbox.path("ran").exists());
     let line = "vsrun: cannot execute command 'exit 0': No such file or directory on PATH; \
                 it is one word, and no shell is involved";
-    sandbox.vsrun().command(["exit 0"]).run().expect_error(127, line);
+    sandbox
+        .vsrun()
+        .command(["exit 0"])
+        .run()
+        .expect_error(127, line);
 }
 
 #[test]
 fn a_script_is_run_by_its_interpreter() {
     let sandbox = sandbox();
-    let script =
-        sandbox.executable("script", "#!/bin/sh -e\nprintf '<%s>' \"$0\" \"$@\"\nexit 3\n");
-    let outcome = sandbox.vsrun().command([script.as_os_str(), "a b".as_ref(), "".as_ref()]).run();
+    let script = sandbox.executable(
+        "script",
+        "#!/bin/sh -e\nprintf '<%s>' \"$0\" \"$@\"\nexit 3\n",
+    );
+    let outcome = sandbox
+        .vsrun()
+        .command([script.as_os_str(), "a b".as_ref(), "".as_ref()])
+        .run();
     outcome.expect_code(3);
-    assert_eq!(outcome.stdout_text(), format!("<{}><a b><>", script.display()));
+    assert_eq!(
+        outcome.stdout_text(),
+        format!("<{}><a b><>", script.display())
+    );
 }
 
 #[test]
 fn the_environment_is_the_callers() {
     let odd = OsString::from("one\ntwo = three");
     let reports = in_every_way(|start| {
-        let start =
-            start.env("ODD", &odd).env("EMPTY", "").env("HOME", "/callers").env("A.b-c", "d");
+        let start = start
+            .env("ODD", &odd)
+            .env("EMPTY", "")
+            .env("HOME", "/callers")
+            .env("A.b-c", "d");
         start.env("USER", "caller").env("PATH", "/bin:relative")
     });
     for report in reports {
@@ -76,7 +101,10 @@ fn the_server_gets_no_variable_of_vsruns() {
         start.env("VSRUN_ANYTHING", "1").env("VSRUNNER", "stays")
     });
     for report in reports {
-        let left = report.env.iter().filter(|it| it.to_string_lossy().starts_with("VSRUN_"));
+        let left = report
+            .env
+            .iter()
+            .filter(|it| it.to_string_lossy().starts_with("VSRUN_"));
         assert_eq!(left.count(), 0, "{:?}", report.env);
         assert_eq!(report.env("VSRUNNER"), Some(OsStr::new("stays")));
     }
@@ -85,7 +113,11 @@ fn the_server_gets_no_variable_of_vsruns() {
 #[test]
 fn the_umask_is_the_callers() {
     // Only root can read what is written under umask 0777.
-    let masks = if is_root() { &[0, 0o027, 0o777][..] } else { &[0, 0o027] };
+    let masks = if is_root() {
+        &[0, 0o027, 0o777][..]
+    } else {
+        &[0, 0o027]
+    };
     for mask in masks.iter().copied() {
         for report in in_every_way(|start| start.umask(mask)) {
             assert_eq!(report.umask, mask);
@@ -100,14 +132,20 @@ fn resource_limits_are_the_callers() {
         start.limit(Resource::RLIMIT_CORE, 0, 4096)
     });
     for report in reports {
-        assert_eq!((report.limits["nofile"], report.limits["core"]), ((60, 70), (0, 4096)));
+        assert_eq!(
+            (report.limits["nofile"], report.limits["core"]),
+            ((60, 70), (0, 4096))
+        );
     }
 }
 
 #[test]
 fn a_line_of_vsruns_that_meets_a_limit_on_file_sizes_does_not_kill_the_server() {
     let sandbox = sandbox();
-    let start = sandbox.vsrun().limit(Resource::RLIMIT_FSIZE, 0, 0).logdir("logs", "1");
+    let start = sandbox
+        .vsrun()
+        .limit(Resource::RLIMIT_FSIZE, 0, 0)
+        .logdir("logs", "1");
     start.command(sandbox.probe().exit(4)).run().expect_code(4);
 }
 
@@ -122,8 +160,15 @@ fn a_server_may_still_gain_privilege_by_what_it_executes() {
 fn an_absurd_stack_size_in_the_environment_fails_no_start() {
     let sandbox = sandbox();
     let user = if is_root() { "nobody" } else { "" };
-    let start = sandbox.vsrun().env("RUST_MIN_STACK", "99999999999999").pidfile("pid");
-    let start = if user.is_empty() { start } else { start.user(user) };
+    let start = sandbox
+        .vsrun()
+        .env("RUST_MIN_STACK", "99999999999999")
+        .pidfile("pid");
+    let start = if user.is_empty() {
+        start
+    } else {
+        start.user(user)
+    };
     start.command(["/bin/true"]).run().expect_code(0);
 }
 
@@ -131,12 +176,30 @@ fn an_absurd_stack_size_in_the_environment_fails_no_start() {
 fn the_callers_preloaded_libraries_are_loaded_into_vsrun_and_server() {
     let sandbox = sandbox();
     let report = sandbox.path("report");
-    let start = sandbox.vsrun().env("LD_PRELOAD", "/no/such.so").env("PATH", "relative:/bin");
+    let start = sandbox
+        .vsrun()
+        .env("LD_PRELOAD", "/no/such.so")
+        .env("PATH", "relative:/bin");
     let outcome = start.command(sandbox.probe().report(&report).exit(0)).run();
-    assert!(outcome.stderr_text().contains("'/no/such.so' from LD_PRELOAD"), "{outcome:?}");
+    assert!(
+        outcome
+            .stderr_text()
+            .contains("'/no/such.so' from LD_PRELOAD"),
+        "{outcome:?}"
+    );
     let report = Report::wait(report);
-    assert!(report.env.iter().any(|variable| variable == "LD_PRELOAD=/no/such.so"));
-    assert!(report.env.iter().any(|variable| variable == "PATH=relative:/bin"));
+    assert!(
+        report
+            .env
+            .iter()
+            .any(|variable| variable == "LD_PRELOAD=/no/such.so")
+    );
+    assert!(
+        report
+            .env
+            .iter()
+            .any(|variable| variable == "PATH=relative:/bin")
+    );
 }
 
 #[test]
@@ -150,11 +213,21 @@ fn values_of_any_bytes_and_any_size_are_passed_on_as_they_are() {
     for name in &names {
         start = start.env(name, &large);
     }
-    start.command(sandbox.probe().report(&report).exit(0)).run().expect_code(0);
+    start
+        .command(sandbox.probe().report(&report).exit(0))
+        .run()
+        .expect_code(0);
     let report = Report::wait(report);
     let variable = |name: &str| {
-        report.env.iter().find_map(|it| it.as_bytes().strip_prefix(format!("{name}=").as_bytes()))
+        report
+            .env
+            .iter()
+            .find_map(|it| it.as_bytes().strip_prefix(format!("{name}=").as_bytes()))
     };
     assert_eq!(variable("ODD"), Some(odd.as_bytes()));
-    assert!(names.iter().all(|name| variable(name) == Some(large.as_bytes())));
+    assert!(
+        names
+            .iter()
+            .all(|name| variable(name) == Some(large.as_bytes()))
+    );
 }

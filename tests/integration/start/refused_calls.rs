@@ -16,14 +16,27 @@ fn refuse_in_turn(calls: &str, error: &str) -> usize {
         for number in 1.. {
             let place = LogDirectory::at(sandbox.dir("place"));
             let inject = format!("inject={calls}:error={error}:when={number}");
-            let strace = sandbox.program("/usr/bin/strace").args(["-f", "-qq", "-o"]).arg(&trace);
+            let strace = sandbox
+                .program("/usr/bin/strace")
+                .args(["-f", "-qq", "-o"])
+                .arg(&trace);
             let strace = strace.args(["-e", &format!("trace={calls}"), "-e", &inject, "--"]);
             let start = strace.arg(VSRUN).current_dir(place.path());
             let start = start.user("nobody").pidfile("pid").logdir("var/logs", "1");
-            let start = if background { start.background() } else { start };
-            let start = if managed { start.manager("manager", &handler) } else { start };
+            let start = if background {
+                start.background()
+            } else {
+                start
+            };
+            let start = if managed {
+                start.manager("manager", &handler)
+            } else {
+                start
+            };
             let outcome = start.command(server.clone()).run();
-            wait_for("the end of every process", || sandbox.processes().is_empty());
+            wait_for("the end of every process", || {
+                sandbox.processes().is_empty()
+            });
             let (names, line) = (place.names(), outcome.stderr_text());
             let case = format!("{calls} {error} {number}, -b {background}, -m {managed}: {line}");
             if outcome.code() == Some(0) {
@@ -32,7 +45,10 @@ fn refuse_in_turn(calls: &str, error: &str) -> usize {
             } else {
                 failed += 1;
                 assert_eq!(outcome.code(), Some(125), "{case}");
-                assert!(line.starts_with("vsrun: ") && line.lines().count() == 1, "{case}");
+                assert!(
+                    line.starts_with("vsrun: ") && line.lines().count() == 1,
+                    "{case}"
+                );
                 assert!(names.is_empty(), "{case}: left {names:?}");
             }
             assert!(handler.runs().is_empty(), "{case}");
@@ -48,7 +64,10 @@ fn refuse_in_turn(calls: &str, error: &str) -> usize {
 fn refuse_each_in_turn(faults: &[(&str, &str)]) {
     needs!(root, "strace");
     for (calls, error) in faults {
-        assert!(refuse_in_turn(calls, error) > 0, "{calls} was never refused");
+        assert!(
+            refuse_in_turn(calls, error) > 0,
+            "{calls} was never refused"
+        );
     }
 }
 
@@ -75,5 +94,9 @@ fn calls_that_make_processes_may_fail_at_any_time() {
 
 #[test]
 fn calls_that_open_read_and_lock_files_may_fail_at_any_time() {
-    refuse_each_in_turn(&[("open,openat", "EMFILE"), ("getdents64", "EIO"), ("fcntl", "ENOLCK")]);
+    refuse_each_in_turn(&[
+        ("open,openat", "EMFILE"),
+        ("getdents64", "EIO"),
+        ("fcntl", "ENOLCK"),
+    ]);
 }

@@ -39,7 +39,10 @@ fn the_interrupt_key_stops_a_manager_in_the_foreground() {
     let handler = sandbox.handler("handler").create();
     let log = sandbox.path("signals");
     let server = sandbox.probe().log_signals(&log).on_term(OnTerm::Exit(3));
-    let start = sandbox.vsrun().terminal().manager(sandbox.path("manager"), &handler);
+    let start = sandbox
+        .vsrun()
+        .terminal()
+        .manager(sandbox.path("manager"), &handler);
     let mut running = start.command(server).spawn();
     wait_for("the server", || sandbox.lines("signals") == ["READY"]);
     running.type_keys(b"\x03");
@@ -54,7 +57,10 @@ fn the_suspend_key_does_not_stop_a_manager() {
     let sandbox = sandbox();
     let handler = sandbox.handler("handler").create();
     let server = sandbox.probe().append(sandbox.path("starts"));
-    let start = sandbox.vsrun().terminal().manager(sandbox.path("manager"), &handler);
+    let start = sandbox
+        .vsrun()
+        .terminal()
+        .manager(sandbox.path("manager"), &handler);
     let mut running = start.command(server).spawn();
     started(&sandbox, 1);
     running.type_keys(b"\x1a");
@@ -68,7 +74,10 @@ fn under_a_manager_the_server_has_a_session_of_its_own_and_no_terminal() {
     let handler = sandbox.handler("handler").create();
     let report = sandbox.path("report");
     let server = sandbox.probe().report(&report);
-    let start = sandbox.vsrun().terminal().manager(sandbox.path("manager"), &handler);
+    let start = sandbox
+        .vsrun()
+        .terminal()
+        .manager(sandbox.path("manager"), &handler);
     let _running = start.command(server).spawn();
     let report = Report::wait(&report);
     assert!(!report.terminal);
@@ -97,7 +106,10 @@ fn in_the_background_there_is_no_terminal_and_none_to_be_had() {
             let manager = sandbox.wait_for_pidfile(sandbox.path("manager"));
             let stat = manager.stat().expect("a manager");
             assert_eq!(stat.tty, 0);
-            assert!(![manager.pid(), caller].contains(&stat.sid), "a leader can get a terminal");
+            assert!(
+                ![manager.pid(), caller].contains(&stat.sid),
+                "a leader can get a terminal"
+            );
         } else {
             assert_ne!(report.sid, report.pid, "a leader can get a terminal");
         }
@@ -113,7 +125,9 @@ fn a_server_that_its_manager_starts_is_the_managers_child() {
     let running = start.command(sandbox.probe().report(&report)).spawn();
     let report = Report::wait(&report);
     assert_eq!(report.ppid, running.pid());
-    wait_for("the manager to be at rest", || running.process().children().len() == 1);
+    wait_for("the manager to be at rest", || {
+        running.process().children().len() == 1
+    });
 }
 
 /// A server that tries to type into its caller's terminal by each descriptor and by `/dev/tty`, and
@@ -140,7 +154,12 @@ os.rename(sys.argv[1] + '.new', sys.argv[1])
 ",
         libc::TIOCSTI
     );
-    ["/usr/bin/python3".into(), "-c".into(), script.into(), out.into()]
+    [
+        "/usr/bin/python3".into(),
+        "-c".into(),
+        script.into(),
+        out.into(),
+    ]
 }
 
 /// Commands typed into the administrator's shell: CVE-2005-4890 of sudo, CVE-2016-2568 of pkexec,
@@ -166,19 +185,30 @@ fn a_server_in_the_background_or_managed_cannot_type_into_the_callers_terminal()
             quoted.collect::<Vec<_>>().join(" ")
         );
         let script = sandbox.program("/usr/bin/script").env("SHELL", "/bin/sh");
-        script.args(["-qec", &line, "/dev/null"]).run().expect_code(0);
+        script
+            .args(["-qec", &line, "/dev/null"])
+            .run()
+            .expect_code(0);
         sandbox.lines(&results)
     };
     let monitor = sandbox.path("manager");
     let manager = ["-m", monitor.to_str().expect("a plain path"), CONSENT];
     let refused = "Operation not permitted";
-    for (name, options) in
-        [("b", &["-b"][..]), ("m", &manager), ("bm", &[&["-b"], &manager[..]].concat())]
-    {
+    for (name, options) in [
+        ("b", &["-b"][..]),
+        ("m", &manager),
+        ("bm", &[&["-b"], &manager[..]].concat()),
+    ] {
         let results = attempt(name, options);
         assert_eq!(results[1..3], [refused; 2], "{options:?}: {results:?}");
-        assert_eq!(results[3], "No such device or address", "{options:?}: {results:?}");
-        assert!(!results.iter().any(|line| line == "typed"), "{options:?}: {results:?}");
+        assert_eq!(
+            results[3], "No such device or address",
+            "{options:?}: {results:?}"
+        );
+        assert!(
+            !results.iter().any(|line| line == "typed"),
+            "{options:?}: {results:?}"
+        );
     }
     // In the foreground, where the kernel permits it, the same server can type.
     let allowed = fs::read_to_string("/proc/sys/dev/tty/legacy_tiocsti");
@@ -194,9 +224,16 @@ fn as_process_1_without_a_manager_the_server_has_no_unexpected_child() {
     let logs = sandbox.dir("logs");
     let old = sandbox.file("logs/logfile.1", "old");
     let long_ago = SystemTime::now() - Duration::from_secs(48 * 3600);
-    File::open(&old).and_then(|file| file.set_modified(long_ago)).expect("a time");
+    File::open(&old)
+        .and_then(|file| file.set_modified(long_ago))
+        .expect("a time");
     let server = sandbox.probe().until(sandbox.path("end")).exit(0);
-    let running = sandbox.vsrun().pid_namespace().logdir(&logs, "1d").command(server).spawn();
+    let running = sandbox
+        .vsrun()
+        .pid_namespace()
+        .logdir(&logs, "1d")
+        .command(server)
+        .spawn();
     wait_for("the deletion of the old log", || !old.exists());
     assert!(running.process().children().is_empty());
     sandbox.file("end", "");

@@ -41,8 +41,13 @@ fn in_the_foreground_vsrun_becomes_the_server() {
 fn signals_to_vsrun_in_the_foreground_are_signals_to_the_server() {
     let sandbox = sandbox();
     let log = sandbox.path("signals");
-    let running = sandbox.vsrun().command(sandbox.probe().log_signals(&log)).spawn();
+    let running = sandbox
+        .vsrun()
+        .command(sandbox.probe().log_signals(&log))
+        .spawn();
     wait_for("the server", || sandbox.lines("signals") == ["READY"]);
     running.signal(SIGUSR1);
-    wait_for("the signal", || sandbox.lines("signals") == ["READY", "USR1"]);
+    wait_for("the signal", || {
+        sandbox.lines("signals") == ["READY", "USR1"]
+    });
 }

@@ -36,12 +36,17 @@ pub(crate) fn keep_orphans() {
 
 /// Returns the living processes of the sandbox in `directory`; `known` belong to it anyway.
 pub(crate) fn members(directory: &Path, known: &[Process]) -> Vec<Process> {
-    let stats: BTreeMap<i32, Stat> = Stat::all().into_iter().map(|stat| (stat.pid, stat)).collect();
+    let stats: BTreeMap<i32, Stat> = Stat::all()
+        .into_iter()
+        .map(|stat| (stat.pid, stat))
+        .collect();
     let mut verdicts = BTreeMap::from([(process::id() as i32, Verdict::Descendant)]);
     for pid in stats.keys() {
         judge(*pid, &stats, directory, known, &mut verdicts);
     }
-    let alive = stats.values().filter(|stat| !matches!(stat.state, 'Z' | 'X'));
+    let alive = stats
+        .values()
+        .filter(|stat| !matches!(stat.state, 'Z' | 'X'));
     let ours = alive.filter(|stat| verdicts.get(&stat.pid) == Some(&Verdict::Member));
     ours.map(Stat::process).collect()
 }
@@ -90,7 +95,9 @@ fn reap(killed: &BTreeSet<i32>) {
     let waited_for = waited_for();
     let me = Process::of(process::id() as i32).stat();
     let stats = Stat::all();
-    let dead = stats.iter().filter(|stat| stat.state == 'Z' && !waited_for.contains(&stat.pid));
+    let dead = stats
+        .iter()
+        .filter(|stat| stat.state == 'Z' && !waited_for.contains(&stat.pid));
     let mine = dead.filter(|stat| me.as_ref().is_some_and(|me| me.pid == stat.ppid));
     let foreign = |stat: &&Stat| me.as_ref().is_some_and(|me| me.sid != stat.sid);
     for stat in mine.filter(|stat| killed.contains(&stat.pid) || foreign(stat)) {
@@ -148,11 +155,15 @@ fn lives_in(process: Process, directory: &Path) -> bool {
         return false;
     }
     let inside = |path: &Path| path.starts_with(directory);
-    process.env(MARKER).is_some_and(|marker| marker == OsStr::new(directory))
+    process
+        .env(MARKER)
+        .is_some_and(|marker| marker == OsStr::new(directory))
         || inside(&exe)
         || process.cwd().is_some_and(|path| inside(&path))
         || process.root().is_some_and(|path| inside(&path))
-        || process.open_files().is_some_and(|files| files.values().any(|path| inside(path)))
+        || process
+            .open_files()
+            .is_some_and(|files| files.values().any(|path| inside(path)))
 }
 
 fn kill(process: Process) {

@@ -84,7 +84,11 @@ impl<'a> HandlerScript<'a> {
         let runs = sandbox.open_dir(format!("{}.runs", self.name));
         let status = sandbox.path(format!("{}.status", self.name));
         let script = script(&runs, &status, &self.trap, &self.lines);
-        let handler = Handler { path: sandbox.executable(&self.name, script), runs, status };
+        let handler = Handler {
+            path: sandbox.executable(&self.name, script),
+            runs,
+            status,
+        };
         handler.set_exit(self.status);
         handler
     }
@@ -107,7 +111,10 @@ impl Handler {
     pub fn runs(&self) -> Vec<HandlerRun> {
         let recorded = |run: &PathBuf| run.join("recorded").exists();
         let paths = (1..).map(|number: u32| self.runs.join(number.to_string()));
-        paths.take_while(recorded).map(|run| HandlerRun::read(&run, &self.path)).collect()
+        paths
+            .take_while(recorded)
+            .map(|run| HandlerRun::read(&run, &self.path))
+            .collect()
     }
 
     /// Waits until it has been run `count` times and returns the last of those runs.
@@ -115,9 +122,15 @@ impl Handler {
     pub fn wait_for_run(&self, count: usize) -> HandlerRun {
         let runs = wait_for(&format!("run {count} of the handler"), || {
             let runs = self.runs();
-            if runs.len() >= count { Ok(runs) } else { Err(format!("{} runs", runs.len())) }
+            if runs.len() >= count {
+                Ok(runs)
+            } else {
+                Err(format!("{} runs", runs.len()))
+            }
         });
-        runs.into_iter().nth(count - 1).expect("as many runs as were waited for")
+        runs.into_iter()
+            .nth(count - 1)
+            .expect("as many runs as were waited for")
     }
 }
 
@@ -131,7 +144,10 @@ impl HandlerRun {
     /// Returns the value of an environment variable.
     pub fn env(&self, name: &str) -> Option<&OsStr> {
         self.env.iter().find_map(|variable| {
-            let value = variable.as_bytes().strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+            let value = variable
+                .as_bytes()
+                .strip_prefix(name.as_bytes())?
+                .strip_prefix(b"=")?;
             Some(OsStr::from_bytes(value))
         })
     }
@@ -181,5 +197,10 @@ exit \"$status\"
 }
 
 fn quoted(path: &Path) -> String {
-    format!("'{}'", path.to_str().expect("sandboxes have plain names").replace('\'', r"'\''"))
+    format!(
+        "'{}'",
+        path.to_str()
+            .expect("sandboxes have plain names")
+            .replace('\'', r"'\''")
+    )
 }

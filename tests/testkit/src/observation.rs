@@ -39,7 +39,9 @@ const HIGHEST_FD_TRIED: i32 = 1024;
 impl Report {
     /// Looks at the calling process. Only the probe does this.
     pub fn observe(pidfile: Option<&Path>) -> Report {
-        let pidfile = pidfile.and_then(|path| fs::read(path).ok()).map(OsString::from_vec);
+        let pidfile = pidfile
+            .and_then(|path| fs::read(path).ok())
+            .map(OsString::from_vec);
         let uids = getresuid().expect("getresuid cannot fail");
         let gids = getresgid().expect("getresgid cannot fail");
         let mut groups: Vec<u32> = getgroups()
@@ -50,11 +52,15 @@ impl Report {
         groups.sort_unstable();
         let mask = umask(Mode::empty());
         umask(mask);
-        let status = fs::read_to_string("/proc/self/status").ok().map(|text| Status::parse(&text));
+        let status = fs::read_to_string("/proc/self/status")
+            .ok()
+            .map(|text| Status::parse(&text));
         Report {
             pid: process::id() as i32,
             ppid: getppid().as_raw(),
-            sid: getsid(None).expect("getsid of oneself cannot fail").as_raw(),
+            sid: getsid(None)
+                .expect("getsid of oneself cannot fail")
+                .as_raw(),
             pgid: getpgrp().as_raw(),
             uids: Ids {
                 real: uids.real.as_raw(),
@@ -71,7 +77,9 @@ impl Report {
             root: fs::read_link("/proc/self/root").ok(),
             umask: mask.bits(),
             args: env::args_os().collect(),
-            env: env::vars_os().map(|(name, value)| variable(name, &value)).collect(),
+            env: env::vars_os()
+                .map(|(name, value)| variable(name, &value))
+                .collect(),
             fds: open_files(),
             blocked: blocked_signals(),
             ignored: (1..=64).filter(|signal| is_ignored(*signal)).collect(),
@@ -102,7 +110,9 @@ fn open_files() -> BTreeMap<i32, PathBuf> {
     // The listing shows the descriptor that lists; it is closed by now.
     let open = |fd: &i32| metadata_of(*fd).is_ok();
     if listed.is_empty() {
-        (0..HIGHEST_FD_TRIED).filter_map(|fd| Some((fd, name_of(&metadata_of(fd).ok()?)))).collect()
+        (0..HIGHEST_FD_TRIED)
+            .filter_map(|fd| Some((fd, name_of(&metadata_of(fd).ok()?))))
+            .collect()
     } else {
         listed.into_iter().filter(|(fd, _)| open(fd)).collect()
     }

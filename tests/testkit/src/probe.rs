@@ -129,7 +129,8 @@ impl Probe {
     /// It is given these words, any bytes, and does nothing with them. Comes last.
     pub fn carrying<W: AsRef<OsStr>>(mut self, words: impl IntoIterator<Item = W>) -> Probe {
         self.0.push("--".into());
-        self.0.extend(words.into_iter().map(|word| word.as_ref().to_owned()));
+        self.0
+            .extend(words.into_iter().map(|word| word.as_ref().to_owned()));
         self
     }
 
@@ -170,17 +171,34 @@ fn build() -> PathBuf {
     let target = target_directory();
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(cargo)
-        .args(["rustc", "--quiet", "--package", "testkit", "--bin", "probe", "--manifest-path"])
+        .args([
+            "rustc",
+            "--quiet",
+            "--package",
+            "testkit",
+            "--bin",
+            "probe",
+            "--manifest-path",
+        ])
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))
         .arg("--target-dir")
         .arg(&target)
-        .args(["--", "-C", "target-feature=+crt-static", "-C", "strip=symbols"])
+        .args([
+            "--",
+            "-C",
+            "target-feature=+crt-static",
+            "-C",
+            "strip=symbols",
+        ])
         // It would put the program into another directory.
         .env_remove("CARGO_BUILD_TARGET")
         .output()
         .unwrap_or_else(|error| panic!("cannot run cargo for the probe server: {error}"));
     let output = String::from_utf8_lossy(&built.stderr);
-    assert!(built.status.success(), "cannot build the probe server: {output}");
+    assert!(
+        built.status.success(),
+        "cannot build the probe server: {output}"
+    );
     target.join("debug/probe")
 }
 
@@ -188,7 +206,9 @@ fn build() -> PathBuf {
 fn target_directory() -> PathBuf {
     let test = env::current_exe().expect("a test program has a path");
     let deps = test.ancestors().find(|path| path.ends_with("deps"));
-    let profile = deps.and_then(Path::parent).expect("a test program is in a directory 'deps'");
+    let profile = deps
+        .and_then(Path::parent)
+        .expect("a test program is in a directory 'deps'");
     profile.join("static-probe")
 }
 
@@ -198,7 +218,13 @@ mod tests {
 
     #[test]
     fn words_come_in_the_order_of_the_calls() {
-        let probe = Probe::at("/bin/probe").exit(3).on_term(OnTerm::Exit(4)).carrying(["a b"]);
-        assert_eq!(probe.words(), ["/bin/probe", "exit=3", "term=exit:4", "--", "a b"]);
+        let probe = Probe::at("/bin/probe")
+            .exit(3)
+            .on_term(OnTerm::Exit(4))
+            .carrying(["a b"]);
+        assert_eq!(
+            probe.words(),
+            ["/bin/probe", "exit=3", "term=exit:4", "--", "a b"]
+        );
     }
 }

@@ -38,8 +38,14 @@ impl Stat {
     /// # Panics
     /// If it is no such content.
     pub fn parse(content: &[u8]) -> Stat {
-        let open = content.iter().position(|byte| *byte == b'(').expect("stat has a '('");
-        let close = content.iter().rposition(|byte| *byte == b')').expect("stat has a ')'");
+        let open = content
+            .iter()
+            .position(|byte| *byte == b'(')
+            .expect("stat has a '('");
+        let close = content
+            .iter()
+            .rposition(|byte| *byte == b')')
+            .expect("stat has a ')'");
         let text = |bytes| std::str::from_utf8(bytes).expect("stat is text around the name");
         let rest: Vec<&str> = text(&content[close + 1..]).split_whitespace().collect();
         // Field numbers are those of proc(5), where the state is field 3.
@@ -47,7 +53,10 @@ impl Stat {
         let signed = |number| field(number).parse().expect("a number in stat");
         let unsigned = |number| field(number).parse::<u64>().expect("a number in stat");
         Stat {
-            pid: text(&content[..open]).trim().parse().expect("stat starts with the id"),
+            pid: text(&content[..open])
+                .trim()
+                .parse()
+                .expect("stat starts with the id"),
             name: OsString::from_vec(content[open + 1..close].to_vec()),
             state: field(3).chars().next().expect("a state in stat"),
             ppid: signed(4),
@@ -60,7 +69,9 @@ impl Stat {
     }
 
     pub(crate) fn of(pid: i32) -> Option<Stat> {
-        fs::read(format!("/proc/{pid}/stat")).ok().map(|content| Stat::parse(&content))
+        fs::read(format!("/proc/{pid}/stat"))
+            .ok()
+            .map(|content| Stat::parse(&content))
     }
 
     /// Returns those of all processes that can be seen.
@@ -118,7 +129,11 @@ pub struct Ids {
 impl Ids {
     /// Returns three equal ids.
     pub fn all(id: u32) -> Ids {
-        Ids { real: id, effective: id, saved: id }
+        Ids {
+            real: id,
+            effective: id,
+            saved: id,
+        }
     }
 }
 
@@ -140,15 +155,30 @@ pub struct Capabilities {
 impl Status {
     /// Parses the file's content; a field that this kernel does not have is zero.
     pub fn parse(content: &str) -> Status {
-        let fields: BTreeMap<&str, &str> =
-            content.lines().filter_map(|line| line.split_once(':')).collect();
+        let fields: BTreeMap<&str, &str> = content
+            .lines()
+            .filter_map(|line| line.split_once(':'))
+            .collect();
         let field = |name| fields.get(name).map_or("", |value| value.trim());
         let words = |name| field(name).split_whitespace();
-        let numbers = |name| words(name).filter_map(|word| word.parse().ok()).collect::<Vec<u32>>();
-        let number = |name| words(name).next().and_then(|word| word.parse().ok()).unwrap_or(0);
+        let numbers = |name| {
+            words(name)
+                .filter_map(|word| word.parse().ok())
+                .collect::<Vec<u32>>()
+        };
+        let number = |name| {
+            words(name)
+                .next()
+                .and_then(|word| word.parse().ok())
+                .unwrap_or(0)
+        };
         let bits = |name| u64::from_str_radix(field(name), 16).unwrap_or(0);
         let ids = |name| match numbers(name)[..] {
-            [real, effective, saved, ..] => Ids { real, effective, saved },
+            [real, effective, saved, ..] => Ids {
+                real,
+                effective,
+                saved,
+            },
             _ => Ids::default(),
         };
         Status {
@@ -216,7 +246,14 @@ mod tests {
              NoNewPrivs:\t1\nvoluntary_ctxt_switches:\t42\n",
         );
         assert_eq!(status.umask, 0o27);
-        assert_eq!(status.uids, Ids { real: 1, effective: 2, saved: 3 });
+        assert_eq!(
+            status.uids,
+            Ids {
+                real: 1,
+                effective: 2,
+                saved: 3
+            }
+        );
         assert_eq!((status.gids, status.groups), (Ids::all(5), vec![4, 27]));
         assert!(status.ignored.contains(13) && status.blocked.is_empty());
         assert_eq!(status.capabilities.bounding, 0x1ff_ffff_ffff);

@@ -20,11 +20,17 @@ pub struct Process {
 impl Process {
     /// Returns the process that has this id now; if there is none, one that is gone.
     pub fn of(pid: i32) -> Process {
-        Process { pid, started: Stat::of(pid).map(|stat| stat.started) }
+        Process {
+            pid,
+            started: Stat::of(pid).map(|stat| stat.started),
+        }
     }
 
     pub(crate) fn known(pid: i32, started: u64) -> Process {
-        Process { pid, started: Some(started) }
+        Process {
+            pid,
+            started: Some(started),
+        }
     }
 
     /// Returns the id.
@@ -34,7 +40,8 @@ impl Process {
 
     /// Tells whether the process runs: a zombie does not, nor does another with the same id.
     pub fn exists(self) -> bool {
-        self.stat().is_some_and(|stat| !matches!(stat.state, 'Z' | 'X'))
+        self.stat()
+            .is_some_and(|stat| !matches!(stat.state, 'Z' | 'X'))
     }
 
     /// Returns `/proc/PID/stat`, of a zombie as well.
@@ -45,7 +52,9 @@ impl Process {
     /// Returns `/proc/PID/status`.
     pub fn status(self) -> Option<Status> {
         self.stat()?;
-        fs::read_to_string(self.proc("status")).ok().map(|text| Status::parse(&text))
+        fs::read_to_string(self.proc("status"))
+            .ok()
+            .map(|text| Status::parse(&text))
     }
 
     /// Returns the working directory.
@@ -66,7 +75,8 @@ impl Process {
     /// Returns where `path` of the process's own root and mount namespace is found from here.
     pub fn path_inside(self, path: impl AsRef<Path>) -> PathBuf {
         let path = path.as_ref();
-        self.proc("root").join(path.strip_prefix("/").unwrap_or(path))
+        self.proc("root")
+            .join(path.strip_prefix("/").unwrap_or(path))
     }
 
     /// Returns the open descriptors and what they lead to.
@@ -78,19 +88,26 @@ impl Process {
     /// Returns the arguments, the program's name first.
     pub fn cmdline(self) -> Option<Vec<OsString>> {
         self.stat()?;
-        fs::read(self.proc("cmdline")).ok().map(|bytes| nul_separated(&bytes))
+        fs::read(self.proc("cmdline"))
+            .ok()
+            .map(|bytes| nul_separated(&bytes))
     }
 
     /// Returns the environment that it was started with, as `NAME=value`.
     pub fn environ(self) -> Option<Vec<OsString>> {
         self.stat()?;
-        fs::read(self.proc("environ")).ok().map(|bytes| nul_separated(&bytes))
+        fs::read(self.proc("environ"))
+            .ok()
+            .map(|bytes| nul_separated(&bytes))
     }
 
     /// Returns the value of a variable that it was started with.
     pub fn env(self, name: &str) -> Option<OsString> {
         self.environ()?.into_iter().find_map(|variable| {
-            let value = variable.as_bytes().strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+            let value = variable
+                .as_bytes()
+                .strip_prefix(name.as_bytes())?
+                .strip_prefix(b"=")?;
             Some(OsStr::from_bytes(value).to_owned())
         })
     }
@@ -99,14 +116,21 @@ impl Process {
     pub fn limit(self, row: &str) -> Option<(String, String)> {
         self.stat()?;
         let limits = fs::read_to_string(self.proc("limits")).ok()?;
-        let mut values = limits.lines().find_map(|line| line.strip_prefix(row))?.split_whitespace();
+        let mut values = limits
+            .lines()
+            .find_map(|line| line.strip_prefix(row))?
+            .split_whitespace();
         Some((values.next()?.to_owned(), values.next()?.to_owned()))
     }
 
     /// Returns the children that are not zombies.
     pub fn children(self) -> Vec<Process> {
         let alive = |stat: &&Stat| stat.ppid == self.pid && !matches!(stat.state, 'Z' | 'X');
-        Stat::all().iter().filter(alive).map(Stat::process).collect()
+        Stat::all()
+            .iter()
+            .filter(alive)
+            .map(Stat::process)
+            .collect()
     }
 
     /// Returns the children, their children and so on, zombies left out.
@@ -114,7 +138,10 @@ impl Process {
         let stats = Stat::all();
         let mut family = BTreeSet::from([self.pid]);
         // Ids may have wrapped around, so one pass in order of ids would not do.
-        while stats.iter().any(|stat| family.contains(&stat.ppid) && family.insert(stat.pid)) {}
+        while stats
+            .iter()
+            .any(|stat| family.contains(&stat.ppid) && family.insert(stat.pid))
+        {}
         let alive = stats.iter().filter(|stat| !matches!(stat.state, 'Z' | 'X'));
         let below = alive.filter(|stat| stat.pid != self.pid && family.contains(&stat.pid));
         below.map(Stat::process).collect()
@@ -140,7 +167,10 @@ mod tests {
         assert!(me.exists());
         assert_eq!(me.cwd(), std::env::current_dir().ok());
         assert_eq!(me.exe(), std::env::current_exe().ok());
-        assert_eq!(me.path_inside("/etc"), Path::new(&format!("/proc/{}/root/etc", me.pid())));
+        assert_eq!(
+            me.path_inside("/etc"),
+            Path::new(&format!("/proc/{}/root/etc", me.pid()))
+        );
     }
 
     #[test]

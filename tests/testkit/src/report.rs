@@ -69,7 +69,9 @@ impl Report {
     #[track_caller]
     pub fn wait(path: impl AsRef<Path>) -> Report {
         let path = path.as_ref();
-        wait_for(&format!("the report {}", path.display()), || Report::read(path))
+        wait_for(&format!("the report {}", path.display()), || {
+            Report::read(path)
+        })
     }
 
     /// Writes the report beside `path` and renames it: a reader sees all of it or nothing.
@@ -83,7 +85,10 @@ impl Report {
     /// Returns the value of an environment variable.
     pub fn env(&self, name: &str) -> Option<&OsStr> {
         self.env.iter().find_map(|variable| {
-            let value = variable.as_bytes().strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+            let value = variable
+                .as_bytes()
+                .strip_prefix(name.as_bytes())?
+                .strip_prefix(b"=")?;
             Some(OsStr::from_bytes(value))
         })
     }
@@ -95,36 +100,59 @@ impl Report {
 
     fn to_text(&self) -> String {
         let mut text = Text(String::new());
-        for (name, number) in
-            [("pid", self.pid), ("ppid", self.ppid), ("sid", self.sid), ("pgid", self.pgid)]
-        {
+        for (name, number) in [
+            ("pid", self.pid),
+            ("ppid", self.ppid),
+            ("sid", self.sid),
+            ("pgid", self.pgid),
+        ] {
             text.line(name, number.to_string());
         }
         for (name, ids) in [("uids", self.uids), ("gids", self.gids)] {
-            text.line(name, format!("{} {} {}", ids.real, ids.effective, ids.saved));
+            text.line(
+                name,
+                format!("{} {} {}", ids.real, ids.effective, ids.saved),
+            );
         }
-        self.groups.iter().for_each(|group| text.line("group", group.to_string()));
+        self.groups
+            .iter()
+            .for_each(|group| text.line("group", group.to_string()));
         self.cwd.iter().for_each(|path| text.line("cwd", path));
         self.root.iter().for_each(|path| text.line("root", path));
         text.line("umask", self.umask.to_string());
         self.args.iter().for_each(|word| text.line("arg", word));
-        self.env.iter().for_each(|variable| text.line("env", variable));
+        self.env
+            .iter()
+            .for_each(|variable| text.line("env", variable));
         for (number, target) in &self.fds {
-            text.line("fd", joined_by(" ", number.to_string().into(), target.as_os_str()));
+            text.line(
+                "fd",
+                joined_by(" ", number.to_string().into(), target.as_os_str()),
+            );
         }
         text.line("blocked", self.blocked.0.to_string());
         text.line("ignored", self.ignored.0.to_string());
         text.line("terminal", self.terminal.to_string());
-        self.pidfile.iter().for_each(|content| text.line("pidfile", content));
+        self.pidfile
+            .iter()
+            .for_each(|content| text.line("pidfile", content));
         for (name, (soft, hard)) in &self.limits {
             text.line("limit", format!("{name} {soft} {hard}"));
         }
         if let Some(sets) = &self.capabilities {
-            let Capabilities { inheritable, permitted, effective, bounding, ambient } = sets;
+            let Capabilities {
+                inheritable,
+                permitted,
+                effective,
+                bounding,
+                ambient,
+            } = sets;
             let sets = format!("{inheritable} {permitted} {effective} {bounding} {ambient}");
             text.line("capabilities", sets);
         }
-        self.no_new_privs.iter().for_each(|it| text.line("no_new_privs", it.to_string()));
+        self.no_new_privs
+            .iter()
+            .for_each(|it| text.line("no_new_privs", it.to_string()));
         text.0
     }
 
@@ -154,7 +182,9 @@ impl Report {
             "env" => self.env.push(value),
             "fd" => {
                 let blank = value.as_bytes().iter().position(|byte| *byte == b' ');
-                let (fd, target) = value.as_bytes().split_at(blank.expect("a number and a target"));
+                let (fd, target) = value
+                    .as_bytes()
+                    .split_at(blank.expect("a number and a target"));
                 let target = PathBuf::from(OsStr::from_bytes(&target[1..]));
                 self.fds.insert(number(OsStr::from_bytes(fd)), target);
             }
@@ -170,8 +200,13 @@ impl Report {
             }
             "capabilities" => {
                 let [inheritable, permitted, effective, bounding, ambient] = numbers(&value);
-                self.capabilities =
-                    Some(Capabilities { inheritable, permitted, effective, bounding, ambient });
+                self.capabilities = Some(Capabilities {
+                    inheritable,
+                    permitted,
+                    effective,
+                    bounding,
+                    ambient,
+                });
             }
             "no_new_privs" => self.no_new_privs = Some(number(&value)),
             other => panic!("a report has no field '{other}'"),
@@ -207,7 +242,11 @@ fn numbers<const N: usize>(value: &OsStr) -> [u64; N] {
 
 fn ids(value: &OsStr) -> Ids {
     let [real, effective, saved] = numbers(value).map(|id| id as u32);
-    Ids { real, effective, saved }
+    Ids {
+        real,
+        effective,
+        saved,
+    }
 }
 
 /// Undoes `escape_ascii`.
@@ -252,7 +291,10 @@ mod tests {
     #[test]
     fn variables_are_found_by_their_whole_name() {
         let env = vec!["HOMER=1".into(), "HOME=/a=b".into()];
-        let report = Report { env, ..Report::default() };
+        let report = Report {
+            env,
+            ..Report::default()
+        };
         assert_eq!(report.env("HOME"), Some(OsStr::new("/a=b")));
         assert_eq!(report.env("HOM"), None);
     }

@@ -46,7 +46,10 @@ macro_rules! needs {
 fn skip(need: &str) -> bool {
     let thread = thread::current();
     let test = thread.name().unwrap_or("a test");
-    assert!(env::var_os("CI").is_none_or(|ci| ci != "true"), "CI must not skip: needs {need}");
+    assert!(
+        env::var_os("CI").is_none_or(|ci| ci != "true"),
+        "CI must not skip: needs {need}"
+    );
     eprintln!("SKIP {test}: needs {need}");
     false
 }

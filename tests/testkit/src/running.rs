@@ -65,7 +65,12 @@ impl Running<'_> {
     /// If it has ended.
     #[track_caller]
     pub fn signal(&self, signal: c_int) {
-        assert!(self.process.exists(), "process {} has ended: {}", self.pid(), self.describe());
+        assert!(
+            self.process.exists(),
+            "process {} has ended: {}",
+            self.pid(),
+            self.describe()
+        );
         let sent = PidFd::open(self.pid()).and_then(|handle| handle.signal(signal));
         sent.unwrap_or_else(|error| panic!("cannot signal process {}: {error}", self.pid()));
     }
@@ -73,7 +78,10 @@ impl Running<'_> {
     /// Types keys, such as `\x03` for Ctrl-C, at the terminal of [`crate::Invocation::terminal`].
     #[track_caller]
     pub fn type_keys(&mut self, keys: &[u8]) {
-        let terminal = self.terminal.as_mut().expect("it was started with a terminal");
+        let terminal = self
+            .terminal
+            .as_mut()
+            .expect("it was started with a terminal");
         terminal.type_keys(keys).expect("a terminal takes keys");
     }
 
@@ -94,10 +102,15 @@ impl Running<'_> {
     #[track_caller]
     pub fn wait(mut self) -> Outcome {
         let child = &mut self.child;
-        let status =
-            look_until(self.deadline, || child.try_wait().expect("a child can be waited for"));
+        let status = look_until(self.deadline, || {
+            child.try_wait().expect("a child can be waited for")
+        });
         let Ok(status) = status else {
-            panic!("still running after {:?}: {}", self.deadline, self.describe());
+            panic!(
+                "still running after {:?}: {}",
+                self.deadline,
+                self.describe()
+            );
         };
         let bytes = |path: &Path| fs::read(path).unwrap_or_default();
         Outcome {
@@ -153,7 +166,11 @@ impl Outcome {
     /// If it is another one, with all that was written.
     #[track_caller]
     pub fn expect_code(&self, code: i32) -> &Outcome {
-        assert!(self.code() == Some(code), "expected status {code}, got {}", self.describe());
+        assert!(
+            self.code() == Some(code),
+            "expected status {code}, got {}",
+            self.describe()
+        );
         self
     }
 
@@ -166,13 +183,20 @@ impl Outcome {
     pub fn expect_error(&self, code: i32, message: &str) -> &Outcome {
         self.expect_code(code);
         let alone = self.stdout.is_empty() && self.stderr_text() == format!("{message}\n");
-        assert!(alone, "expected the line '{message}', got {}", self.describe());
+        assert!(
+            alone,
+            "expected the line '{message}', got {}",
+            self.describe()
+        );
         self
     }
 
     fn describe(&self) -> String {
         let (stdout, stderr) = (self.stdout_text(), self.stderr_text());
-        format!("{}: {}\nstdout: {stdout}\nstderr: {stderr}", self.status, self.shown)
+        format!(
+            "{}: {}\nstdout: {stdout}\nstderr: {stderr}",
+            self.status, self.shown
+        )
     }
 }
 

@@ -16,7 +16,10 @@ pub fn probe(sandbox: &Sandbox) -> Probe {
 /// `manager.pid`.
 pub fn managed(sandbox: &Sandbox, handler: impl AsRef<OsStr>) -> Invocation<'_> {
     let manager = sandbox.path("manager.pid");
-    sandbox.vsrun().pidfile(sandbox.path("server.pid")).manager(manager, handler)
+    sandbox
+        .vsrun()
+        .pidfile(sandbox.path("server.pid"))
+        .manager(manager, handler)
 }
 
 /// Returns how often the [`probe`] has been started.
@@ -29,7 +32,11 @@ pub fn starts(sandbox: &Sandbox) -> usize {
 pub fn started(sandbox: &Sandbox, count: usize) -> Process {
     let pids = wait_for(&format!("start {count} of the server"), || {
         let pids = sandbox.lines("starts");
-        if pids.len() >= count { Ok(pids) } else { Err(pids) }
+        if pids.len() >= count {
+            Ok(pids)
+        } else {
+            Err(pids)
+        }
     });
     Process::of(pids[count - 1].parse().expect("an id for each start"))
 }
@@ -48,7 +55,11 @@ pub fn wait_for_signals(sandbox: &Sandbox, signals: &[&str]) {
 pub fn wait_for_message(process: &Running<'_>, text: &str) {
     wait_for(&format!("the words '{text}'"), || {
         let output = process.stderr();
-        if output.contains(text) { Ok(()) } else { Err(output) }
+        if output.contains(text) {
+            Ok(())
+        } else {
+            Err(output)
+        }
     });
 }
 
@@ -82,8 +93,14 @@ pub fn expect_nothing_left(sandbox: &Sandbox) {
 /// file `trace`.
 #[track_caller]
 pub fn traced<'a>(sandbox: &'a Sandbox, process: Process, options: &[&str]) -> Running<'a> {
-    let strace = sandbox.program("/usr/bin/strace").arg("-o").arg(sandbox.path("trace"));
-    let tracer = strace.args(["-p", &process.pid().to_string()]).args(options).spawn();
+    let strace = sandbox
+        .program("/usr/bin/strace")
+        .arg("-o")
+        .arg(sandbox.path("trace"));
+    let tracer = strace
+        .args(["-p", &process.pid().to_string()])
+        .args(options)
+        .spawn();
     wait_for_message(&tracer, "attached");
     tracer
 }

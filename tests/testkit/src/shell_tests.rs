@@ -19,5 +19,8 @@ pub fn run_shell_tests(tests: &mut Command) {
         }
     }
     let status = tests.wait().expect("an end");
-    assert!(status.success() && bad.is_empty(), "{name}: {status}: {bad:#?}");
+    assert!(
+        status.success() && bad.is_empty(),
+        "{name}: {status}: {bad:#?}"
+    );
 }

@@ -35,13 +35,21 @@ const NAMES: [(&str, c_int); 22] = [
 
 /// Returns the name of a signal without `SIG`, if it has one here.
 pub fn signal_name(number: c_int) -> Option<&'static str> {
-    NAMES.iter().find(|(_, known)| *known == number).map(|(name, _)| *name)
+    NAMES
+        .iter()
+        .find(|(_, known)| *known == number)
+        .map(|(name, _)| *name)
 }
 
 /// Returns the number of a signal that is written as a number or as a name without `SIG`.
 pub fn signal_number(text: &str) -> Option<c_int> {
-    let named = NAMES.iter().find(|(name, _)| *name == text).map(|(_, number)| *number);
-    named.or_else(|| text.parse().ok()).filter(|number| (1..=64).contains(number))
+    let named = NAMES
+        .iter()
+        .find(|(name, _)| *name == text)
+        .map(|(_, number)| *number);
+    named
+        .or_else(|| text.parse().ok())
+        .filter(|number| (1..=64).contains(number))
 }
 
 /// A set of signals as the kernel shows it: bit N-1 stands for signal N.
@@ -67,14 +75,21 @@ impl SignalSet {
 
 impl FromIterator<c_int> for SignalSet {
     fn from_iter<I: IntoIterator<Item = c_int>>(numbers: I) -> Self {
-        SignalSet(numbers.into_iter().fold(0, |bits, number| bits | 1 << (number - 1)))
+        SignalSet(
+            numbers
+                .into_iter()
+                .fold(0, |bits, number| bits | 1 << (number - 1)),
+        )
     }
 }
 
 impl fmt::Debug for SignalSet {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = |number| signal_name(number).map_or(number.to_string(), str::to_owned);
-        formatter.debug_set().entries(self.numbers().map(name)).finish()
+        formatter
+            .debug_set()
+            .entries(self.numbers().map(name))
+            .finish()
     }
 }
 
@@ -91,7 +106,13 @@ pub(crate) fn is_ignored(number: c_int) -> bool {
     let none: *const KernelAction = ptr::null();
     // SAFETY: a null new action only asks; the old one is ours and large enough.
     let asked = unsafe {
-        libc::syscall(libc::SYS_rt_sigaction, number, none, &mut action, SIGNAL_SET_BYTES)
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            number,
+            none,
+            &mut action,
+            SIGNAL_SET_BYTES,
+        )
     };
     asked == 0 && action[0] == libc::SIG_IGN
 }
@@ -102,9 +123,20 @@ pub(crate) fn set_disposition(number: c_int, disposition: libc::sighandler_t) ->
     action[0] = disposition;
     let none: *mut KernelAction = ptr::null_mut();
     // SAFETY: the new action is ours and complete, and installs no code; a null old one is allowed.
-    let set =
-        unsafe { libc::syscall(libc::SYS_rt_sigaction, number, &action, none, SIGNAL_SET_BYTES) };
-    if set < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    let set = unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            number,
+            &action,
+            none,
+            SIGNAL_SET_BYTES,
+        )
+    };
+    if set < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 #[cfg(test)]

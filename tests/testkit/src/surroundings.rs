@@ -91,8 +91,11 @@ impl Surroundings {
 
     fn steps(self) -> Vec<Step> {
         let become_someone = self.identity.map(Step::Become);
-        let (early, late) =
-            if self.user_namespace { (become_someone, None) } else { (None, become_someone) };
+        let (early, late) = if self.user_namespace {
+            (become_someone, None)
+        } else {
+            (None, become_someone)
+        };
         // Ids inside a user namespace stand for those of the process that enters it.
         let (uid, gid) = match &early {
             Some(Step::Become(identity)) => (identity.uid, identity.gid),
@@ -111,9 +114,15 @@ impl Surroundings {
         steps.extend(self.mounts.into_iter().flatten().map(Step::Mount));
         // A directory entered before the mounts would be the one below them.
         steps.push(Step::ChangeDirectory(self.directory));
-        steps.extend(self.inherited.into_iter().map(|(from, to)| Step::Inherit(from, to)));
         steps.extend(
-            self.limits.into_iter().map(|(what, soft, hard)| Step::Limit(what, soft, hard)),
+            self.inherited
+                .into_iter()
+                .map(|(from, to)| Step::Inherit(from, to)),
+        );
+        steps.extend(
+            self.limits
+                .into_iter()
+                .map(|(what, soft, hard)| Step::Limit(what, soft, hard)),
         );
         steps.extend(late);
         steps.extend(self.umask.map(Step::Umask));
@@ -153,7 +162,13 @@ impl Step {
             Step::EnterMountNamespace => {
                 unshare(CloneFlags::CLONE_NEWNS)?;
                 let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-                Ok(mount(None::<&CStr>, c"/", None::<&CStr>, private, None::<&CStr>)?)
+                Ok(mount(
+                    None::<&CStr>,
+                    c"/",
+                    None::<&CStr>,
+                    private,
+                    None::<&CStr>,
+                )?)
             }
             Step::Mount(it) => it.perform(),
             Step::ChangeDirectory(path) => Ok(chdir(path.as_c_str())?),
@@ -165,7 +180,11 @@ impl Step {
                 Ok(())
             }
             Step::Ignore(signal) => set_disposition(*signal, libc::SIG_IGN),
-            Step::BlockAll => Ok(sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None)?),
+            Step::BlockAll => Ok(sigprocmask(
+                SigmaskHow::SIG_SETMASK,
+                Some(&SigSet::all()),
+                None,
+            )?),
             Step::Close(fd) => {
                 // SAFETY: nothing in this process uses the descriptor between here and exec.
                 unsafe { libc::close(*fd) };
@@ -182,7 +201,13 @@ impl Mount {
         match self {
             Mount::Bind { source, target } => {
                 let source = Some(source.as_c_str());
-                mount(source, target.as_c_str(), nothing, MsFlags::MS_BIND, nothing)?;
+                mount(
+                    source,
+                    target.as_c_str(),
+                    nothing,
+                    MsFlags::MS_BIND,
+                    nothing,
+                )?;
             }
             Mount::Tmpfs { target, options } => {
                 let (kind, options) = (Some(c"tmpfs"), Some(options.as_c_str()));
@@ -258,14 +283,22 @@ fn overwrite(path: &CStr, content: &CStr) -> io::Result<()> {
     let bytes = content.to_bytes();
     // SAFETY: the pointer and the length are those of one string.
     let written = unsafe { libc::write(file, bytes.as_ptr().cast(), bytes.len()) };
-    let outcome = if written < 0 { Err(io::Error::last_os_error()) } else { Ok(()) };
+    let outcome = if written < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    };
     // SAFETY: the descriptor was opened above and is not used again.
     unsafe { libc::close(file) };
     outcome
 }
 
 fn check(returned: c_int) -> io::Result<()> {
-    if returned < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if returned < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 pub(crate) fn c_string(bytes: impl Into<Vec<u8>>) -> CString {

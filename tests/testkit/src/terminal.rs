@@ -21,7 +21,10 @@ impl Terminal {
         grantpt(&master)?;
         unlockpt(&master)?;
         let slave = CString::new(ptsname_r(&master)?)?;
-        Ok(Terminal { keyboard: File::from(OwnedFd::from(master)), slave })
+        Ok(Terminal {
+            keyboard: File::from(OwnedFd::from(master)),
+            slave,
+        })
     }
 
     /// Returns the path that programs open.

@@ -22,7 +22,11 @@ impl Look for bool {
     type Found = ();
 
     fn result(self) -> Result<(), String> {
-        if self { Ok(()) } else { Err("false".to_owned()) }
+        if self {
+            Ok(())
+        } else {
+            Err("false".to_owned())
+        }
     }
 }
 
@@ -71,7 +75,11 @@ pub fn wait_for_within<S: Look>(
 pub fn holds_for(description: &str, duration: Duration, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while start.elapsed() < duration {
-        assert!(holds(), "after {:?} it was no longer so: {description}", start.elapsed());
+        assert!(
+            holds(),
+            "after {:?} it was no longer so: {description}",
+            start.elapsed()
+        );
         thread::sleep(LONGEST_PAUSE);
     }
 }

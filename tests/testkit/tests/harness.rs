@@ -20,7 +20,9 @@ fn sandbox() -> Sandbox {
 /// Runs the probe itself in the place of vsrun.
 fn direct(sandbox: &Sandbox, probe: Probe) -> testkit::Invocation<'_> {
     let mut words = probe.into_iter();
-    sandbox.program(words.next().expect("the program")).args(words)
+    sandbox
+        .program(words.next().expect("the program"))
+        .args(words)
 }
 
 #[test]
@@ -28,8 +30,16 @@ fn the_probe_reports_an_ordinary_start() {
     let sandbox = sandbox();
     let report = sandbox.path("report");
     let pidfile = sandbox.file("pidfile", "123\n");
-    let probe = sandbox.probe().report(&report).pidfile(&pidfile).exit(7).carrying(["a\n b", ""]);
-    direct(&sandbox, probe).env("NAME", "a=b").run().expect_code(7);
+    let probe = sandbox
+        .probe()
+        .report(&report)
+        .pidfile(&pidfile)
+        .exit(7)
+        .carrying(["a\n b", ""]);
+    direct(&sandbox, probe)
+        .env("NAME", "a=b")
+        .run()
+        .expect_code(7);
     let report = Report::read(&report).expect("a report");
     assert_eq!(report.fd_numbers(), [0, 1, 2]);
     assert_eq!(report.fds[&0].to_str(), Some("/dev/null"));
@@ -59,14 +69,21 @@ fn the_probe_writes_what_it_is_told_and_dies_by_any_signal() {
 fn the_probe_logs_signals_and_does_on_term_as_told() {
     let sandbox = sandbox();
     let log = sandbox.path("signals");
-    let cases = [(OnTerm::Exit(9), 9), (OnTerm::Slow(Duration::from_millis(20)), 0)];
+    let cases = [
+        (OnTerm::Exit(9), 9),
+        (OnTerm::Slow(Duration::from_millis(20)), 0),
+    ];
     for (behaviour, code) in cases {
         fs::remove_file(&log).ok();
         let probe = sandbox.probe().log_signals(&log).on_term(behaviour);
         let running = direct(&sandbox, probe).spawn();
-        wait_for("the signals to be handled", || sandbox.lines("signals") == ["READY"]);
+        wait_for("the signals to be handled", || {
+            sandbox.lines("signals") == ["READY"]
+        });
         running.signal(SIGUSR1);
-        wait_for("the signal", || sandbox.lines("signals") == ["READY", "USR1"]);
+        wait_for("the signal", || {
+            sandbox.lines("signals") == ["READY", "USR1"]
+        });
         running.signal(SIGTERM);
         running.wait().expect_code(code);
         assert_eq!(sandbox.lines("signals"), ["READY", "USR1", "TERM"]);
@@ -77,11 +94,18 @@ fn the_probe_logs_signals_and_does_on_term_as_told() {
 fn the_probe_stays_until_a_file_exists_though_it_is_asked_to_stop() {
     let sandbox = sandbox();
     let (starts, end) = (sandbox.path("starts"), sandbox.path("end"));
-    let probe = sandbox.probe().append(&starts).on_term(OnTerm::Ignore).until(&end).exit(5);
+    let probe = sandbox
+        .probe()
+        .append(&starts)
+        .on_term(OnTerm::Ignore)
+        .until(&end)
+        .exit(5);
     let running = direct(&sandbox, probe).spawn();
     wait_for("the start", || sandbox.lines("starts").len() == 1);
     running.signal(SIGTERM);
-    holds_for("alive", Duration::from_millis(100), || running.process().exists());
+    holds_for("alive", Duration::from_millis(100), || {
+        running.process().exists()
+    });
     sandbox.file("end", "");
     running.wait().expect_code(5);
 }
@@ -117,7 +141,10 @@ fn surroundings_reach_the_program() {
     let report = Report::wait(&report);
     assert_eq!(report.fd_numbers(), [1, 77]);
     assert_eq!(report.fds[&77].to_str(), Some("/etc/passwd"));
-    assert_eq!(report.ignored.numbers().collect::<Vec<_>>(), [SIGPIPE, SIGCHLD, 32, 50]);
+    assert_eq!(
+        report.ignored.numbers().collect::<Vec<_>>(),
+        [SIGPIPE, SIGCHLD, 32, 50]
+    );
     assert!(report.blocked.contains(SIGTERM) && !report.blocked.contains(SIGKILL));
     assert_eq!((report.umask, report.limits["nofile"]), (0o027, (90, 100)));
     assert_eq!(report.env.len(), 1);
@@ -159,9 +186,15 @@ fn a_program_is_process_1_of_a_pid_namespace_and_gets_the_signals() {
     needs!(root);
     let sandbox = sandbox();
     let (report, log) = (sandbox.path("report"), sandbox.path("signals"));
-    let probe = sandbox.probe().report(&report).log_signals(&log).on_term(OnTerm::Exit(4));
+    let probe = sandbox
+        .probe()
+        .report(&report)
+        .log_signals(&log)
+        .on_term(OnTerm::Exit(4));
     let running = direct(&sandbox, probe).pid_namespace().spawn();
-    wait_for("the signals to be handled", || sandbox.lines("signals") == ["READY"]);
+    wait_for("the signals to be handled", || {
+        sandbox.lines("signals") == ["READY"]
+    });
     assert_eq!(Report::wait(&report).pid, 1);
     running.signal(SIGTERM);
     running.wait().expect_code(4);
@@ -176,13 +209,20 @@ fn added_users_and_mounts_exist_for_the_program_only() {
     let outcome = sandbox
         .program("/bin/sh")
         .args(["-c", script])
-        .with_passwd(&["foo:x:5000:5001::/:/bin/sh"], &["foo:x:5001:", "bar:x:5002:foo"])
+        .with_passwd(
+            &["foo:x:5000:5001::/:/bin/sh"],
+            &["foo:x:5001:", "bar:x:5002:foo"],
+        )
         .read_only(sandbox.directory())
         .tmpfs(&full, "size=64k")
         .run();
     assert_eq!(outcome.stdout_text(), "foo\nfoo bar\nread-only\n");
     assert!(!full.join("a").exists());
-    assert!(!fs::read_to_string("/etc/passwd").expect("a file").contains("foo:x:5000"));
+    assert!(
+        !fs::read_to_string("/etc/passwd")
+            .expect("a file")
+            .contains("foo:x:5000")
+    );
 }
 
 #[test]
@@ -191,18 +231,28 @@ fn the_probe_runs_in_a_bare_root() {
     let sandbox = sandbox();
     let root = sandbox.root("jail");
     let probe = Probe::at("/bin/probe").report("/tmp/report").exit(0);
-    sandbox.program("/usr/sbin/chroot").arg(&root).args(probe).run().expect_code(0);
+    sandbox
+        .program("/usr/sbin/chroot")
+        .arg(&root)
+        .args(probe)
+        .run()
+        .expect_code(0);
     let report = Report::read(root.join("tmp/report")).expect("a report");
     assert_eq!(report.cwd.as_deref(), Some("/".as_ref()));
     assert_eq!(report.fds[&0].to_str(), Some("/dev/null"));
-    assert_eq!((report.fd_numbers(), report.capabilities), (vec![0, 1, 2], None));
+    assert_eq!(
+        (report.fd_numbers(), report.capabilities),
+        (vec![0, 1, 2], None)
+    );
 }
 
 #[test]
 fn keys_reach_the_program_on_a_terminal() {
     let sandbox = sandbox();
     let report = sandbox.path("report");
-    let mut running = direct(&sandbox, sandbox.probe().report(&report)).terminal().spawn();
+    let mut running = direct(&sandbox, sandbox.probe().report(&report))
+        .terminal()
+        .spawn();
     assert!(Report::wait(&report).terminal);
     assert_ne!(running.process().stat().map(|stat| stat.tty), Some(0));
     running.type_keys(b"\x03");
@@ -213,7 +263,11 @@ fn keys_reach_the_program_on_a_terminal() {
 fn an_empty_argument_vector_is_passed_on() {
     let sandbox = sandbox();
     // Linux puts one empty word into an empty vector.
-    let outcome = sandbox.program("/bin/dash").stdin(script_file(&sandbox)).without_argv().run();
+    let outcome = sandbox
+        .program("/bin/dash")
+        .stdin(script_file(&sandbox))
+        .without_argv()
+        .run();
     assert_eq!(outcome.stdout_text(), "<> 0\n");
 }
 
@@ -224,7 +278,11 @@ fn script_file(sandbox: &Sandbox) -> File {
 #[test]
 fn a_handler_records_each_run() {
     let sandbox = sandbox();
-    let handler = sandbox.handler("handler").exits(3).line("echo handled").create();
+    let handler = sandbox
+        .handler("handler")
+        .exits(3)
+        .line("echo handled")
+        .create();
     let run = |value: &str| sandbox.program(handler.path()).env("NAME", value).run();
     let outcome = run("one\ntwo");
     outcome.expect_code(3);
@@ -233,7 +291,10 @@ fn a_handler_records_each_run() {
     run("b").expect_code(0);
     assert_eq!(handler.runs().len(), 2);
     let first = &handler.runs()[0];
-    assert_eq!(first.env("NAME").map(|value| value.as_bytes()), Some(&b"one\ntwo"[..]));
+    assert_eq!(
+        first.env("NAME").map(|value| value.as_bytes()),
+        Some(&b"one\ntwo"[..])
+    );
     assert_eq!(first.fds.keys().collect::<Vec<_>>(), [&0, &1, &2]);
     assert_eq!(first.fds[&0].to_str(), Some("/dev/null"));
     assert_eq!(first.cwd, sandbox.directory());
@@ -248,7 +309,11 @@ fn everything_that_was_started_ends_with_the_sandbox() {
     let directory = sandbox.directory().to_owned();
     let starts = sandbox.path("starts");
     let probe = || sandbox.probe().append(&starts);
-    let daemon = probe().with_child().with_session_child().daemonizing().on_term(OnTerm::Ignore);
+    let daemon = probe()
+        .with_child()
+        .with_session_child()
+        .daemonizing()
+        .on_term(OnTerm::Ignore);
     direct(&sandbox, daemon).run().expect_code(0);
     // A process without marker and directory, known by its program only.
     direct(&sandbox, probe().daemonizing())
@@ -258,7 +323,9 @@ fn everything_that_was_started_ends_with_the_sandbox() {
         .stderr(File::create("/dev/null").expect("a file"))
         .run()
         .expect_code(0);
-    wait_for("two daemons and two children", || sandbox.processes().len() == 4);
+    wait_for("two daemons and two children", || {
+        sandbox.processes().len() == 4
+    });
     let processes = sandbox.processes();
     drop(sandbox);
     assert!(!processes.into_iter().any(Process::exists));
@@ -271,7 +338,9 @@ fn a_panic_ends_everything_too() {
     let test = std::thread::spawn(move || {
         let sandbox = sandbox();
         let running = direct(&sandbox, sandbox.probe()).spawn();
-        sender.send((running.process(), sandbox.directory().to_owned())).expect("a listener");
+        sender
+            .send((running.process(), sandbox.directory().to_owned()))
+            .expect("a listener");
         panic!("as a failing test does");
     });
     let (process, directory) = receiver.recv().expect("a process");
@@ -283,7 +352,9 @@ fn a_panic_ends_everything_too() {
 #[should_panic(expected = "still running after 50ms")]
 fn a_run_that_does_not_end_in_time_is_told() {
     let sandbox = sandbox();
-    direct(&sandbox, sandbox.probe()).deadline(Duration::from_millis(50)).run();
+    direct(&sandbox, sandbox.probe())
+        .deadline(Duration::from_millis(50))
+        .run();
 }
 
 #[test]
@@ -319,6 +390,9 @@ fn a_log_directory_is_read() {
     sandbox.file("logs/logfile", "a\n");
     sandbox.file("logs/logfile.1", "b\n");
     assert_eq!(logs.names(), ["logfile", "logfile.1"]);
-    assert_eq!((logs.server(), logs.vsrun()), ("a\n".to_owned(), String::new()));
+    assert_eq!(
+        (logs.server(), logs.vsrun()),
+        ("a\n".to_owned(), String::new())
+    );
     assert_eq!(logs.read("logfile.1"), b"b\n");
 }

@@ -23,7 +23,10 @@ fn values(options: &[Opt], place: usize) -> String {
             Kind::Keep => "_vsrun_value keep; return",
             Kind::Free => "return",
         };
-        Some(format!("    {}) {complete} ;;", option.spellings().join(" | ")))
+        Some(format!(
+            "    {}) {complete} ;;",
+            option.spellings().join(" | ")
+        ))
     });
     arms.collect::<Vec<_>>().join("\n")
 }
@@ -31,7 +34,10 @@ fn values(options: &[Opt], place: usize) -> String {
 fn exclusions(options: &[Opt]) -> String {
     let arm = |option: &Opt| {
         let pattern = patterns(option).join(" | ");
-        format!("        {pattern}) given+='{} ' ;;", option.excludes.join(" "))
+        format!(
+            "        {pattern}) given+='{} ' ;;",
+            option.excludes.join(" ")
+        )
     };
     options.iter().map(arm).collect::<Vec<_>>().join("\n")
 }

@@ -19,8 +19,14 @@ fn with_values(options: &[Opt], least: usize) -> String {
 }
 
 fn commands(option: &Opt) -> Vec<String> {
-    let free = format!("not __vsrun_marked; and not __vsrun_given {}", option.excludes.join(" "));
-    let short = option.short.map(|letter| format!(" -s {letter}")).unwrap_or_default();
+    let free = format!(
+        "not __vsrun_marked; and not __vsrun_given {}",
+        option.excludes.join(" ")
+    );
+    let short = option
+        .short
+        .map(|letter| format!(" -s {letter}"))
+        .unwrap_or_default();
     let mut first = format!("complete -c vsrun -n '{free}'{short} -l {}", option.long);
     if let Some(value) = option.values.first() {
         first += &format!(" -r {}", offered(value.kind));

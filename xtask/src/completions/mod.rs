@@ -72,11 +72,16 @@ impl Opt {
     fn new(option: &Arg, definition: &Command) -> Result<Opt, String> {
         // clap gives a switch, too, a name for its value.
         let takes_values = option.get_action().takes_values();
-        let names = option.get_value_names().filter(|_| takes_values).unwrap_or_default();
-        let values = names
-            .iter()
-            .map(ToString::to_string)
-            .map(|name| Ok(Value { kind: Kind::of(&name)?, name }));
+        let names = option
+            .get_value_names()
+            .filter(|_| takes_values)
+            .unwrap_or_default();
+        let values = names.iter().map(ToString::to_string).map(|name| {
+            Ok(Value {
+                kind: Kind::of(&name)?,
+                name,
+            })
+        });
         // An option is given once only. clap has a conflict at one of its two sides.
         let excluded = |other: &&Arg| {
             let is_opposite = |one, other| is_in_conflict(definition, one, other);
@@ -88,7 +93,10 @@ impl Opt {
         Ok(Opt {
             short: option.get_short(),
             long: option.get_long().ok_or("an option has no word")?.to_owned(),
-            summary: option.get_help().map(ToString::to_string).unwrap_or_default(),
+            summary: option
+                .get_help()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
             values: values.collect::<Result<_, String>>()?,
             excludes: excludes.flat_map(spellings_of).collect(),
         })
@@ -101,7 +109,9 @@ impl Opt {
 
 fn is_in_conflict(definition: &Command, option: &Arg, other: &Arg) -> bool {
     let conflicts = definition.get_arg_conflicts_with(option);
-    conflicts.iter().any(|conflict| conflict.get_id() == other.get_id())
+    conflicts
+        .iter()
+        .any(|conflict| conflict.get_id() == other.get_id())
 }
 
 fn spellings_of(option: &Arg) -> Vec<String> {
@@ -109,12 +119,18 @@ fn spellings_of(option: &Arg) -> Vec<String> {
 }
 
 fn spellings(short: Option<char>, long: &str) -> Vec<String> {
-    short.map(|letter| format!("-{letter}")).into_iter().chain([format!("--{long}")]).collect()
+    short
+        .map(|letter| format!("-{letter}"))
+        .into_iter()
+        .chain([format!("--{long}")])
+        .collect()
 }
 
 fn options() -> Result<Vec<Opt>, String> {
     let definition = vsrun::cli::definition();
-    let shown = definition.get_arguments().filter(|option| !option.is_hide_set());
+    let shown = definition
+        .get_arguments()
+        .filter(|option| !option.is_hide_set());
     shown.map(|option| Opt::new(option, &definition)).collect()
 }
 

@@ -14,16 +14,30 @@ fn specification(option: &Opt) -> String {
         several => format!("{{{}}}", several.join(",")),
     };
     let values: String = option.values.iter().map(value).collect();
-    let text = format!("[{}]{values}", option.summary.replace('[', "\\[").replace(']', "\\]"));
-    format!("        '({})'{spellings}{} \\", option.excludes.join(" "), quoted(&text, "'\\''"))
+    let text = format!(
+        "[{}]{values}",
+        option.summary.replace('[', "\\[").replace(']', "\\]")
+    );
+    format!(
+        "        '({})'{spellings}{} \\",
+        option.excludes.join(" "),
+        quoted(&text, "'\\''")
+    )
 }
 
 /// `+` lets a value follow in the same word or the next, `=` likewise for a long option. The first
 /// of two values is a word of its own.
 fn spellings(option: &Opt) -> Vec<String> {
-    let (plus, equals) = if option.values.len() == 1 { ("+", "=") } else { ("", "") };
+    let (plus, equals) = if option.values.len() == 1 {
+        ("+", "=")
+    } else {
+        ("", "")
+    };
     let short = option.short.map(|letter| format!("-{letter}{plus}"));
-    short.into_iter().chain([format!("--{}{equals}", option.long)]).collect()
+    short
+        .into_iter()
+        .chain([format!("--{}{equals}", option.long)])
+        .collect()
 }
 
 fn value(value: &Value) -> String {

@@ -16,12 +16,20 @@ pub struct Follower {
 impl Follower {
     /// Follows a file that need not exist yet.
     pub fn new(path: PathBuf) -> Follower {
-        Follower { path, open: None, rest: String::new() }
+        Follower {
+            path,
+            open: None,
+            rest: String::new(),
+        }
     }
 
     /// The file's name.
     pub fn name(&self) -> String {
-        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+        self.path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned()
     }
 
     /// The whole lines that were written since the last call.
@@ -45,7 +53,11 @@ impl Follower {
         let Ok(named) = self.path.metadata().map(inode) else {
             return false;
         };
-        let open = self.open.as_ref().and_then(|file| file.metadata().ok()).map(inode);
+        let open = self
+            .open
+            .as_ref()
+            .and_then(|file| file.metadata().ok())
+            .map(inode);
         open != Some(named)
     }
 

@@ -24,11 +24,19 @@ pub fn run() -> Result<(), Failure> {
 
     // vsrun receives Ctrl-C too and ends. Then the demo ends and removes its files.
     let interrupt = SigSet::from(Signal::SIGINT);
-    interrupt.thread_block().map_err(|error| format!("cannot block SIGINT: {error}"))?;
+    interrupt
+        .thread_block()
+        .map_err(|error| format!("cannot block SIGINT: {error}"))?;
 
     let mut stage = Stage::new(user)?;
-    println!("Until the demo ends, its files are in {}.", stage.directory().display());
-    narrate(1, "vsrun starts a server and stays as its manager. Output goes to log files.");
+    println!(
+        "Until the demo ends, its files are in {}.",
+        stage.directory().display()
+    );
+    narrate(
+        1,
+        "vsrun starts a server and stays as its manager. Output goes to log files.",
+    );
     stage.start("./handler")?;
     stage.wait_for_a_new_server()?;
 
@@ -40,7 +48,10 @@ pub fn run() -> Result<(), Failure> {
     stage.signal_manager(Signal::SIGHUP)?;
     stage.wait_for_a_new_server()?;
 
-    narrate(4, "SIGTERM requests a stop: of the server, then of the manager.");
+    narrate(
+        4,
+        "SIGTERM requests a stop: of the server, then of the manager.",
+    );
     stage.signal_manager(Signal::SIGTERM)?;
     stage.wait_for_the_end()?;
 

@@ -56,11 +56,23 @@ impl Stage {
         let directory = mkdtemp(&template)
             .map_err(|error| format!("cannot make '{}': {error}", template.display()))?;
         let logs = ["vsrun.log", "logfile"];
-        let logs = logs.map(|name| Follower::new(directory.join("logs").join(name))).into();
-        let stage = Stage { directory, user, vsrun: None, logs, server: None };
+        let logs = logs
+            .map(|name| Follower::new(directory.join("logs").join(name)))
+            .into();
+        let stage = Stage {
+            directory,
+            user,
+            vsrun: None,
+            logs,
+            server: None,
+        };
         // The server's user must be able to enter it.
         make_executable(&stage.directory)?;
-        let programs = [("server", SERVER), ("handler", HANDLER), ("refuse", REFUSING_HANDLER)];
+        let programs = [
+            ("server", SERVER),
+            ("handler", HANDLER),
+            ("refuse", REFUSING_HANDLER),
+        ];
         for (name, text) in programs {
             let path = stage.directory.join(name);
             fs::write(&path, text)
@@ -76,12 +88,18 @@ impl Stage {
 
     /// Prints the command line of vsrun with this handler, and starts it.
     pub fn start(&mut self, handler: &str) -> Result<(), String> {
-        let user = self.user.map(|user| format!("-u {user} ")).unwrap_or_default();
+        let user = self
+            .user
+            .map(|user| format!("-u {user} "))
+            .unwrap_or_default();
         let words = format!("{user}-p server.pid -m manager.pid {handler} -d logs 1d -- ./server");
         println!("  $ vsrun {words}");
         let program = cargo_target().join("release/vsrun");
         let mut command = Command::new(&program);
-        command.args(words.split(' ')).current_dir(&self.directory).stdin(Stdio::null());
+        command
+            .args(words.split(' '))
+            .current_dir(&self.directory)
+            .stdin(Stdio::null());
         let started = command.spawn();
         let vsrun =
             started.map_err(|error| format!("cannot run '{}': {error}", program.display()))?;
@@ -114,7 +132,11 @@ impl Stage {
 
     /// Sends a signal to the manager.
     pub fn signal_manager(&self, signal: Signal) -> Result<(), String> {
-        send(self.read_pidfile("manager.pid").ok_or("there is no manager.pid")?, signal)
+        send(
+            self.read_pidfile("manager.pid")
+                .ok_or("there is no manager.pid")?,
+            signal,
+        )
     }
 
     /// Waits for the end of vsrun, and prints its status. Its pidfiles must be gone.
@@ -204,13 +226,19 @@ impl Drop for Stage {
             let _ = vsrun.wait();
         }
         if let Err(error) = fs::remove_dir_all(&self.directory) {
-            eprintln!("xtask: cannot remove '{}': {error}", self.directory.display());
+            eprintln!(
+                "xtask: cannot remove '{}': {error}",
+                self.directory.display()
+            );
         }
     }
 }
 
 fn send(process: Pid, signal: Signal) -> Result<(), String> {
-    println!("  $ kill -{} {process}", signal.as_str().trim_start_matches("SIG"));
+    println!(
+        "  $ kill -{} {process}",
+        signal.as_str().trim_start_matches("SIG")
+    );
     kill(process, signal).map_err(|error| format!("cannot send {signal} to {process}: {error}"))
 }
 

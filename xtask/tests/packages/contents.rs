@@ -14,7 +14,10 @@ fn mode(symbols: &str) -> String {
     if symbols == "drwxr-xr-x" {
         return "dir".to_owned();
     }
-    assert!(symbols.starts_with('-'), "neither a file nor a directory of mode 0755: {symbols}");
+    assert!(
+        symbols.starts_with('-'),
+        "neither a file nor a directory of mode 0755: {symbols}"
+    );
     let bits = symbols[1..].chars().fold(0, |bits, symbol| match symbol {
         '-' => bits << 1,
         'r' | 'w' | 'x' => bits << 1 | 1,
@@ -74,10 +77,22 @@ fn no_package_runs_a_script_when_it_is_installed() {
     }
     let sandbox = Sandbox::new("/bin/true");
     let control = sandbox.path("control");
-    succeed(Command::new("dpkg-deb").arg("--control").arg(deb()).arg(&control));
+    succeed(
+        Command::new("dpkg-deb")
+            .arg("--control")
+            .arg(deb())
+            .arg(&control),
+    );
     let files = output(Command::new("ls").arg(&control));
-    assert_eq!(files.split_whitespace().collect::<Vec<_>>(), ["control", "md5sums"]);
-    let scripts = output(Command::new("rpm").args(["-qp", "--scripts", "--triggers"]).arg(rpm()));
+    assert_eq!(
+        files.split_whitespace().collect::<Vec<_>>(),
+        ["control", "md5sums"]
+    );
+    let scripts = output(
+        Command::new("rpm")
+            .args(["-qp", "--scripts", "--triggers"])
+            .arg(rpm()),
+    );
     assert_eq!(scripts, "");
 }
 
@@ -88,11 +103,18 @@ fn the_program_is_hardened() {
     }
     let sandbox = Sandbox::new("/bin/true");
     let unpacked = sandbox.path("unpacked");
-    succeed(Command::new("dpkg-deb").arg("--extract").arg(deb()).arg(&unpacked));
+    succeed(
+        Command::new("dpkg-deb")
+            .arg("--extract")
+            .arg(deb())
+            .arg(&unpacked),
+    );
     let mut readelf = Command::new("readelf");
     let told = output(readelf.args(["-hldW"]).arg(unpacked.join("usr/sbin/vsrun")));
-    let has =
-        |words: &[&str]| told.lines().any(|line| words.iter().all(|word| line.contains(word)));
+    let has = |words: &[&str]| {
+        told.lines()
+            .any(|line| words.iter().all(|word| line.contains(word)))
+    };
     assert!(has(&["Type:", "DYN"]), "no PIE:\n{told}");
     assert!(has(&["GNU_RELRO"]), "no RELRO:\n{told}");
     assert!(has(&["NOW", "PIE"]), "symbols are bound late:\n{told}");
@@ -112,6 +134,11 @@ fn debug_symbols_are_in_a_package_of_their_own() {
 }
 
 fn field(package: &Path, name: &str) -> String {
-    let value = output(Command::new("dpkg-deb").arg("--field").arg(package).arg(name));
+    let value = output(
+        Command::new("dpkg-deb")
+            .arg("--field")
+            .arg(package)
+            .arg(name),
+    );
     value.trim().to_owned()
 }

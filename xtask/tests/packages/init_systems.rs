@@ -14,7 +14,9 @@ fn services_are_driven_and_come_back_after_a_reboot_under_three_init_systems() {
     if !can_build_debs() || !can_have_roots() || !require_program("systemd-nspawn") {
         return;
     }
-    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the repository");
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the repository");
     let script = repository.join("tests/init/run-boot");
     let mut tests = Command::new("sh");
     run_shell_tests(tests.arg(script).arg(roots()).arg(deb()));

@@ -15,15 +15,26 @@ use crate::roots::{Root, can_have_roots, mirror};
 /// The same package under a lower version, in the directory.
 fn older_deb(directory: &Path) -> PathBuf {
     let tree = directory.join("older");
-    succeed(Command::new("dpkg-deb").arg("--raw-extract").arg(deb()).arg(&tree));
+    succeed(
+        Command::new("dpkg-deb")
+            .arg("--raw-extract")
+            .arg(deb())
+            .arg(&tree),
+    );
     let control = tree.join("DEBIAN/control");
     let text = fs::read_to_string(&control).expect("a control file");
-    let older = text.replace(&format!("Version: {}", env!("CARGO_PKG_VERSION")), "Version: 0.0.1");
+    let older = text.replace(
+        &format!("Version: {}", env!("CARGO_PKG_VERSION")),
+        "Version: 0.0.1",
+    );
     assert_ne!(text, older);
     fs::write(&control, older).expect("a file");
     let package = directory.join("older.deb");
     succeed(
-        Command::new("dpkg-deb").args(["--root-owner-group", "--build"]).arg(&tree).arg(&package),
+        Command::new("dpkg-deb")
+            .args(["--root-owner-group", "--build"])
+            .arg(&tree)
+            .arg(&package),
     );
     package
 }
@@ -48,7 +59,11 @@ fn what_the_test_command_installs_is_neither_started_nor_enabled() {
     }
     let sandbox = Sandbox::new("/bin/true");
     let shared = sandbox.dir("shared");
-    fs::copy(repository().join("xtask/src/install.sh"), shared.join("install.sh")).expect("a copy");
+    fs::copy(
+        repository().join("xtask/src/install.sh"),
+        shared.join("install.sh"),
+    )
+    .expect("a copy");
     Root::SYSTEM.succeed(&shared, include_str!("install_services.sh"));
 }
 
@@ -62,12 +77,19 @@ fn rpm_installs_verifies_and_erases_it_without_a_trace() {
     fs::create_dir(&root).expect("a directory");
     let rpm_command = |arguments: &[&str]| {
         let mut command = Command::new("rpm");
-        command.arg("--root").arg(&root).args(["--dbpath", "/db"]).args(arguments);
+        command
+            .arg("--root")
+            .arg(&root)
+            .args(["--dbpath", "/db"])
+            .args(arguments);
         command
     };
     let listing = || {
         let mut find = Command::new("find");
-        output(find.current_dir(&root).args([".", "-path", "./db", "-prune", "-o", "-print"]))
+        output(
+            find.current_dir(&root)
+                .args([".", "-path", "./db", "-prune", "-o", "-print"]),
+        )
     };
     succeed(&mut rpm_command(&["--initdb"]));
     let before = listing();
@@ -80,7 +102,11 @@ fn rpm_installs_verifies_and_erases_it_without_a_trace() {
     // Directories of the file system standard, which a package of the distribution owns.
     let left = listing();
     let ours = left.lines().filter(|path| path.contains("vsrun"));
-    assert_eq!(ours.collect::<Vec<_>>(), Vec::<&str>::new(), "before:\n{before}\nafter:\n{left}");
+    assert_eq!(
+        ours.collect::<Vec<_>>(),
+        Vec::<&str>::new(),
+        "before:\n{before}\nafter:\n{left}"
+    );
 }
 
 #[test]
@@ -91,15 +117,29 @@ fn piuparts_finds_nothing() {
     let work = target("packages/piuparts");
     fs::create_dir_all(&work).expect("a directory");
     let mut piuparts = Command::new("unshare");
-    piuparts.args(["--mount", "--pid", "--mount-proc", "--fork", "--kill-child", "piuparts"]);
+    piuparts.args([
+        "--mount",
+        "--pid",
+        "--mount-proc",
+        "--fork",
+        "--kill-child",
+        "piuparts",
+    ]);
     piuparts.arg("--basetgz").arg(Root::ARCHIVE.path()).args([
         "--no-eatmydata",
         "--distribution",
         "bookworm",
     ]);
-    piuparts.args(["--mirror", &format!("{} main", mirror())]).arg("--tmpdir").arg(&work);
+    piuparts
+        .args(["--mirror", &format!("{} main", mirror())])
+        .arg("--tmpdir")
+        .arg(&work);
     succeed(piuparts.arg(deb()));
-    succeed(Command::new("rm").args(["-rf", "--one-file-system"]).arg(&work));
+    succeed(
+        Command::new("rm")
+            .args(["-rf", "--one-file-system"])
+            .arg(&work),
+    );
 }
 
 /// A booted container; killed when it is dropped.
@@ -111,14 +151,33 @@ impl Machine {
     fn boot(root: &Root, shared: &Path) -> Machine {
         // The kernel kills it with this thread, should nobody live to drop it.
         let mut nspawn = Command::new("setpriv");
-        nspawn.args(["--pdeathsig", "KILL", "systemd-nspawn", "--quiet", "--register=no"]);
-        nspawn.args(["--keep-unit", "--volatile=overlay", "--private-network", "--boot"]);
+        nspawn.args([
+            "--pdeathsig",
+            "KILL",
+            "systemd-nspawn",
+            "--quiet",
+            "--register=no",
+        ]);
+        nspawn.args([
+            "--keep-unit",
+            "--volatile=overlay",
+            "--private-network",
+            "--boot",
+        ]);
         nspawn.arg(format!("--machine=vsrun-test-{}", std::process::id()));
         nspawn.arg(format!("--bind={}:/shared", shared.display()));
-        nspawn.arg("--console=pipe").arg("--directory").arg(root.path());
+        nspawn
+            .arg("--console=pipe")
+            .arg("--directory")
+            .arg(root.path());
         nspawn.env("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "1");
-        nspawn.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        Machine { nspawn: nspawn.spawn().expect("systemd-nspawn runs") }
+        nspawn
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        Machine {
+            nspawn: nspawn.spawn().expect("systemd-nspawn runs"),
+        }
     }
 
     /// The id of its first process, once there is one.
@@ -133,15 +192,26 @@ impl Machine {
     /// A command for a script that runs there as root, once there is a first process.
     fn enter(&self, script: &str) -> Option<Command> {
         let mut nsenter = Command::new("nsenter");
-        nsenter.args(["--all", "--target", &self.leader()?, "env", "-i", "HOME=/root"]);
-        nsenter.arg("PATH=/usr/sbin:/usr/bin:/sbin:/bin").args(["sh", "-euc", script]);
+        nsenter.args([
+            "--all",
+            "--target",
+            &self.leader()?,
+            "env",
+            "-i",
+            "HOME=/root",
+        ]);
+        nsenter
+            .arg("PATH=/usr/sbin:/usr/bin:/sbin:/bin")
+            .args(["sh", "-euc", script]);
         nsenter.stdin(Stdio::null());
         Some(nsenter)
     }
 
     /// Whether it has booted, or what systemd says instead.
     fn state(&self) -> Result<(), String> {
-        let mut asked = self.enter("systemctl is-system-running").ok_or("no first process")?;
+        let mut asked = self
+            .enter("systemctl is-system-running")
+            .ok_or("no first process")?;
         let told = asked.output().map_err(|error| error.to_string())?;
         match String::from_utf8_lossy(&told.stdout).trim() {
             "running" => Ok(()),
@@ -170,8 +240,15 @@ fn its_own_tests_pass_on_a_machine_that_systemd_runs() {
     let sandbox = Sandbox::new("/bin/true");
     let shared = sandbox.path("shared");
     fs::create_dir(&shared).expect("a directory");
-    let names = [("vsrun_", ".deb"), ("vsrun_", ".dsc"), ("vsrun_", ".debian.tar.xz")];
-    let sources = [("vsrun_", ".orig.tar.xz"), ("vsrun_", ".orig-vendor.tar.xz")];
+    let names = [
+        ("vsrun_", ".deb"),
+        ("vsrun_", ".dsc"),
+        ("vsrun_", ".debian.tar.xz"),
+    ];
+    let sources = [
+        ("vsrun_", ".orig.tar.xz"),
+        ("vsrun_", ".orig-vendor.tar.xz"),
+    ];
     for (begin, end) in names.into_iter().chain(sources) {
         let file = the_file(debs(), begin, end);
         fs::copy(&file, shared.join(file.file_name().expect("a name"))).expect("a copy");

@@ -26,7 +26,9 @@ fn lintian_of_this_system_finds_nothing() {
     let mut lintian = Command::new("sh");
     // An older lintian knows an older policy.
     let line = format!("{LINTIAN},newer-standards-version \"$1\"");
-    lintian.args(["-c", &line, "lintian"]).arg(the_file(debs(), "vsrun_", ".changes"));
+    lintian
+        .args(["-c", &line, "lintian"])
+        .arg(the_file(debs(), "vsrun_", ".changes"));
     assert_eq!(output(&mut lintian), "");
 }
 
@@ -63,7 +65,10 @@ fn the_spec_can_be_read_on_distributions_that_have_their_own_macros() {
         let mut rpmspec = Command::new("rpmspec");
         rpmspec.args(["--parse", "--define", distribution]);
         let parsed = output(rpmspec.arg(repository().join("rpm/vsrun.spec")));
-        assert!(!parsed.contains("%debug_package"), "{distribution}:\n{parsed}");
+        assert!(
+            !parsed.contains("%debug_package"),
+            "{distribution}:\n{parsed}"
+        );
     }
 }
 
@@ -72,22 +77,39 @@ fn scripts_of_the_packaging_are_clean() {
     if !require_program("shellcheck") {
         return;
     }
-    let scripts = ["debian/tests/smoke", "debian/tests/systemd", "xtask/stage.sh"];
+    let scripts = [
+        "debian/tests/smoke",
+        "debian/tests/systemd",
+        "xtask/stage.sh",
+    ];
     let scripts = scripts.map(|script| repository().join(script));
     succeed(Command::new("shellcheck").args(scripts));
 }
 
 #[test]
 fn mandoc_and_man_find_nothing_in_the_page_on_handlers() {
-    if !["mandoc", "man", "lexgrog"].into_iter().all(require_program) {
+    if !["mandoc", "man", "lexgrog"]
+        .into_iter()
+        .all(require_program)
+    {
         return;
     }
     let page = repository().join("man/vsrun-handlers.7");
-    let mandoc = output(Command::new("mandoc").args(["-T", "lint", "-W", "all"]).arg(&page));
+    let mandoc = output(
+        Command::new("mandoc")
+            .args(["-T", "lint", "-W", "all"])
+            .arg(&page),
+    );
     assert_eq!(mandoc, "");
     let mut man = Command::new("man");
-    man.args(["--warnings", "-E", "UTF-8", "-l", "-Tutf8"]).arg(&page);
-    man.envs([("LC_ALL", "C.UTF-8"), ("MANROFFSEQ", ""), ("MANWIDTH", "80"), ("MANPAGER", "cat")]);
+    man.args(["--warnings", "-E", "UTF-8", "-l", "-Tutf8"])
+        .arg(&page);
+    man.envs([
+        ("LC_ALL", "C.UTF-8"),
+        ("MANROFFSEQ", ""),
+        ("MANWIDTH", "80"),
+        ("MANPAGER", "cat"),
+    ]);
     let rendered = succeed(&mut man);
     assert_eq!(String::from_utf8_lossy(&rendered.stderr), "");
     let rendered = String::from_utf8_lossy(&rendered.stdout);
@@ -106,11 +128,16 @@ fn the_page_on_handlers_names_every_handler_and_every_variable() {
     for entry in crate::manifest::entries() {
         let handler = entry.path.strip_prefix("share/vsrun/handlers/");
         if let Some(handler) = handler.filter(|_| entry.mode == "0755") {
-            assert!(page.contains(&format!("\n.B {handler}\n")), "no entry for {handler}");
+            assert!(
+                page.contains(&format!("\n.B {handler}\n")),
+                "no entry for {handler}"
+            );
         }
     }
     let manual = read(Path::new("man/vsrun.8"));
-    let variables = manual.lines().filter_map(|line| line.strip_prefix(".B VSRUN_"));
+    let variables = manual
+        .lines()
+        .filter_map(|line| line.strip_prefix(".B VSRUN_"));
     for variable in variables.filter(|variable| !variable.is_empty()) {
         let row = format!("\nVSRUN_{variable}\t");
         assert!(page.contains(&row), "no row for VSRUN_{variable}");

@@ -19,13 +19,17 @@ pub struct Entry {
 
 /// The repository's root.
 pub fn repository() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the repository")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("xtask lies in the repository")
 }
 
 /// All lines.
 pub fn entries() -> Vec<Entry> {
     let text = fs::read_to_string(repository().join("xtask/manifest")).expect("the manifest");
-    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let lines = text
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'));
     let entries = lines.map(|line| {
         let words: Vec<&str> = line.split_whitespace().collect();
         let [flavours, mode, path, source] = words[..] else {
@@ -48,5 +52,6 @@ pub fn expected(flavour: &str, prefix: &str) -> BTreeMap<PathBuf, String> {
         let mut flavours = entry.flavours.split(',');
         flavours.any(|named| named == "all" || named == flavour)
     });
-    ours.map(|entry| (Path::new(prefix).join(entry.path), entry.mode)).collect()
+    ours.map(|entry| (Path::new(prefix).join(entry.path), entry.mode))
+        .collect()
 }

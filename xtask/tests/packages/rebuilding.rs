@@ -9,7 +9,11 @@ use crate::built::{build, can_build_debs, can_build_rpms, debs, output, rpms, ta
 fn build_elsewhere(verb: &str) -> PathBuf {
     let directory = target(&format!("packages/elsewhere/in-a-longer-path/{verb}"));
     build(verb, &directory, |xtask| {
-        xtask.envs([("TZ", "Pacific/Kiritimati"), ("LC_ALL", "C"), ("USER", "somebody")]);
+        xtask.envs([
+            ("TZ", "Pacific/Kiritimati"),
+            ("LC_ALL", "C"),
+            ("USER", "somebody"),
+        ]);
     });
     directory
 }
@@ -19,14 +23,26 @@ fn sums(directory: &Path, pattern: &str) -> String {
     find.current_dir(directory).args([".", "-name", pattern]);
     let script = "find . -name \"$1\" -type f | sort | xargs sha256sum";
     let mut sums = Command::new("sh");
-    let sums = sums.current_dir(directory).args(["-c", script, "sums", pattern]);
+    let sums = sums
+        .current_dir(directory)
+        .args(["-c", script, "sums", pattern]);
     output(sums)
 }
 
 fn assert_equal(one: &Path, other: &Path, pattern: &str) {
     let (ours, theirs) = (sums(one, pattern), sums(other, pattern));
-    assert!(ours.lines().count() > 1, "no {pattern} in {}", one.display());
-    assert_eq!(ours, theirs, "compare {} with {} by diffoscope", one.display(), other.display());
+    assert!(
+        ours.lines().count() > 1,
+        "no {pattern} in {}",
+        one.display()
+    );
+    assert_eq!(
+        ours,
+        theirs,
+        "compare {} with {} by diffoscope",
+        one.display(),
+        other.display()
+    );
 }
 
 #[test]

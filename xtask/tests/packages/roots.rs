@@ -15,7 +15,10 @@ use crate::built::{output, succeed, target};
 /// Returns whether roots can be made and used here.
 #[track_caller]
 pub fn can_have_roots() -> bool {
-    require_root() && ["mmdebstrap", "unshare", "apt-get"].into_iter().all(require_program)
+    require_root()
+        && ["mmdebstrap", "unshare", "apt-get"]
+            .into_iter()
+            .all(require_program)
 }
 
 const SYSTEMD: &str = "systemd,systemd-sysv,dbus,rsyslog,procps,bsd-mailx,dma,systemd-coredump,curl,\
@@ -49,8 +52,12 @@ impl Root {
     };
 
     /// With apt, in an archive.
-    pub const ARCHIVE: Root =
-        Root { name: "apt.tar.gz", release: "bookworm", variant: "apt", packages: "" };
+    pub const ARCHIVE: Root = Root {
+        name: "apt.tar.gz",
+        release: "bookworm",
+        variant: "apt",
+        packages: "",
+    };
 
     /// With the init systems that `tests/init/boot` boots.
     const BOOTED: [Root; 4] = [
@@ -71,7 +78,12 @@ impl Root {
     ];
 
     const fn booted(name: &'static str, release: &'static str, packages: &'static str) -> Root {
-        Root { name, release, variant: "minbase", packages }
+        Root {
+            name,
+            release,
+            variant: "minbase",
+            packages,
+        }
     }
 
     /// Where it is.
@@ -83,9 +95,21 @@ impl Root {
     /// /shared.
     fn run(&self, shared: &Path, script: &str) -> Output {
         let mut unshare = Command::new("unshare");
-        unshare.args(["--mount", "--pid", "--ipc", "--uts", "--net", "--fork", "--kill-child"]);
+        unshare.args([
+            "--mount",
+            "--pid",
+            "--ipc",
+            "--uts",
+            "--net",
+            "--fork",
+            "--kill-child",
+        ]);
         unshare.args(["sh", "-euc", include_str!("inside.sh"), "inside"]);
-        unshare.arg(self.path()).arg(shared).arg(script).stdin(Stdio::null());
+        unshare
+            .arg(self.path())
+            .arg(shared)
+            .arg(script)
+            .stdin(Stdio::null());
         unshare.output().expect("unshare runs")
     }
 
@@ -101,19 +125,33 @@ impl Root {
 
     /// Makes it in the directory unless an earlier run has made it of the same packages.
     fn make(&self, directory: &Path) {
-        let Root { name, release, variant, packages } = self;
-        let (root, recipe) = (directory.join(name), directory.join(format!("{name}.recipe")));
+        let Root {
+            name,
+            release,
+            variant,
+            packages,
+        } = self;
+        let (root, recipe) = (
+            directory.join(name),
+            directory.join(format!("{name}.recipe")),
+        );
         let wanted = format!("{release} {variant} {packages}\n");
         if root.exists() && fs::read_to_string(&recipe).is_ok_and(|found| found == wanted) {
             return;
         }
         let unfinished = directory.join(format!("unfinished-{name}"));
         for old in [&root, &unfinished] {
-            succeed(Command::new("rm").args(["-rf", "--one-file-system"]).arg(old));
+            succeed(
+                Command::new("rm")
+                    .args(["-rf", "--one-file-system"])
+                    .arg(old),
+            );
         }
         // In a namespace: a run that is killed leaves nothing mounted.
         let mut mmdebstrap = Command::new("unshare");
-        mmdebstrap.args(["--mount", "mmdebstrap", "--quiet"]).arg(format!("--variant={variant}"));
+        mmdebstrap
+            .args(["--mount", "mmdebstrap", "--quiet"])
+            .arg(format!("--variant={variant}"));
         if !packages.is_empty() {
             mmdebstrap.arg(format!("--include={packages}"));
         }
@@ -140,7 +178,10 @@ pub fn roots() -> PathBuf {
     MADE.get_or_init(|| {
         fs::create_dir_all(&directory).expect("a directory");
         let others = [Root::SYSTEM, Root::BUILDER, Root::ARCHIVE];
-        others.iter().chain(&Root::BOOTED).for_each(|root| root.make(&directory));
+        others
+            .iter()
+            .chain(&Root::BOOTED)
+            .for_each(|root| root.make(&directory));
     });
     directory
 }

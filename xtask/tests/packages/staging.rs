@@ -14,7 +14,14 @@ use crate::manifest::{entries, expected, repository};
 fn files_below(directory: &str) -> BTreeSet<String> {
     let mut git = Command::new("git");
     git.current_dir(repository());
-    git.args(["ls-files", "--cached", "--others", "--exclude-standard", "--", directory]);
+    git.args([
+        "ls-files",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+        "--",
+        directory,
+    ]);
     output(&mut git).lines().map(str::to_owned).collect()
 }
 
@@ -35,11 +42,16 @@ fn every_program_is_installed() {
     let sources: BTreeSet<String> = entries().into_iter().map(|entry| entry.source).collect();
     let others = files_below("src/bin");
     let others = others.iter().filter_map(|file| {
-        Path::new(file).file_stem().map(|name| name.to_string_lossy().into_owned())
+        Path::new(file)
+            .file_stem()
+            .map(|name| name.to_string_lossy().into_owned())
     });
     for program in others.chain(["vsrun".to_owned()]) {
         let source = format!("@bin/{program}");
-        assert!(sources.contains(&source), "{source} is not in xtask/manifest");
+        assert!(
+            sources.contains(&source),
+            "{source} is not in xtask/manifest"
+        );
     }
 }
 
@@ -48,12 +60,21 @@ fn changelogs_spec_page_and_fuzz_lock_are_of_this_version() {
     let version = env!("CARGO_PKG_VERSION");
     let read = |file: &str| fs::read_to_string(repository().join(file)).expect("it can be read");
     let debian = read("debian/changelog");
-    assert!(debian.starts_with(&format!("vsrun ({version}-")), "{debian}");
+    assert!(
+        debian.starts_with(&format!("vsrun ({version}-")),
+        "{debian}"
+    );
     let spec = read("rpm/vsrun.spec");
-    let line = spec.lines().find(|line| line.starts_with("Version:")).unwrap_or_default();
+    let line = spec
+        .lines()
+        .find(|line| line.starts_with("Version:"))
+        .unwrap_or_default();
     assert_eq!(line.split_whitespace().nth(1), Some(version));
     let page = read("man/vsrun-handlers.7");
-    assert!(page.contains(&format!("\"vsrun {version}\"")), "man/vsrun-handlers.7");
+    assert!(
+        page.contains(&format!("\"vsrun {version}\"")),
+        "man/vsrun-handlers.7"
+    );
     let lock = read("lab/fuzz/Cargo.lock");
     let entry = format!("name = \"vsrun\"\nversion = \"{version}\"");
     assert!(lock.contains(&entry), "lab/fuzz/Cargo.lock");
@@ -69,8 +90,12 @@ fn stage(shell: &[&str], prefix: &str) -> (Sandbox, PathBuf) {
         }
     }
     let mut stage = Command::new(shell[0]);
-    stage.args(&shell[1..]).arg(repository().join("xtask/stage.sh"));
-    stage.args(["--for", "plain", "--prefix", prefix, "--binaries"]).arg(binaries);
+    stage
+        .args(&shell[1..])
+        .arg(repository().join("xtask/stage.sh"));
+    stage
+        .args(["--for", "plain", "--prefix", prefix, "--binaries"])
+        .arg(binaries);
     succeed(stage.arg("--destdir").arg(&destdir));
     (sandbox, destdir)
 }
@@ -84,7 +109,11 @@ fn what_is_staged_is_the_manifest_under_another_prefix_too() {
             let found = fs::metadata(destdir.join(relative)).expect("it is staged");
             let wanted = if mode == "dir" { "0755" } else { &mode };
             let seen = format!("{:04o}", found.permissions().mode() & 0o7777);
-            assert_eq!((found.is_dir(), seen.as_str()), (mode == "dir", wanted), "{path:?}");
+            assert_eq!(
+                (found.is_dir(), seen.as_str()),
+                (mode == "dir", wanted),
+                "{path:?}"
+            );
         }
     }
 }
@@ -93,7 +122,8 @@ fn what_is_staged_is_the_manifest_under_another_prefix_too() {
 fn units_and_samples_name_the_prefix_they_are_installed_under() {
     let (_sandbox, destdir) = stage(&["sh"], "/opt/vsrun");
     let mut grep = Command::new("grep");
-    grep.args(["-rnE", "/usr/(sbin|share)/(doc/)?vsrun"]).arg(destdir.join("opt/vsrun/lib"));
+    grep.args(["-rnE", "/usr/(sbin|share)/(doc/)?vsrun"])
+        .arg(destdir.join("opt/vsrun/lib"));
     let left = grep.output().expect("grep runs");
     assert_eq!(String::from_utf8_lossy(&left.stdout), "");
     let unit = destdir.join("opt/vsrun/lib/systemd/system/vsrun@.service");

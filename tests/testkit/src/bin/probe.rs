@@ -104,7 +104,9 @@ impl Behaviour {
             let equals = bytes.iter().position(|byte| *byte == b'=');
             let (name, value) = bytes.split_at(equals.ok_or_else(|| word.clone())?);
             let name = String::from_utf8_lossy(name);
-            behaviour.take(&name, OsStr::from_bytes(&value[1..])).ok_or_else(|| word.clone())?;
+            behaviour
+                .take(&name, OsStr::from_bytes(&value[1..]))
+                .ok_or_else(|| word.clone())?;
         }
         Ok(behaviour)
     }
@@ -144,7 +146,12 @@ impl Behaviour {
             setrlimit(Resource::RLIMIT_CORE, hard, hard)?;
         }
         self.catch_signals()?;
-        let starts = self.append.as_deref().map(count_start).transpose()?.unwrap_or(1);
+        let starts = self
+            .append
+            .as_deref()
+            .map(count_start)
+            .transpose()?
+            .unwrap_or(1);
         self.sayings.iter().try_for_each(Saying::say)?;
         for kind in &self.forks {
             if let Some(status) = kind.perform()? {
@@ -165,7 +172,9 @@ impl Behaviour {
         if let Some(path) = &self.log_signals {
             let mut file = OpenOptions::new().append(true).create(true).open(path)?;
             SIGNAL_LOG.store(file.as_raw_fd(), Ordering::Relaxed);
-            LOGGED.into_iter().for_each(|signal| set_action(signal, note as *const () as usize));
+            LOGGED
+                .into_iter()
+                .for_each(|signal| set_action(signal, note as *const () as usize));
             file.write_all(b"READY\n")?;
             // The signal handler still uses the descriptor.
             std::mem::forget(file);
@@ -200,7 +209,10 @@ impl Behaviour {
             if comes_to_end && self.until.as_deref().is_some_and(Path::exists) {
                 return Ok(None);
             }
-            if self.ticks.is_some_and(|every| start.elapsed() >= every * (ticks + 1)) {
+            if self
+                .ticks
+                .is_some_and(|every| start.elapsed() >= every * (ticks + 1))
+            {
                 ticks += 1;
                 put(io::stdout(), format!("tick {ticks}").as_ref())?;
             }

@@ -84,7 +84,9 @@ impl<'a> Invocation<'a> {
     pub fn spawn(mut self) -> Running<'a> {
         let shown = self.show();
         let captured = self.sandbox.new_capture();
-        let terminal = self.on_terminal.then(|| Terminal::open().expect("a pseudo terminal"));
+        let terminal = self
+            .on_terminal
+            .then(|| Terminal::open().expect("a pseudo terminal"));
         self.surroundings.terminal = terminal.as_ref().map(Terminal::slave);
         if self.bare {
             self.surroundings.without_argv = Some(self.bare_exec());
@@ -101,7 +103,15 @@ impl<'a> Invocation<'a> {
         let child = child.unwrap_or_else(|error| panic!("cannot start {shown}: {error}"));
         let process = Process::of(child.id() as i32);
         let (sandbox, deadline) = (self.sandbox, self.deadline);
-        let mut running = Running { sandbox, child, process, captured, terminal, deadline, shown };
+        let mut running = Running {
+            sandbox,
+            child,
+            process,
+            captured,
+            terminal,
+            deadline,
+            shown,
+        };
         if self.pid_namespace {
             running.process = first_child(process);
         }
@@ -124,14 +134,20 @@ impl<'a> Invocation<'a> {
         let variable = |(name, value): (&OsString, &OsString)| {
             c_string([name.as_bytes(), b"=", value.as_bytes()].concat())
         };
-        BareExec { program: c_path(&self.program), env: self.env.iter().map(variable).collect() }
+        BareExec {
+            program: c_path(&self.program),
+            env: self.env.iter().map(variable).collect(),
+        }
     }
 
     fn show(&self) -> String {
         let words = [self.program.as_os_str()]
             .into_iter()
             .chain(self.words.iter().map(OsString::as_os_str));
-        words.map(|word| word.as_bytes().escape_ascii().to_string()).collect::<Vec<_>>().join(" ")
+        words
+            .map(|word| word.as_bytes().escape_ascii().to_string())
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 }
 

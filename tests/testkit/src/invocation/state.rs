@@ -18,7 +18,8 @@ use crate::surroundings::{Identity, Mount, c_string};
 impl<'a> Invocation<'a> {
     /// Sets an environment variable.
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
-        self.env.insert(name.as_ref().to_owned(), value.as_ref().to_owned());
+        self.env
+            .insert(name.as_ref().to_owned(), value.as_ref().to_owned());
         self
     }
 
@@ -115,7 +116,11 @@ impl<'a> Invocation<'a> {
         if self.program == self.sandbox.vsrun_program() {
             self.program = self.sandbox.reachable_vsrun();
         }
-        self.surroundings.identity = Some(Identity { uid, gid, groups: groups.to_vec() });
+        self.surroundings.identity = Some(Identity {
+            uid,
+            gid,
+            groups: groups.to_vec(),
+        });
         self
     }
 
@@ -134,18 +139,26 @@ impl<'a> Invocation<'a> {
 
     /// Starts it in a private mount namespace with `source` mounted on `target`. Needs root.
     pub fn bind(self, source: impl AsRef<Path>, target: impl AsRef<Path>) -> Self {
-        self.mount(Mount::Bind { source: c_path(source.as_ref()), target: c_path(target.as_ref()) })
+        self.mount(Mount::Bind {
+            source: c_path(source.as_ref()),
+            target: c_path(target.as_ref()),
+        })
     }
 
     /// Starts it in a private mount namespace with a tmpfs on `target`, with options such as
     /// `size=64k,mode=755`. Needs root.
     pub fn tmpfs(self, target: impl AsRef<Path>, options: &str) -> Self {
-        self.mount(Mount::Tmpfs { target: c_path(target.as_ref()), options: c_string(options) })
+        self.mount(Mount::Tmpfs {
+            target: c_path(target.as_ref()),
+            options: c_string(options),
+        })
     }
 
     /// Starts it in a private mount namespace in which `target` cannot be written. Needs root.
     pub fn read_only(self, target: impl AsRef<Path>) -> Self {
-        self.mount(Mount::ReadOnly { target: c_path(target.as_ref()) })
+        self.mount(Mount::ReadOnly {
+            target: c_path(target.as_ref()),
+        })
     }
 
     /// Starts it on a machine that has these additional lines in `/etc/passwd` and `/etc/group`: in

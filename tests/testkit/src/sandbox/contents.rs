@@ -26,12 +26,20 @@ impl Sandbox {
     pub fn executable(&self, name: impl AsRef<Path>, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path(name);
         let mut install = Command::new("install");
-        install.args(["-m", "755", "/dev/stdin"]).arg(&path).stdin(Stdio::piped());
+        install
+            .args(["-m", "755", "/dev/stdin"])
+            .arg(&path)
+            .stdin(Stdio::piped());
         let mut child = install.spawn().expect("install(1) can be started");
         let mut input = child.stdin.take().expect("a pipe");
-        input.write_all(content.as_ref()).expect("install(1) reads everything");
+        input
+            .write_all(content.as_ref())
+            .expect("install(1) reads everything");
         drop(input);
-        assert!(child.wait().is_ok_and(|status| status.success()), "cannot make {path:?}");
+        assert!(
+            child.wait().is_ok_and(|status| status.success()),
+            "cannot make {path:?}"
+        );
         path
     }
 
@@ -39,8 +47,15 @@ impl Sandbox {
     pub fn copy_of(&self, program: impl AsRef<Path>, name: impl AsRef<Path>) -> PathBuf {
         let (program, path) = (program.as_ref(), self.path(name));
         // Not by this process; see `executable`.
-        let status = Command::new("install").args(["-m", "755"]).arg(program).arg(&path).status();
-        assert!(status.is_ok_and(|it| it.success()), "cannot copy {program:?} to {path:?}");
+        let status = Command::new("install")
+            .args(["-m", "755"])
+            .arg(program)
+            .arg(&path)
+            .status();
+        assert!(
+            status.is_ok_and(|it| it.success()),
+            "cannot copy {program:?} to {path:?}"
+        );
         path
     }
 
@@ -84,7 +99,10 @@ impl Sandbox {
 
     /// Starts the command line of a probe server that lies in the sandbox.
     pub fn probe(&self) -> Probe {
-        Probe::at(self.probe.get_or_init(|| self.copy_of(probe::program(), "probe")))
+        Probe::at(
+            self.probe
+                .get_or_init(|| self.copy_of(probe::program(), "probe")),
+        )
     }
 
     /// Starts a handler script that records how it is run.

@@ -71,7 +71,10 @@ impl Sandbox {
 
     /// Returns the living processes that the test has started, directly or not.
     pub fn processes(&self) -> Vec<Process> {
-        census::members(&self.directory, &self.known.lock().expect("no panic while it is locked"))
+        census::members(
+            &self.directory,
+            &self.known.lock().expect("no panic while it is locked"),
+        )
     }
 
     /// Waits for a pidfile that names a running process, and returns that.
@@ -79,11 +82,16 @@ impl Sandbox {
     pub fn wait_for_pidfile(&self, path: impl AsRef<Path>) -> Process {
         let path = path.as_ref();
         let process = wait_for(&format!("a running process in {}", path.display()), || {
-            read_pidfile(path).map(Process::of).filter(|process| process.exists())
+            read_pidfile(path)
+                .map(Process::of)
+                .filter(|process| process.exists())
         });
         // It may overwrite its environment and leave the sandbox's directories later.
         if self.processes().contains(&process) {
-            self.known.lock().expect("no panic while it is locked").push(process);
+            self.known
+                .lock()
+                .expect("no panic while it is locked")
+                .push(process);
         }
         process
     }
@@ -105,14 +113,22 @@ impl Sandbox {
     pub fn signal(&self, process: Process, signal: c_int) {
         let pid = process.pid();
         let handle = PidFd::open(pid).unwrap_or_else(|error| panic!("process {pid}: {error}"));
-        assert!(self.processes().contains(&process), "process {pid} is not of this test, or gone");
-        handle.signal(signal).unwrap_or_else(|error| panic!("cannot signal {pid}: {error}"));
+        assert!(
+            self.processes().contains(&process),
+            "process {pid} is not of this test, or gone"
+        );
+        handle
+            .signal(signal)
+            .unwrap_or_else(|error| panic!("cannot signal {pid}: {error}"));
     }
 
     /// Returns the lines of a file; none if it does not exist.
     pub fn lines(&self, path: impl AsRef<Path>) -> Vec<String> {
         let content = fs::read(self.path(path)).unwrap_or_default();
-        String::from_utf8_lossy(&content).lines().map(str::to_owned).collect()
+        String::from_utf8_lossy(&content)
+            .lines()
+            .map(str::to_owned)
+            .collect()
     }
 
     pub(crate) fn vsrun_program(&self) -> &Path {
@@ -121,14 +137,21 @@ impl Sandbox {
 
     /// Returns a copy of vsrun that every user may execute: the original may be under `/root`.
     pub(crate) fn reachable_vsrun(&self) -> PathBuf {
-        self.reachable_vsrun.get_or_init(|| self.copy_of(&self.vsrun, "vsrun")).clone()
+        self.reachable_vsrun
+            .get_or_init(|| self.copy_of(&self.vsrun, "vsrun"))
+            .clone()
     }
 
     /// Copies a file and adds lines to the copy.
     pub(crate) fn extended_copy(&self, original: &Path, lines: &[&str]) -> PathBuf {
         let mut content = fs::read(original).expect("the file can be read");
-        lines.iter().for_each(|line| content.extend_from_slice(format!("{line}\n").as_bytes()));
-        let name = original.file_name().unwrap_or(OsStr::new("copy")).to_string_lossy();
+        lines
+            .iter()
+            .for_each(|line| content.extend_from_slice(format!("{line}\n").as_bytes()));
+        let name = original
+            .file_name()
+            .unwrap_or(OsStr::new("copy"))
+            .to_string_lossy();
         self.file(format!(".{name}.{}", self.next_serial()), content)
     }
 
@@ -165,7 +188,10 @@ impl Sandbox {
                 let content = content.unwrap_or_default();
                 if !content.is_empty() {
                     let text = String::from_utf8_lossy(&content);
-                    eprintln!("--- {stream} of process {} of the test:\n{text}", serial + 1);
+                    eprintln!(
+                        "--- {stream} of process {} of the test:\n{text}",
+                        serial + 1
+                    );
                 }
             }
         }
@@ -191,7 +217,9 @@ impl Drop for Sandbox {
 
 fn new_directory() -> PathBuf {
     static SERIAL: AtomicU32 = AtomicU32::new(0);
-    let parent = env::temp_dir().canonicalize().expect("there is a temporary directory");
+    let parent = env::temp_dir()
+        .canonicalize()
+        .expect("there is a temporary directory");
     loop {
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
         let directory = parent.join(format!("vstest-{}-{serial}", process::id()));
@@ -215,7 +243,9 @@ fn set_mode(path: &Path, mode: u32) {
 fn read_pidfile(path: &Path) -> Option<i32> {
     let content = fs::read(path).ok()?;
     let text = String::from_utf8_lossy(&content);
-    let digits = text.strip_suffix('\n').filter(|it| it.bytes().all(|byte| byte.is_ascii_digit()));
+    let digits = text
+        .strip_suffix('\n')
+        .filter(|it| it.bytes().all(|byte| byte.is_ascii_digit()));
     let pid = digits.and_then(|digits| digits.parse().ok());
     Some(pid.unwrap_or_else(|| panic!("{path:?} holds {text:?}, not an id and a newline")))
 }
