@@ -66,7 +66,7 @@ settings_cannot_break_the_header_either() { # test
     expect 0 mail_admin "MAIL_ADMIN_FROM=$(printf 'x\nBcc: victim')" "MAIL_ADMIN_TO=$(printf 'a@example.org,b\nBcc:victim')"
     sed '/^$/q' mail >header
     ! grep '^Bcc' header || fail "a header got through"
-    equal 'To: a@example.org, b, Bcc:victim' "$(header To)"
+    equal 'To: a@example.org, b' "$(header To)"
     shows header 'From: x Bcc: victim'
 }
 
@@ -164,7 +164,7 @@ words_that_mean_options_files_or_programs_are_no_addresses() { # test
     shows err "'|/bin/sh' in MAIL_ADMIN_TO is no address"
     shows mail 'To: ops'
     expect 0 mail_admin 'MAIL_ADMIN_TO=a@x.org;b@x.org List: c@x.org@y'
-    shows mail 'To: a@x.org, b@x.org'
+    equal 'To: a@x.org, b@x.org' "$(header To)"
     shows err "'c@x.org@y' in MAIL_ADMIN_TO is no address"
     expect 0 mail_admin 'MAIL_ADMIN_TO=-x'
     shows err 'mail-admin: no mail: MAIL_ADMIN_TO has no address'
