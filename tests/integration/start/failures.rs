@@ -81,11 +81,13 @@ fn a_user_who_stops_all_its_processes_delays_a_start_by_10_s_at_most() {
     let sandbox = sandbox();
     let stopper = stopping_all(&sandbox, UID);
     for syslog in [false, true] {
+        // Another for each start: one that fails puts the file of a live server back.
+        let pidfile = sandbox.path(format!("pid-{syslog}"));
         let start = sandbox
             .vsrun()
             .background()
             .user(format!("{UID}:{UID}"))
-            .pidfile("pid");
+            .pidfile(&pidfile);
         let start = if syslog { start.syslog("tag") } else { start };
         let outcome = start
             .deadline(Duration::from_secs(20))
@@ -99,7 +101,7 @@ fn a_user_who_stops_all_its_processes_delays_a_start_by_10_s_at_most() {
                     outcome.stderr_text().contains("no exec within"),
                     "{outcome:?}"
                 );
-                assert!(!sandbox.path("pid").exists());
+                assert!(!pidfile.exists());
             }
         }
     }
