@@ -1,10 +1,10 @@
 //! vsrun: start a server process properly and keep it running.
-//! docs/architecture.md is the plan of the house.
+//! See docs/architecture.md for the modules and the rules between them.
 
 pub mod cli;
 pub mod launch;
-pub mod logs;
 pub mod manager;
+pub mod output;
 pub mod pidfile;
 pub mod plan;
 pub mod sys;

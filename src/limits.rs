@@ -34,11 +34,11 @@ pub const LAST_LINES: Duration = Duration::from_secs(5);
 pub const PIDFILE_WAIT: Duration = Duration::from_secs(5);
 /// How long to wait before the outcome of another start is asked for again.
 pub const PIDFILE_PAUSE: Duration = Duration::from_millis(10);
-/// What has lived so long starts with no record of deaths.
+/// A process that has lived this long resets the restart delay.
 pub const STABLE_LIFE: Duration = Duration::from_secs(10);
 /// The longest delay between restarts.
 pub const RESTART_DELAY: Duration = Duration::from_secs(30);
 /// The longest delay between attempts while the system lacks something.
 pub const ATTEMPT_DELAY: Duration = Duration::from_secs(5);
-/// The shortest delay that is one.
+/// The shortest delay other than zero.
 pub const FIRST_DELAY: Duration = Duration::from_millis(100);

@@ -32,6 +32,8 @@ pub struct Snapshot {
     pub stop_is_said: bool,
     /// Whether the signal that asks it to end is to be sent again.
     pub stop_is_unsent: bool,
+    /// Whether it was said that this signal cannot be sent.
+    pub stop_refusal_is_said: bool,
     /// The delay before the next restart.
     pub restart_delay: Duration,
     /// The delay before what the system lacked resources for is tried again.
@@ -113,6 +115,7 @@ impl fmt::Display for Snapshot {
             ("has-run", self.has_run),
             ("stop-is-said", self.stop_is_said),
             ("stop-is-unsent", self.stop_is_unsent),
+            ("stop-refusal-is-said", self.stop_refusal_is_said),
         ];
         for (name, flag) in flags {
             writeln!(f, "{name}={}", u8::from(flag))?;
@@ -140,6 +143,7 @@ impl FromStr for Snapshot {
             stop_since: values.read("stop-since", moment)?,
             stop_is_said: values.read("stop-is-said", flag)?.unwrap_or(false),
             stop_is_unsent: values.read("stop-is-unsent", flag)?.unwrap_or(false),
+            stop_refusal_is_said: values.read("stop-refusal-is-said", flag)?.unwrap_or(false),
             restart_delay: values.read("restart-delay", nanos)?.unwrap_or_default(),
             attempt_delay: values.read("attempt-delay", nanos)?.unwrap_or_default(),
         })
@@ -326,7 +330,7 @@ mod tests {
             states(),
             moments(),
             moments(),
-            any::<[bool; 3]>(),
+            any::<[bool; 4]>(),
             times(),
             times(),
         )
@@ -338,6 +342,7 @@ mod tests {
                     stop_since,
                     stop_is_said: flags[1],
                     stop_is_unsent: flags[2],
+                    stop_refusal_is_said: flags[3],
                     restart_delay,
                     attempt_delay,
                 },

@@ -1,4 +1,5 @@
-//! Doing it: the order of things from the first instruction to the server's.
+//! Starts the server: the steps from vsrun's first instruction to the server's,
+//! in order.
 
 mod background;
 mod unmanaged;
@@ -12,9 +13,9 @@ use nix::unistd::getpid;
 
 use crate::cli::{self, Parsed};
 use crate::error::{Error, FAILED};
-use crate::logs::Output;
 use crate::manager::{self, Start};
 use crate::message::print_error;
+use crate::output::Output;
 use crate::pidfile::claim::{Claim, open_server_pidfile};
 use crate::plan::{Management, Plan};
 use crate::sys::child::Descriptors;
@@ -91,7 +92,7 @@ fn manage_in_background(plan: &Plan, management: &Management) -> Result<u8, Erro
     };
     let mut on_started = || {
         if !outcome.report(0) {
-            // The caller died and sees a failed start, so stop the server.
+            // The process that waited was killed, so the caller sees a failed start: stop the server.
             let _ = signals::send(getpid(), libc::SIGTERM);
         }
     };

@@ -12,8 +12,8 @@ use nix::unistd::{Pid, close, getpid, pipe2, read, write};
 
 use crate::error::{Error, strerror};
 use crate::limits;
-use crate::logs::Output;
 use crate::message::Messages;
+use crate::output::Output;
 use crate::pidfile::Pidfile;
 use crate::pidfile::claim::open_server_pidfile;
 use crate::plan::Plan;

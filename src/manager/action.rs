@@ -8,9 +8,9 @@ use crate::death::Death;
 pub enum Action {
     /// Start the server.
     StartServer,
-    /// The first start has succeeded: keep what it made, and report it.
+    /// The first start has succeeded: keep what it made.
     ConfirmStart,
-    /// Say that the server was started.
+    /// Say that the server was started; the first time, report it to the caller.
     SayStarted,
     /// Say why the start or the handler has failed.
     SayFailure,

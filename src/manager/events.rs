@@ -15,7 +15,7 @@ use crate::snapshot::{Outcome, Request};
 use crate::sys::clock::Moment;
 use crate::sys::wait::{next_dead, reap};
 
-/// What has ended since the machine was told last.
+/// Ends that have not been passed to the machine yet.
 #[derive(Debug, Default)]
 struct Ended {
     server: Option<Event>,
@@ -135,7 +135,7 @@ impl Manager<'_> {
         self.take_outcomes(ended);
         let Some(exit) = reap(pid) else { return };
         if let Some(death) = self.server.reaped(pid, exit) {
-            self.note_removal();
+            self.report_removal();
             ended.server = Some(Event::ServerEnded(death));
         } else if self.handler.task.reaped(pid, exit).is_some() {
             self.messages

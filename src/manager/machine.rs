@@ -54,6 +54,7 @@ impl Machine {
             stop_since: is_stopping.then_some(self.stop.since),
             stop_is_said: is_stopping && self.stop.is_said,
             stop_is_unsent: is_stopping && self.stop.is_unsent,
+            stop_refusal_is_said: is_stopping && self.stop.is_refusal_said,
             restart_delay: self.restarts.next(),
             attempt_delay: self.attempts.next(),
         }
@@ -69,6 +70,7 @@ impl Machine {
                 since: snapshot.stop_since.unwrap_or(now),
                 is_said: snapshot.stop_is_said,
                 is_unsent: snapshot.stop_is_unsent,
+                is_refusal_said: snapshot.stop_refusal_is_said,
             },
             ..Machine::new(now)
         };
@@ -96,7 +98,7 @@ impl Machine {
     }
 
     /// Takes an event that happened at `now`, and adds what is to be done to `actions`, in order.
-    /// Only the last of them leads to a further event at once.
+    /// At most one of them leads to a further event at once.
     pub fn step(&mut self, event: Event, now: Moment, actions: &mut Vec<Action>) {
         use {Event::*, State::*};
         match (self.state, event) {
@@ -134,7 +136,7 @@ impl Machine {
                 self.fulfil(then, actions);
             }
             (Stopping(then), StartFailed(death)) => {
-                // One that was asked to end before it was the server has ended as it should.
+                // A process that SIGTERM ended before its exec is no failure.
                 if matches!(death.end, End::Refused(_)) {
                     actions.push(Action::SayFailure);
                 }
@@ -145,16 +147,18 @@ impl Machine {
                 self.fulfil(then, actions);
             }
             (Stopping(_), Started) => self.started_late(actions),
-            // Nothing turns an exit into a restart. A server may have refused the first signal.
+            // An exit stays an exit. SIGTERM is sent again because some servers ignore the first one.
             (Stopping(Request::Restart), Requested(then)) => {
                 self.turn(Stopping(then), then, actions);
                 actions.push(Action::StopServer);
             }
             (Stopping(Request::Exit), Requested(_)) => actions.push(Action::StopServer),
             (Stopping(_), StopNotSent) => {
-                self.deadline = Some(self.stop.not_sent(now));
+                self.deadline = Some(self.stop.not_sent(now, actions));
             }
-            (Stopping(_), TimePassed) => self.deadline = Some(self.stop.press(now, actions)),
+            (Stopping(_), TimePassed) => {
+                self.deadline = Some(self.stop.on_time_passed(now, actions))
+            }
 
             (Handling(_), HandlerEnded(Verdict::Restart)) => self.restart(now, actions),
             (Handling(death), HandlerEnded(Verdict::Refuse)) => self.refuse(death, actions),
@@ -302,7 +306,7 @@ impl Machine {
         self.server_down(death, now, actions);
     }
 
-    /// The server is down and has not meant to be.
+    /// The server has ended unexpectedly.
     fn server_down(&mut self, death: Death, now: Moment, actions: &mut Vec<Action>) {
         if death.uptime >= limits::STABLE_LIFE {
             self.restarts.reset();
@@ -355,7 +359,7 @@ impl Machine {
     }
 }
 
-/// Whether the server meant to end: with exit status 0.
+/// Whether the server ended voluntarily: with exit status 0.
 fn is_voluntary(death: &Death) -> bool {
     death.end == End::Exited(Exit::Status(0))
 }

@@ -20,8 +20,8 @@ use nix::unistd::chdir;
 
 use crate::error::Error;
 use crate::limits;
-use crate::logs::Output;
 use crate::message::Messages;
+use crate::output::Output;
 use crate::pidfile::Pidfile;
 use crate::pidfile::claim::Claim;
 use crate::plan::{Management, Plan};
@@ -108,9 +108,8 @@ impl<'a> Manager<'a> {
         enter_own_dir(plan, &mut output)?;
         let own_output = output.of_vsrun().unwrap_or(fds::standard_error());
         let messages = Messages::new(own_output, output.style())
-            .map_err(|reason| Error::cannot("place the standard streams", "", reason))?;
-        // Its descendants stay its own, so that it knows what a server leaves behind. A kernel
-        // without this (before Linux 3.4) costs a line.
+            .map_err(|reason| Error::cannot("open the output for messages", "", reason))?;
+        // Before Linux 3.4 this fails, and the line about leftover processes is not written.
         let _ = adopt_orphans();
         let now = Moment::now();
         Ok(Manager {
@@ -133,7 +132,7 @@ impl<'a> Manager<'a> {
         })
     }
 
-    /// Lets go of what others may wait for, and waits for the last lines to be logged.
+    /// Closes the pipe to logger and waits until logger has read the last lines.
     fn finish(&mut self) {
         let Some(syslog) = self.output.syslog() else {
             return;
@@ -152,8 +151,8 @@ impl<'a> Manager<'a> {
     }
 }
 
-/// A manager keeps nothing busy but its log directory. One whose server is to work where the caller
-/// stood leaves when that has been started.
+/// Changes to the log directory or `/`, so that no other file system is kept busy. If the server is
+/// to start in the caller's directory, the manager changes to `/` after that start.
 fn enter_own_dir(plan: &Plan, output: &mut Output) -> Result<(), Error> {
     if plan.caller_dir().is_some() {
         return Ok(());

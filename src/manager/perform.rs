@@ -17,14 +17,16 @@ use crate::sys::wait::children_since;
 use crate::sys::{fds, memory};
 
 impl Manager<'_> {
-    /// Tells the machine what happened, and does what it wants.
+    /// Passes an event to the machine and carries out its actions.
     pub(super) fn handle_event(&mut self, event: Event) {
         let mut next = Some(event);
         while let Some(event) = next.take() {
             let mut actions = std::mem::take(&mut self.actions);
             self.machine.step(event, Moment::now(), &mut actions);
             for action in actions.drain(..) {
-                next = self.perform(action);
+                if let Some(event) = self.perform(action) {
+                    next = Some(event);
+                }
             }
             // Its memory is used again.
             self.actions = actions;
@@ -39,16 +41,16 @@ impl Manager<'_> {
             Action::SayFailure => self.say_failure(),
             Action::SayLeftovers(death) => self.say_leftovers(&death),
             Action::StopServer => {
-                let sent = self.server.stop();
-                let is_unsent = sent.is_err();
-                self.note(sent);
-                return is_unsent.then_some(Event::StopNotSent);
+                if let Err(error) = self.server.stop() {
+                    self.failure = Some(error);
+                    return Some(Event::StopNotSent);
+                }
             }
             Action::CheckServer => return self.check_server(),
             Action::SayServerStays => self.say_server_stays(),
             Action::SignalServer(signal) => {
                 let sent = self.server.signal(signal);
-                self.note(sent);
+                self.report(sent);
             }
             Action::RunHandler(death) => return self.run_handler(&death),
             Action::StopHandler => self.signal_handler(libc::SIGTERM),
@@ -56,14 +58,16 @@ impl Manager<'_> {
                 if self.handler.task.find_end().is_some() {
                     return Some(Event::HandlerEnded(Verdict::Refuse));
                 }
-                self.signal_handler(libc::SIGKILL);
+                // If it may not be signalled, that was said at SIGTERM.
+                let _ = self.handler.signal(libc::SIGKILL);
             }
             Action::Say(note) => self.messages.say(&note),
         }
         None
     }
 
-    /// Lets a process go that is to become the server; what kept it from going.
+    /// Starts a process that is to become the server. Returns the event of a start that failed at
+    /// once.
     fn start_server(&mut self) -> Option<Event> {
         let is_first = self.on_started.is_some();
         if !is_first {
@@ -71,7 +75,7 @@ impl Manager<'_> {
         }
         match self.start_in_caller_dir() {
             Ok(written) => {
-                self.note(written);
+                self.report(written);
                 None
             }
             Err(StartError::Ended(end)) => Some(self.server_not_started(Death::without_life(end))),
@@ -102,7 +106,7 @@ impl Manager<'_> {
         }
         let started = self.server.start(self.output.of_server());
         if caller_dir.is_some() {
-            // Where it keeps nothing busy. If it cannot go there, that costs no server.
+            // `/` keeps no other file system busy. A failure does not affect the server.
             self.has_left |= chdir("/").is_ok();
         }
         started
@@ -110,7 +114,7 @@ impl Manager<'_> {
 
     /// The event for a server that was not executed.
     pub(super) fn server_not_started(&mut self, death: Death) -> Event {
-        self.note_removal();
+        self.report_removal();
         self.failure = Some(self.plan.error(&self.server.task.spec, death.end));
         if death.end.is_shortage() {
             Event::ResourcesLacked
@@ -136,8 +140,13 @@ impl Manager<'_> {
     /// Reports a logger that was not executed.
     pub(super) fn logger_not_started(&mut self, end: End) {
         if let Some(logger) = &self.logger {
-            self.failure = Some(self.plan.error(&logger.task.spec, end));
+            let error = self.plan.error(&logger.task.spec, end);
+            let pending = self.failure.replace(error);
             self.handle_event(Event::LoggerFailed);
+            // A server or handler that failed in the same round has its event still to come.
+            if pending.is_some() {
+                self.failure = pending;
+            }
         }
     }
 
@@ -150,7 +159,7 @@ impl Manager<'_> {
 
     fn signal_handler(&mut self, signal: i32) {
         let sent = self.handler.signal(signal);
-        self.note(sent);
+        self.report(sent);
     }
 
     /// Looks whether the server has ended without notice.
@@ -159,12 +168,11 @@ impl Manager<'_> {
             self.server.task.kill_start();
             return None;
         };
-        self.note_removal();
+        self.report_removal();
         Some(Event::ServerEnded(death))
     }
 
-    /// The first start has succeeded: what it made stays, vsrun's own output goes where it is to
-    /// go, and the caller of `run` learns of it.
+    /// The first start has succeeded: what it made stays, and vsrun's own output is redirected.
     fn confirm_start(&mut self) {
         self.server.commit();
         self.output.commit();
@@ -195,7 +203,8 @@ impl Manager<'_> {
         }
     }
 
-    /// Says what it looks like when a server leaves processes behind that it meant to leave.
+    /// Reports a process that the server left behind: a server that daemonizes exits with status 0
+    /// and leaves one.
     fn say_leftovers(&mut self, death: &Death) {
         let logger = self.logger.as_ref().and_then(|logger| logger.task.pid());
         let born = since_boot().saturating_sub(death.uptime);
@@ -219,7 +228,7 @@ impl Manager<'_> {
             self.redirect_own();
             self.messages.redirect(fds::standard_error());
         }
-        self.note(renewed);
+        self.report(renewed);
         self.say_notices();
     }
 
@@ -244,12 +253,12 @@ impl Manager<'_> {
     }
 
     /// Reports a pidfile that could not be removed.
-    pub(super) fn note_removal(&mut self) {
+    pub(super) fn report_removal(&mut self) {
         let removal = self.server.take_removal();
-        self.note(removal);
+        self.report(removal);
     }
 
-    fn note(&mut self, outcome: Result<(), Error>) {
+    fn report(&mut self, outcome: Result<(), Error>) {
         if let Err(error) = outcome {
             self.messages.say(&error);
         }

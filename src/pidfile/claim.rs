@@ -87,7 +87,7 @@ pub fn open_server_pidfile(path: &Path, own: Option<&Claim>) -> Result<Pidfile, 
             "it is the manager's own",
         ));
     }
-    // A file that may not be read cannot be asked.
+    // The lock of a file that may not be read cannot be queried.
     let user = |name: &OsStr| {
         writer(place.open_if(name, |file| !own.is_some_and(|own| own.has_locked(file)))?)
     };

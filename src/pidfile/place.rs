@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{IntoRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -203,7 +203,9 @@ impl Place {
         }
         // An empty one is not opened, as it may be the manager's own lock file.
         let is_locked = !is_empty(&about)
-            && read_again(&file).is_some_and(|file| lock::writer(&file).is_some());
+            && self
+                .read_again(&self.name, &about)
+                .is_some_and(|file| lock::writer(&file).is_some());
         // A start that fails empties its file before it releases the lock.
         !is_locked && fstat(&file).is_ok_and(|about| !is_empty(&about))
     }
@@ -216,9 +218,9 @@ impl Place {
 
     /// Opens a regular file of the directory for reading, if it suits.
     pub fn open_if(&self, name: &OsStr, suits: impl FnOnce(&FileStat) -> bool) -> Option<File> {
-        let (file, about) = self.look_at(name).ok()?;
+        let (_, about) = self.look_at(name).ok()?;
         if is_regular(&about) && suits(&about) {
-            read_again(&file)
+            self.read_again(name, &about)
         } else {
             None
         }
@@ -233,13 +235,19 @@ impl Place {
         let about = fstat(&file)?;
         Ok((file, about))
     }
-}
 
-/// Opens for reading what has been looked at.
-fn read_again(file: &OwnedFd) -> Option<File> {
-    fds::reopen(file.as_fd(), OFlag::O_RDONLY | OFlag::O_NONBLOCK)
-        .ok()
-        .map(File::from)
+    /// Opens for reading what has been looked at, if it still stands there. By its name: the root,
+    /// and so `/proc`, may have been changed.
+    fn read_again(&self, name: &OsStr, seen: &FileStat) -> Option<File> {
+        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
+        let file = self.directory.open_file(name, flags, Mode::empty()).ok()?;
+        if fstat(&file).is_ok_and(|about| is_same(&about, seen)) {
+            return Some(File::from(file));
+        }
+        // It may be the manager's own lock file, whose lock closing it would drop.
+        let _ = file.into_raw_fd();
+        None
+    }
 }
 
 fn is_empty(file: &FileStat) -> bool {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::command::{c_string, candidates};
 use super::identity::User;
-use super::{Output, Plan, WorkDir};
+use super::{Destination, Plan, WorkDir};
 use crate::error::{EXECUTE, Error};
 use crate::sys::child::{ChildSpec, Parentage, Session};
 use crate::sys::exec_strings::ExecStrings;
@@ -82,7 +82,7 @@ impl Plan {
     /// The logger that takes output, if there is to be one: a child of the manager, and an orphan
     /// where there is no manager.
     pub fn logger(&self) -> Option<ChildSpec> {
-        let Output::Syslog(prefix) = &self.output else {
+        let Destination::Syslog(prefix) = &self.output else {
             return None;
         };
         let parentage = match self.manager {

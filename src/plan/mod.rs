@@ -38,7 +38,7 @@ pub struct Plan {
     /// The manager, where one stays.
     pub manager: Option<Management>,
     /// Where output goes.
-    pub output: Output,
+    pub output: Destination,
     /// Whether vsrun leaves the caller's session.
     pub background: bool,
     work_dir: Option<PathBuf>,
@@ -59,7 +59,7 @@ pub struct Management {
 
 /// Where output goes.
 #[derive(Debug)]
-pub enum Output {
+pub enum Destination {
     /// Where it went before.
     Inherited,
     /// Through logger, under this prefix.
@@ -132,8 +132,8 @@ impl Plan {
     /// The log directory, if there is one.
     pub fn log_dir(&self) -> Option<&Path> {
         match &self.output {
-            Output::Files(dir, _) => Some(dir),
-            Output::Inherited | Output::Syslog(_) => None,
+            Destination::Files(dir, _) => Some(dir),
+            Destination::Inherited | Destination::Syslog(_) => None,
         }
     }
 
@@ -166,18 +166,21 @@ fn management(values: Vec<OsString>) -> Result<Management, Error> {
     })
 }
 
-fn output_of(syslog: Option<OsString>, logdir: Option<Vec<OsString>>) -> Result<Output, Error> {
+fn output_of(
+    syslog: Option<OsString>,
+    logdir: Option<Vec<OsString>>,
+) -> Result<Destination, Error> {
     match (syslog, logdir) {
-        (Some(prefix), _) => Ok(Output::Syslog(prefix)),
+        (Some(prefix), _) => Ok(Destination::Syslog(prefix)),
         (None, Some(values)) => {
             let LogDir { dir, keep } = values.try_into()?;
-            Ok(Output::Files(absolute(dir)?, keep))
+            Ok(Destination::Files(absolute(dir)?, keep))
         }
-        (None, None) => Ok(Output::Inherited),
+        (None, None) => Ok(Destination::Inherited),
     }
 }
 
-/// The variables that speak of descriptors which are closed.
+/// The variables of socket activation; the descriptors they describe are closed.
 const LISTEN: [&[u8]; 4] = [
     b"LISTEN_FDS",
     b"LISTEN_PID",

@@ -120,8 +120,8 @@ pub(super) fn become_child(
     Ok(works_in)
 }
 
-/// Enters the working directory: by its path, or by a descriptor where no path is set. A log
-/// directory that cannot be entered costs no server.
+/// Enters the working directory: by its path, or by a descriptor where no path is set. If the log
+/// directory cannot be entered, the server starts in `/`.
 fn enter_work_dir(spec: &ChildSpec, descriptors: Descriptors<'_>) -> Result<(), Refusal> {
     if let Some(work_dir) = &spec.work_dir {
         // SAFETY: the path outlives the call.

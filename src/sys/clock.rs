@@ -63,8 +63,8 @@ fn read(clock: ClockId) -> Duration {
     clock_gettime(clock).map(Duration::from).unwrap_or_default()
 }
 
-/// The time of day, with the offset that TZ or `/etc/localtime` gives it (see tzset(3)); UTC where
-/// that is none. The C library reads the zone once, and takes no file for one that is none.
+/// The time of day, with the offset that TZ or `/etc/localtime` gives it (see tzset(3)); UTC if
+/// there is no valid zone. The C library reads the zone once.
 pub fn now() -> DateTime<FixedOffset> {
     let now = Utc::now();
     let mut local = MaybeUninit::uninit();

@@ -85,7 +85,7 @@ impl Directory {
         match hand_over(&file, owner.map(|owner| owner.uid), group, mode) {
             Ok(about) => Ok((file, about)),
             Err(reason) => {
-                // The error is the one to tell; a file that stays is empty.
+                // The first error is reported; a file that stays is empty.
                 let _ = self.remove(name);
                 Err(reason)
             }
@@ -121,7 +121,7 @@ impl Directory {
             Err(Errno::EINVAL | Errno::ENOSYS) => {
                 linkat(&self.0, from, &self.0, to, AtFlags::empty())?;
                 self.remove(from).inspect_err(|_| {
-                    // The error is the one to tell.
+                    // The first error is reported.
                     let _ = self.remove(to);
                 })
             }

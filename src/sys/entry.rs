@@ -80,7 +80,7 @@ pub(super) fn for_each_name(
     let listed = reopen(directory.as_fd(), OFlag::O_RDONLY)?;
     let number = listed.as_raw_fd();
     let mut listing = Dir::from_fd(listed).inspect_err(|_| {
-        // It has given up the descriptor, and fdopendir(3) has not taken it.
+        // nix has released the descriptor without closing it, and fdopendir(3) failed.
         let _ = close(number);
     })?;
     for entry in listing.iter() {

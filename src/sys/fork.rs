@@ -18,7 +18,8 @@ pub fn fork() -> Result<ForkResult, Errno> {
 /// possible: qemu-user refuses any other fork than the C library's.
 pub(super) fn fork_child() -> Result<(ForkResult, Kinship), Errno> {
     // SAFETY: this is a copy of the process, as by fork(2). The order of the arguments differs
-    // between architectures, but all are zero. The C library is not told, and not used.
+    // between architectures, but all are zero. Its atfork handlers do not run, so the
+    // child must not use the C library's state.
     match Errno::result(unsafe { libc::syscall(libc::SYS_clone, 0, 0, 0, 0, 0) }) {
         Ok(0) => Ok((ForkResult::Child, Kinship::Apart)),
         Ok(child) => {

@@ -63,7 +63,7 @@ fn set_default(signal: libc::c_int) {
     // All zero is SIG_DFL with no flags on every architecture, and no kernel's struct is longer.
     let action = [0_u64; 8];
     let none = std::ptr::null::<u64>();
-    // SAFETY: `action` outlives the call. SIGKILL and SIGSTOP are refused, which is as well.
+    // SAFETY: `action` outlives the call. The kernel refuses SIGKILL and SIGSTOP.
     unsafe {
         libc::syscall(
             libc::SYS_rt_sigaction,

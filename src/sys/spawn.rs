@@ -185,8 +185,8 @@ impl Child {
         let outcome = loop {
             match recv(channel.as_raw_fd(), &mut report, MsgFlags::MSG_DONTWAIT) {
                 Err(Errno::EAGAIN) => return None,
-                // A child that was gone before it heard that it may go on resets the channel; what
-                // it had to say is still to be read.
+                // A child that ended with GO unread resets the channel (ECONNRESET, once). Its report
+                // can still be read.
                 Err(Errno::EINTR | Errno::ECONNRESET) => {}
                 Ok(0) => break self.is_executed(),
                 Ok(_) if report == WORKS_IN_ROOT => self.works_in = WorksIn::Root,
@@ -260,7 +260,7 @@ fn run_child(spec: &ChildSpec, descriptors: Descriptors<'_>, goal: Goal, channel
     loop {
         match recv(channel, &mut GO.clone(), MsgFlags::empty()) {
             Ok(1) => break,
-            // A parent that died without a word does not want this child any more.
+            // The parent has died, or dropped the child: do not execute.
             Ok(_) => leave(FAILED),
             Err(Errno::EINTR) => {}
             Err(reason) => give_up(channel, at(Stage::Channel)(reason)),

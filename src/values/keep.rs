@@ -50,7 +50,7 @@ impl FromStr for Keep {
         let (digits, unit) = split.unwrap_or((text, Unit::Days));
         // u32::from_str alone would take a sign.
         if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err("it is no whole number of days, nor one followed by h, d, w or m");
+            return Err("it is not a whole number, alone (days) or followed by h, d, w or m");
         }
         let count = digits.parse().map_err(|_| "the number is too large")?;
         if count == 0 {

@@ -6,25 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use crate::prelude::*;
+use vsrun::variables::ALL as VARIABLES;
 
-/// The handler's variables.
-const VARIABLES: [&str; 14] = [
-    "VSRUN_SERVER_COMMAND",
-    "VSRUN_SERVER_UPTIME",
-    "VSRUN_SERVER_EXITED",
-    "VSRUN_SERVER_EXITSTATUS",
-    "VSRUN_SERVER_TERMSIG",
-    "VSRUN_SERVER_COREDUMP",
-    "VSRUN_SERVER_EXPLAIN",
-    "VSRUN_SERVER_PID",
-    "VSRUN_SERVER_USER",
-    "VSRUN_SERVER_WORKDIR",
-    "VSRUN_SERVER_PIDFILE",
-    "VSRUN_SERVER_RESTARTS",
-    "VSRUN_MANAGER_PID",
-    "VSRUN_LOGDIR",
-];
+use crate::prelude::*;
 
 /// The statuses that vsrun gives a meaning of its own.
 const STATUSES: [&str; 5] = ["0", "125", "126", "127", "128"];

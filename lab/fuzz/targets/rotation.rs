@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
 use libfuzzer_sys::fuzz_target;
-use vsrun::logs::rotation::{Log, next_number, parse};
+use vsrun::output::rotation::{Log, next_number, parse};
 use vsrun_fuzz::words;
 
 fuzz_target!(|data: &[u8]| {

@@ -15,7 +15,7 @@ enum Cell {
     For(State, u64, Vec<Action>),
 }
 
-const COLUMNS: usize = 16;
+const COLUMNS: usize = 17;
 
 /// The events in the order of the table's columns.
 fn columns() -> [Event; COLUMNS] {
@@ -35,6 +35,7 @@ fn columns() -> [Event; COLUMNS] {
         Event::Requested(Request::Restart),
         Event::Requested(Request::Exit),
         Event::SignalArrived(10),
+        Event::StopNotSent,
         Event::TimePassed,
     ]
 }
@@ -89,6 +90,7 @@ fn table() -> Vec<(State, [Cell; COLUMNS])> {
             Keep(Stopping(then), vec![StopServer]),
             Keep(Stopping(exit), more),
             forward,
+            For(Stopping(then), 1_000, vec![SayFailure]),
             For(Stopping(then), 2_000, vec![CheckServer]),
         ]
     };
@@ -114,6 +116,7 @@ fn table() -> Vec<(State, [Cell; COLUMNS])> {
             Same,
             Keep(Interrupting(exit), more),
             Same,
+            Same,
             For(Interrupting(then), 1_000, vec![KillHandler]),
         ]
     };
@@ -133,6 +136,7 @@ fn table() -> Vec<(State, [Cell; COLUMNS])> {
             Same,
             start(&[asked(restart)]),
             done(&[asked(exit)]),
+            Same,
             Same,
             then,
         ]
@@ -155,6 +159,7 @@ fn table() -> Vec<(State, [Cell; COLUMNS])> {
                 Same,
                 stop(restart),
                 stop(exit),
+                Same,
                 Same,
                 Same,
             ],
@@ -182,6 +187,7 @@ fn table() -> Vec<(State, [Cell; COLUMNS])> {
                 stop(exit),
                 Keep(Running, vec![SignalServer(10)]),
                 Same,
+                Same,
             ],
         ),
         (Stopping(restart), stopping(restart, &start)),
@@ -203,6 +209,7 @@ fn table() -> Vec<(State, [Cell; COLUMNS])> {
                 refuse(&[]),
                 interrupt(restart),
                 interrupt(exit),
+                Same,
                 Same,
                 To(Handling(old), vec![Say(Note::HandlerRuns)]),
             ],

@@ -109,7 +109,7 @@ impl LogDirectory {
         Ok(is_other)
     }
 
-    /// What an administrator should know of what was done here, each told once.
+    /// Takes the notices for the administrator; each is returned once.
     pub fn take_notices(&mut self) -> Vec<String> {
         mem::take(&mut self.notices)
     }
@@ -271,7 +271,7 @@ impl Drop for LogDirectory {
                 .entry(name)
                 .is_ok_and(|entry| entry.as_ref().is_some_and(ours))
             {
-                // The start has failed already, and its error is the one to tell.
+                // The start has failed already, and its error is reported.
                 let _ = self.directory.remove(name);
             }
         }

@@ -12,7 +12,7 @@ use nix::errno::Errno;
 
 use crate::error::Error;
 use crate::message::{Style, print_error};
-use crate::plan::{self, Plan};
+use crate::plan::{Destination, Plan};
 use crate::sys::child::Descriptors;
 use crate::sys::fds;
 use directory::LogDirectory;
@@ -47,8 +47,8 @@ impl Output {
     /// no file and no directory behind.
     pub fn open(plan: &Plan) -> Result<Output, Error> {
         match &plan.output {
-            plan::Output::Inherited => Ok(Output::Inherited),
-            plan::Output::Files(path, keep) => {
+            Destination::Inherited => Ok(Output::Inherited),
+            Destination::Files(path, keep) => {
                 let cannot = |doing| move |reason| Error::cannot(doing, path, reason);
                 let mut directory = LogDirectory::open(path, *keep, plan.owner())
                     .map_err(|reason| Error::cannot_open("open log directory", path, reason))?;
@@ -71,7 +71,7 @@ impl Output {
                 };
                 Ok(Output::Files(Box::new(files)))
             }
-            plan::Output::Syslog(_) => {
+            Destination::Syslog(_) => {
                 if !syslog::has_daemon() {
                     let socket = syslog::SOCKET;
                     print_error(&format_args!(
@@ -91,7 +91,7 @@ impl Output {
         }
     }
 
-    /// What an administrator should know of the log files, each told once.
+    /// Takes the notices for the administrator; each is returned once.
     pub fn take_notices(&mut self) -> Vec<String> {
         self.files()
             .map(|files| files.directory.take_notices())
