@@ -7,8 +7,8 @@ use std::time::Duration;
 use nix::unistd::Pid;
 
 use crate::error::{FAILED, exec_status, strerror};
-use crate::sys::failure::{End, Refusal, Stage};
-use crate::sys::wait::Exit;
+use crate::sys::process::failure::{End, Refusal, Stage};
+use crate::sys::process::wait::Exit;
 use crate::variables;
 
 /// The end of one life of the server.

@@ -11,8 +11,8 @@ use nix::unistd::Pid;
 
 use crate::escape::escaped;
 use crate::limits;
-use crate::sys::wait::Exit;
-use crate::sys::walk::{RefusedLink, refused_link};
+use crate::sys::files::walk::{RefusedLink, refused_link};
+use crate::sys::process::wait::Exit;
 
 /// vsrun itself failed, usage errors included.
 pub const FAILED: u8 = 125;

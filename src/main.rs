@@ -11,6 +11,6 @@ use std::ffi::{c_char, c_int};
 #[unsafe(no_mangle)]
 extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
     // SAFETY: the C library passes the arguments that the kernel has laid out, which stay there.
-    let arguments = unsafe { vsrun::sys::exec_strings::from_c(argc, argv) };
+    let arguments = unsafe { vsrun::sys::process::exec_strings::from_c(argc, argv) };
     vsrun::launch::main(arguments).into()
 }

@@ -9,7 +9,8 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::unistd::dup3;
 
-use crate::sys::{clock, fds};
+use crate::sys::clock;
+use crate::sys::files::fds;
 
 /// How much of a line is written; the rest is cut. One write(2) of this size to a pipe is atomic
 /// (PIPE_BUF, see pipe(7)).

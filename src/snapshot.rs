@@ -10,8 +10,8 @@ use nix::unistd::Pid;
 
 use crate::death::Death;
 use crate::sys::clock::Moment;
-use crate::sys::failure::{End, Refusal, Stage};
-use crate::sys::wait::Exit;
+use crate::sys::process::failure::{End, Refusal, Stage};
+use crate::sys::process::wait::Exit;
 
 /// The version of the encoding.
 pub const FORMAT: u32 = 1;

@@ -7,9 +7,9 @@ use nix::fcntl::OFlag;
 use nix::unistd::{ForkResult, pipe2, read, setsid, write};
 
 use crate::error::Error;
-use crate::sys::fork::fork;
+use crate::sys::process::fork::fork;
+use crate::sys::process::wait::{Exit, wait_for};
 use crate::sys::signals;
-use crate::sys::wait::{Exit, wait_for};
 
 /// The process that a fork leaves this code in.
 #[derive(Debug)]

@@ -18,9 +18,10 @@ use crate::message::print_error;
 use crate::output::Output;
 use crate::pidfile::claim::{Claim, open_server_pidfile};
 use crate::plan::{Management, Plan};
-use crate::sys::child::Descriptors;
-use crate::sys::spawn::check;
-use crate::sys::{fds, signals};
+use crate::sys::files::fds;
+use crate::sys::process::spawn::check;
+use crate::sys::process::spec::Descriptors;
+use crate::sys::signals;
 use background::{ForkSide, leave_leader, leave_session};
 
 /// All of vsrun, given its arguments, its name first; its exit status.

@@ -18,10 +18,10 @@ use crate::pidfile::Pidfile;
 use crate::pidfile::claim::open_server_pidfile;
 use crate::plan::Plan;
 use crate::sys::clock::Moment;
-use crate::sys::failure::{Refusal, Stage, at};
-use crate::sys::fds;
-use crate::sys::fork::{adopts_orphans, run_orphan};
-use crate::sys::spawn::{Held, exec_here, spawn};
+use crate::sys::files::fds;
+use crate::sys::process::failure::{Refusal, Stage, at};
+use crate::sys::process::fork::{adopts_orphans, run_orphan};
+use crate::sys::process::spawn::{Held, exec_here, spawn};
 
 /// What a start has made. Dropped before it has succeeded, it takes that away again.
 struct StartRollback {

@@ -13,7 +13,7 @@ use super::handler::verdict;
 use crate::limits;
 use crate::snapshot::{Outcome, Request};
 use crate::sys::clock::Moment;
-use crate::sys::wait::{next_dead, reap};
+use crate::sys::process::wait::{next_dead, reap};
 
 /// Ends that have not been passed to the machine yet.
 #[derive(Debug, Default)]

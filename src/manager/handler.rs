@@ -9,9 +9,9 @@ use super::task::Task;
 use crate::death::Death;
 use crate::error::Error;
 use crate::plan::Plan;
-use crate::sys::child::{Descriptors, WorksIn};
-use crate::sys::failure::End;
-use crate::sys::wait::Exit;
+use crate::sys::process::failure::End;
+use crate::sys::process::spec::{Descriptors, WorksIn};
+use crate::sys::process::wait::Exit;
 use crate::variables;
 
 /// The handler.

@@ -6,10 +6,10 @@ use nix::unistd::Pid;
 use super::task::Task;
 use crate::backoff::Backoff;
 use crate::limits;
-use crate::sys::child::{ChildSpec, Descriptors};
 use crate::sys::clock::Moment;
-use crate::sys::failure::End;
-use crate::sys::wait::Exit;
+use crate::sys::process::failure::End;
+use crate::sys::process::spec::{ChildSpec, Descriptors};
+use crate::sys::process::wait::Exit;
 
 /// logger and when it is started next.
 #[derive(Debug)]

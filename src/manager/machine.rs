@@ -16,8 +16,8 @@ use crate::death::Death;
 use crate::limits;
 use crate::snapshot::{Next, Outcome, Request, Snapshot, State};
 use crate::sys::clock::Moment;
-use crate::sys::failure::End;
-use crate::sys::wait::Exit;
+use crate::sys::process::failure::End;
+use crate::sys::process::wait::Exit;
 
 /// A manager's state and its memory of recent deaths.
 #[derive(Debug)]

@@ -11,10 +11,11 @@ use super::server::StartError;
 use crate::death::Death;
 use crate::error::Error;
 use crate::sys::clock::{Moment, since_boot};
-use crate::sys::directory::Directory;
-use crate::sys::failure::{End, Stage, at, is_shortage};
-use crate::sys::wait::children_since;
-use crate::sys::{fds, memory};
+use crate::sys::files::directory::Directory;
+use crate::sys::files::fds;
+use crate::sys::memory;
+use crate::sys::process::failure::{End, Stage, at, is_shortage};
+use crate::sys::process::wait::children_since;
 
 impl Manager<'_> {
     /// Passes an event to the machine and carries out its actions.

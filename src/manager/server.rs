@@ -7,9 +7,9 @@ use super::task::Task;
 use crate::death::Death;
 use crate::error::Error;
 use crate::pidfile::Pidfile;
-use crate::sys::child::{ChildSpec, Descriptors, WorksIn};
-use crate::sys::failure::{End, is_shortage};
-use crate::sys::wait::Exit;
+use crate::sys::process::failure::{End, is_shortage};
+use crate::sys::process::spec::{ChildSpec, Descriptors, WorksIn};
+use crate::sys::process::wait::Exit;
 
 /// The server and its pidfile.
 #[derive(Debug)]

@@ -9,12 +9,12 @@ use nix::libc;
 use nix::unistd::Pid;
 
 use crate::death::Death;
-use crate::sys::child::{ChildSpec, Descriptors, WorksIn};
 use crate::sys::clock::since_boot;
-use crate::sys::failure::End;
+use crate::sys::process::failure::End;
+use crate::sys::process::spawn::{Child, Held, spawn};
+use crate::sys::process::spec::{ChildSpec, Descriptors, WorksIn};
+use crate::sys::process::wait::{Exit, end_of};
 use crate::sys::signals;
-use crate::sys::spawn::{Child, Held, spawn};
-use crate::sys::wait::{Exit, end_of};
 
 /// A program and the process that runs it.
 #[derive(Debug)]

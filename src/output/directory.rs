@@ -16,9 +16,9 @@ use super::old_logs::{ExpiryFailure, OldLogs};
 use super::rotation::Log;
 use crate::error::strerror;
 use crate::escape::escaped;
-use crate::sys::directory::Directory;
-use crate::sys::entry::{Owner, is_regular, is_same};
-use crate::sys::walk::{CreatedDir, remove_created};
+use crate::sys::files::directory::Directory;
+use crate::sys::files::entry::{Owner, is_regular, is_same};
+use crate::sys::files::walk::{CreatedDir, remove_created};
 use crate::values::keep::Keep;
 
 /// Log files are for their owner to write and its group to read.

@@ -12,8 +12,8 @@ use nix::sys::stat::FileStat;
 use super::rotation::{Log, next_number, parse};
 use crate::error::strerror;
 use crate::sys::clock;
-use crate::sys::directory::Directory;
-use crate::sys::entry::is_regular;
+use crate::sys::files::directory::Directory;
+use crate::sys::files::entry::is_regular;
 use crate::values::keep::Keep;
 
 /// How many old logs are remembered at a time. The owner of the directory may make any number of

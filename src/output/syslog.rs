@@ -8,9 +8,9 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::unistd::{dup3, fchown};
 
-use crate::sys::child::Descriptors;
-use crate::sys::entry::Owner;
-use crate::sys::fds;
+use crate::sys::files::entry::Owner;
+use crate::sys::files::fds;
+use crate::sys::process::spec::Descriptors;
 
 /// Where logger delivers to (syslog(3)).
 pub const SOCKET: &str = "/dev/log";

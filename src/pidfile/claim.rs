@@ -13,8 +13,8 @@ use nix::unistd::{getpid, read};
 use super::place::Place;
 use super::{Existing, ID_MAX, Pidfile, check, check_id};
 use crate::error::Error;
-use crate::sys::entry::is_same;
-use crate::sys::lock::{Attempt, Holder, try_lock, writer};
+use crate::sys::files::entry::is_same;
+use crate::sys::files::lock::{Attempt, Holder, try_lock, writer};
 
 /// Only the owner may open the lock: a user who can read it could block root with a read lock.
 const LOCK_MODE: Mode = Mode::S_IRUSR.union(Mode::S_IWUSR);

@@ -15,8 +15,8 @@ use nix::unistd::{Pid, ftruncate, getpid};
 use super::place::{MODE, New, Place, Written, is_as_old, read_id};
 use crate::limits;
 use crate::sys::clock::Moment;
-use crate::sys::lock;
-use crate::sys::wait::is_alive;
+use crate::sys::files::lock;
+use crate::sys::process::wait::is_alive;
 
 /// How often a file is exchanged that others remove and make at the same time.
 const ATTEMPTS: u32 = 100;

@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 
 use crate::error::Error;
 use crate::sys::clock::Moment;
-use crate::sys::entry::{is_regular, kind};
+use crate::sys::files::entry::{is_regular, kind};
 use first_write::FirstWrite;
 use place::{Place, Written, read_start};
 

@@ -17,9 +17,9 @@ use nix::unistd::Pid;
 use super::ID_MAX;
 use crate::limits;
 use crate::sys::clock::Moment;
-use crate::sys::directory::Directory;
-use crate::sys::entry::{is_regular, is_same, try_names};
-use crate::sys::{fds, lock};
+use crate::sys::files::directory::Directory;
+use crate::sys::files::entry::{is_regular, is_same, try_names};
+use crate::sys::files::{fds, lock};
 
 /// The mode of a pidfile.
 pub const MODE: u32 = 0o644;

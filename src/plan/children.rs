@@ -8,10 +8,10 @@ use super::command::{c_string, candidates};
 use super::identity::User;
 use super::{Destination, Plan, WorkDir};
 use crate::error::{EXECUTE, Error};
-use crate::sys::child::{ChildSpec, Parentage, Session};
-use crate::sys::exec_strings::ExecStrings;
-use crate::sys::failure::{End, Refusal, Stage};
-use crate::sys::program::Program;
+use crate::sys::process::exec_strings::ExecStrings;
+use crate::sys::process::failure::{End, Refusal, Stage};
+use crate::sys::process::spec::Program;
+use crate::sys::process::spec::{ChildSpec, Parentage, Session};
 
 impl Plan {
     /// The server. Without `-w` it works in the log directory, if there is one.

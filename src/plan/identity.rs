@@ -13,7 +13,7 @@ use nix::unistd::{
 
 use super::command::c_string;
 use crate::error::Error;
-use crate::sys::entry::Owner;
+use crate::sys::files::entry::Owner;
 use crate::sys::groups::group_id;
 use crate::sys::identity::{Identity, groups_are_fixed, is_privileged};
 use crate::values::user_spec::UserSpec;

@@ -4,7 +4,7 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::unistd::{Gid, Uid, getgroups, setgroups};
 
-use super::failure::{Refusal, Stage, at, checked};
+use super::process::failure::{Refusal, Stage, at, checked};
 
 // The C library's wrappers change every thread; the kernel's calls change the one that is about
 // to exec. Where ids were once 16 bits wide, the calls have a second name.

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::unistd::Pid;
 
 use super::*;
-use crate::sys::failure::{Refusal, Stage};
+use crate::sys::process::failure::{Refusal, Stage};
 
 const SHORT: Duration = Duration::from_millis(1);
 

@@ -79,7 +79,7 @@ fn soft_limit() -> RawFd {
 
 /// Makes every descriptor above 2 close on exec: what a library may have opened without saying so.
 /// Async-signal-safe. Where the kernel cannot (before Linux 5.11), our own do so anyway.
-pub(super) fn close_all_on_exec() {
+pub(in crate::sys) fn close_all_on_exec() {
     close_range(3, RawFd::MAX, libc::CLOSE_RANGE_CLOEXEC);
 }
 

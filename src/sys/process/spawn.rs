@@ -11,14 +11,16 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
 use nix::unistd::{ForkResult, Pid, pipe2};
 
-use super::child::{ChildSpec, Descriptors, Parentage, WorksIn, become_child};
-use super::clock::Moment;
+use super::child::become_child;
+use super::exec::{execute, may_execute};
 use super::failure::{End, Refusal, Report, Stage, at};
 use super::fork::{fork_child, leave};
-use super::program::{execute, may_execute};
+use super::spec::{ChildSpec, Descriptors, Parentage, WorksIn};
 use super::wait::{Exit, Kinship, ended_before_exec, wait_briefly};
-use super::{fds, signals};
 use crate::limits;
+use crate::sys::clock::Moment;
+use crate::sys::files::fds;
+use crate::sys::signals;
 
 /// A child that waits for [`Held::release`] before it executes its program, so that its id can be
 /// written down first. Dropped, it is killed and reaped.

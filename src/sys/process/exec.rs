@@ -1,28 +1,12 @@
 //! execve(2), and the search for what to execute. Async-signal-safe.
 
-use std::ffi::{CString, OsString};
 use std::mem::MaybeUninit;
 
 use nix::errno::Errno;
 use nix::libc;
 
-use super::exec_strings::ExecStrings;
 use super::failure::{Refusal, Stage, at};
-
-/// A program with its arguments and environment.
-#[derive(Debug)]
-pub struct Program {
-    /// What it is to its starter, as in "command".
-    pub role: &'static str,
-    /// What it was called.
-    pub name: OsString,
-    /// The paths to try in turn, as execvp(3) does.
-    pub candidates: Vec<CString>,
-    /// The arguments, the name first.
-    pub arguments: ExecStrings,
-    /// The environment.
-    pub environment: ExecStrings,
-}
+use super::spec::Program;
 
 /// Executes the program in place of this one. Returns only with a refusal.
 pub(super) fn execute(program: &Program) -> Refusal {

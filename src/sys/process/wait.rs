@@ -12,10 +12,10 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::unistd::Pid;
 
-use super::clock::Moment;
-use super::fds;
-use super::signals::{self, SignalName};
 use crate::limits;
+use crate::sys::clock::Moment;
+use crate::sys::files::fds;
+use crate::sys::signals::{self, SignalName};
 
 /// How a process ended (see waitpid(2)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -107,7 +107,7 @@ pub fn at(stage: Stage) -> impl Fn(Errno) -> Refusal {
 }
 
 /// What a system call that was made at a stage has returned.
-pub(super) fn checked<T: ErrnoSentinel + PartialEq>(
+pub(in crate::sys) fn checked<T: ErrnoSentinel + PartialEq>(
     stage: Stage,
     result: T,
 ) -> Result<(), Refusal> {

@@ -6,7 +6,8 @@ use nix::sys::prctl;
 use nix::unistd::{ForkResult, Pid, getpid, setsid};
 
 use super::wait::{Exit, Kinship, wait_for};
-use super::{fds, signals};
+use crate::sys::files::fds;
+use crate::sys::signals;
 
 /// Forks. Only for processes with one thread, so that the child may go on like its parent.
 pub fn fork() -> Result<ForkResult, Errno> {
