@@ -43,7 +43,7 @@ a_service_starts_crashes_restarts_reloads_stops_and_boots_again() { # test
     expect 0 inside rc-service foo start
 
     crash
-    eventually mailed '^Subject: \[vsrun\] .*: fooserver terminated by signal 11'
+    eventually mailed '^Subject: \[vsrun\] fooserver RESTARTED on .*: terminated by signal 11'
     eventually logged 'foo.*fooserver a b c is up' /var/log/syslog
     expect 0 inside rc-service foo status
 

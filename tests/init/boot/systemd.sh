@@ -71,7 +71,7 @@ drive_template() {
     eventually journaled 'fooserver a  b c is up' -u vsrun@foo
 
     crash
-    eventually mailed '^Subject: \[vsrun\] .*: fooserver terminated by signal 11'
+    eventually mailed '^Subject: \[vsrun\] fooserver RESTARTED on .*: terminated by signal 11'
     expect 0 inside cat /var/mail/root
     shows out 'Command:   /usr/local/sbin/fooserver'
     shows out 'User:      daemon'
@@ -222,7 +222,7 @@ the_hardened_example_with_the_mail_drop_in_mails() { # test
     grep '^NoNewPrivs' "/proc/$leader/root/proc/$server/status"
     equal 0 "$(inside sed -n 's/^NoNewPrivs:.//p' "/proc/$server/status")"
     crash vsrun/foo-server
-    eventually mailed '^Subject: \[vsrun\] .*: fooserver terminated by signal 11'
+    eventually mailed '^Subject: \[vsrun\] fooserver RESTARTED on .*: terminated by signal 11'
 }
 
 the_hardened_example_allows_another_root() { # test
@@ -287,20 +287,20 @@ EOT
         pid=$(inside sh /root/feed "$user")
         eventually inside sh -c "ls /var/lib/systemd/coredump | grep -q '\.$pid\.'"
         expect 0 archive_as "$user" "$pid"
-        shows err 'archive-core: restart: kept the core as '
+        shows err 'archive-core: kept the core as '
         inside sh -c 'for f in /srv/kept/core.sleep.*; do case $f in *.zst) zstd -q -d -c "$f" ;; *) cat "$f" ;; esac | cmp - /root/core && rm "$f"; done'
         equal '' "$(inside ls /srv/kept)"
     done
     inside sh -c 'printf "[Coredump]\nStorage=journal\n" >/etc/systemd/coredump.conf'
     pid=$(inside sh /root/feed root)
     expect 0 archive_as root "$pid"
-    shows err 'archive-core: restart: kept the core as '
+    shows err 'archive-core: kept the core as '
     inside sh -c 'zstd -q -d -c /srv/kept/core.sleep.* | cmp - /root/core'
     inside rm /etc/systemd/coredump.conf
     pid=$(inside sh /root/feed daemon)
     eventually inside sh -c "ls /var/lib/systemd/coredump | grep -q '\.$pid\.'"
     expect 0 archive_as daemon "$pid"
-    shows err 'archive-core: restart: left with systemd-coredump, I may not read /var/lib/systemd/coredump/core.'
+    shows err 'archive-core: left with systemd-coredump, I may not read /var/lib/systemd/coredump/core.'
 }
 
 hostile_bytes_reach_the_mailbox_and_nobody_else() { # test

@@ -44,7 +44,7 @@ a_copy_starts_crashes_restarts_reloads_stops_and_boots_again() { # test
     expect 0 inside service foo start
 
     crash
-    eventually mailed '^Subject: \[vsrun\] .*: fooserver terminated by signal 11'
+    eventually mailed '^Subject: \[vsrun\] fooserver RESTARTED on .*: terminated by signal 11'
     eventually logged 'foo.*fooserver a  b c is up' /var/log/syslog
     eventually logged 'foo.*mail-admin: mail to root handed over' /var/log/syslog
 
