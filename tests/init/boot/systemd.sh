@@ -244,6 +244,7 @@ the_hardened_example_allows_another_root() { # test
 
 # archive_as USER PID: the handler, where core_pattern names systemd-coredump.
 archive_as() {
+    inside chown "$1" /srv/kept
     inside unshare --mount sh -c "
         mount --bind /root/pattern /proc/sys/kernel/core_pattern
         exec setpriv --reuid=$1 --regid=$1 --clear-groups env -i \
@@ -255,7 +256,6 @@ archive_as() {
 coredumpctl_and_the_storage_give_the_core_to_its_owner() { # test
     systemd_machine
     mkdir "$M/srv/kept"
-    chmod 777 "$M/srv/kept"
     # core_pattern belongs to the whole machine, so systemd-coredump gets a core
     # here as the kernel would give it, and the handler a core_pattern to read.
     cat >"$M/root/feed" <<'EOT'
