@@ -2,7 +2,7 @@
 //! machine was started.
 
 use std::mem::MaybeUninit;
-use std::ops::{Add, Sub};
+use std::ops::Add;
 use std::time::Duration;
 
 use chrono::{DateTime, FixedOffset, Utc};
@@ -41,14 +41,6 @@ impl Add<Duration> for Moment {
 
     fn add(self, duration: Duration) -> Moment {
         Moment(self.0.saturating_add(duration))
-    }
-}
-
-impl Sub for Moment {
-    type Output = Duration;
-
-    fn sub(self, earlier: Moment) -> Duration {
-        self.since(earlier)
     }
 }
 

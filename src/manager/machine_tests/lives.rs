@@ -25,7 +25,7 @@ fn delay_after(machine: &mut Machine, uptime: Duration) -> Duration {
     let actions = step(machine, Event::HandlerEnded(Verdict::Restart), now);
     let delay = machine
         .deadline()
-        .map_or(Duration::ZERO, |deadline| deadline - now);
+        .map_or(Duration::ZERO, |deadline| deadline.since(now));
     if !delay.is_zero() {
         assert_eq!(actions, [Action::Say(Note::RestartsIn(delay))]);
         step(machine, Event::TimePassed, now + delay);
@@ -47,7 +47,7 @@ fn retries_in_ms(machine: &mut Machine, count: usize) -> Vec<u128> {
     let mut delays = Vec::new();
     for _ in 0..count {
         step(machine, Event::ResourcesLacked, now);
-        let delay = machine.deadline().expect("another try") - now;
+        let delay = machine.deadline().expect("another try").since(now);
         delays.push(delay.as_millis());
         step(machine, Event::TimePassed, now + delay);
     }
@@ -159,7 +159,7 @@ fn an_exec_that_fails_again_and_again_is_spaced_like_any_death() {
         delays.push(
             machine
                 .deadline()
-                .map_or(0, |deadline| (deadline - now).as_millis()),
+                .map_or(0, |deadline| deadline.since(now).as_millis()),
         );
         step(&mut machine, Event::TimePassed, now);
         step(&mut machine, Event::StartFailed(refused()), now);

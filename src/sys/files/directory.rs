@@ -13,7 +13,7 @@ use nix::sys::stat::{FileStat, Mode, fstat, fstatat};
 use nix::unistd::{Gid, UnlinkatFlags, linkat, unlinkat};
 
 use super::entry::{Owner, first_mode, for_each_name, hand_over, is_same, reopen};
-use super::walk::{CreatedDir, Place, make, remove_created, walk};
+use super::walk::{CreatedDir, Step, make, remove_created, walk};
 
 /// A directory, held by a descriptor.
 #[derive(Debug)]
@@ -42,8 +42,8 @@ impl Directory {
         let mut made = Vec::new();
         let opened = walk(path, |parent, name, place| {
             let (owner, mode) = match place {
-                Place::Last => (owner, 0o750),
-                Place::Inner => (None, 0o755),
+                Step::Last => (owner, 0o750),
+                Step::Inner => (None, 0o755),
             };
             let (directory, new) = make(parent, name, owner, mode)?;
             made.push(new);

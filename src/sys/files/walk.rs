@@ -29,12 +29,12 @@ pub struct CreatedDir {
     name: OsString,
 }
 
-/// Where on its path a directory stands.
+/// Which step of a path leads to a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
-    /// On the way.
+pub enum Step {
+    /// One on the way.
     Inner,
-    /// At the end.
+    /// The last one.
     Last,
 }
 
@@ -51,7 +51,7 @@ pub struct RefusedLink {
 /// symbolic link that others than root and the caller may have put there is ELOOP.
 pub fn walk(
     path: &Path,
-    missing: impl FnMut(BorrowedFd<'_>, &OsStr, Place) -> Result<OwnedFd, Errno>,
+    missing: impl FnMut(BorrowedFd<'_>, &OsStr, Step) -> Result<OwnedFd, Errno>,
 ) -> Result<OwnedFd, Errno> {
     walk_noting(path, missing, &mut None)
 }
@@ -65,7 +65,7 @@ pub fn refused_link(path: &Path) -> Option<RefusedLink> {
 
 fn walk_noting(
     path: &Path,
-    mut missing: impl FnMut(BorrowedFd<'_>, &OsStr, Place) -> Result<OwnedFd, Errno>,
+    mut missing: impl FnMut(BorrowedFd<'_>, &OsStr, Step) -> Result<OwnedFd, Errno>,
     refused: &mut Option<RefusedLink>,
 ) -> Result<OwnedFd, Errno> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
@@ -81,9 +81,9 @@ fn walk_noting(
     let mut links = 0;
     while let Some(step) = steps.pop_front() {
         let place = if steps.is_empty() {
-            Place::Last
+            Step::Last
         } else {
-            Place::Inner
+            Step::Inner
         };
         here = match openat(&here, step.as_os_str(), flags, Mode::empty()) {
             Err(Errno::ENOENT) => match missing(here.as_fd(), &step, place) {
