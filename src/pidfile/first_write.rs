@@ -142,9 +142,9 @@ fn take_away(new: New, place: &Place, pid: Pid, deadline: Moment) -> Result<(), 
     };
     // Other starts' files that were moved aside instead.
     let mut moved = Vec::new();
-    if let Ok(Some(beside)) = remove(&written) {
-        moved.extend(place.try_put_back(beside));
-    }
+    let first_look = remove(&written).map(|beside| {
+        moved.extend(beside.and_then(|beside| place.try_put_back(beside)));
+    });
     if fstat(&new.file).is_ok_and(|about| is_as_old(&about, &new.about)) {
         // If that fails, others see that its process is gone.
         let _ = ftruncate(&new.file, 0);
@@ -154,12 +154,13 @@ fn take_away(new: New, place: &Place, pid: Pid, deadline: Moment) -> Result<(), 
     let _ = lock::unlock(&new.file);
     // Another start may have moved the file aside during the first look and put it back since, or
     // have put back the id because it had waited too long.
-    let removed = remove(&written).map(|beside| moved.extend(beside));
+    let second_look = remove(&written).map(|beside| moved.extend(beside));
     // From here on no other start waits for this one.
     for beside in moved {
         place.put_back(beside, deadline);
     }
-    removed
+    // One that was removed at first is not reported if the second look fails.
+    first_look.or(second_look)
 }
 
 /// The id in a file, when the outcome of the start that wrote it is known.
