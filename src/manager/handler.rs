@@ -93,8 +93,7 @@ impl Handler {
                     tail.set_bytes(variables::WORKDIR, dir.as_os_str());
                 }
             });
-        let held = self.task.fork(descriptors)?;
-        self.task.release(held)
+        self.task.start(descriptors)
     }
 
     /// Sends it and what it started a signal, as far as that is in its process group.

@@ -37,8 +37,7 @@ impl Logger {
             return Ok(());
         }
         self.next_start = None;
-        let held = self.task.fork(descriptors);
-        let started = held.and_then(|held| self.task.release(held));
+        let started = self.task.start(descriptors);
         started.inspect_err(|_| self.put_off(now))
     }
 

@@ -42,6 +42,12 @@ impl Task {
         spawn(&self.spec, descriptors)
     }
 
+    /// Starts a process whose id is not written down.
+    pub fn start(&mut self, descriptors: Descriptors<'_>) -> Result<(), End> {
+        let held = self.fork(descriptors)?;
+        self.release(held)
+    }
+
     /// Lets a process go on to its exec. What comes of that is for [`Task::outcome`] to tell.
     pub fn release(&mut self, held: Held) -> Result<(), End> {
         let since = since_boot();

@@ -34,7 +34,8 @@ pub fn is_root() -> bool {
     geteuid().is_root()
 }
 
-/// The ids of the server's user: nobody's where the tests run as root, so that owners differ.
+/// The uid and gid that the server gets: nobody's if the tests run as root, so that its files and
+/// vsrun's have different owners; else the caller's own.
 pub fn user() -> (u32, u32) {
     if is_root() {
         (NOBODY, NOBODY)

@@ -180,7 +180,8 @@ fn is_ready(fd: BorrowedFd<'_>, for_what: PollFlags) -> bool {
             .is_some_and(|ready| ready.contains(for_what))
 }
 
-/// Puts `/dev/null` and `output` in the places of vsrun's own standard streams.
+/// Redirects vsrun's own standard input from `/dev/null`, and its standard output and error to
+/// `output`, if there is one.
 pub fn redirect_own(output: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
     nix::unistd::dup2_stdin(null())?;
     if let Some(output) = output {

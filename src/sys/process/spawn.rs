@@ -93,15 +93,12 @@ fn fork_into(spec: &ChildSpec, descriptors: Descriptors<'_>, goal: Goal) -> Resu
             drop(ours);
             run_child(spec, descriptors, goal, theirs.as_raw_fd())
         }
-        ForkResult::Parent { child: pid } => {
-            let works_in = WorksIn::Planned;
-            Ok(Held(Child {
-                pid,
-                kinship,
-                works_in,
-                channel: Some(ours),
-            }))
-        }
+        ForkResult::Parent { child: pid } => Ok(Held(Child {
+            pid,
+            kinship,
+            works_in: WorksIn::Planned,
+            channel: Some(ours),
+        })),
     }
 }
 
@@ -114,23 +111,11 @@ impl Held {
     /// Lets it go on to its exec. What comes of that is for [`Child::outcome`] and
     /// [`Child::wait_for_exec`] to tell.
     pub fn release(mut self) -> Result<Child, End> {
-        let Child {
-            pid,
-            kinship,
-            works_in,
-            ref mut channel,
-        } = self.0;
-        let Some(channel) = channel.take() else {
-            unreachable!("it is held by its channel")
-        };
-        let sent = send_go(&channel);
         let mut child = Child {
-            pid,
-            kinship,
-            works_in,
-            channel: Some(channel),
+            channel: self.0.channel.take(),
+            ..self.0
         };
-        match sent {
+        match child.channel.as_ref().map_or(Ok(()), send_go) {
             Ok(()) => Ok(child),
             Err(reason) => Err(child.end(at(Stage::Channel)(reason))),
         }

@@ -107,6 +107,14 @@ fn with_slow_deletions<'a>(sandbox: &'a Sandbox, logs: &Path) -> Invocation<'a> 
 
 const MANY: u64 = 1_500;
 
+/// A managed server with many old logs, whose deletion takes long; and their directory.
+fn managed_with_slow_deletions(sandbox: &Sandbox) -> (PathBuf, Managed<'_>) {
+    let logs = users_dir(sandbox, "logs");
+    make_old_logs(&logs, MANY);
+    let vsrun = with_slow_deletions(sandbox, &logs);
+    (logs, Managed::new(sandbox, vsrun, sandbox.probe()))
+}
+
 fn expect_most_are_left(logs: &Path) {
     let left = LogDirectory::at(logs).names().len() as u64;
     assert!(left > MANY / 2, "only {left} old logs are left");
@@ -116,13 +124,7 @@ fn expect_most_are_left(logs: &Path) {
 fn deletion_does_not_hold_up_the_server() {
     needs!("strace");
     let sandbox = sandbox();
-    let logs = users_dir(&sandbox, "logs");
-    make_old_logs(&logs, MANY);
-    let managed = Managed::new(
-        &sandbox,
-        with_slow_deletions(&sandbox, &logs),
-        sandbox.probe(),
-    );
+    let (logs, managed) = managed_with_slow_deletions(&sandbox);
     expect_most_are_left(&logs);
     drop(managed);
 }
@@ -165,13 +167,7 @@ fn the_deleting_process_does_not_hold_the_output_open() {
 fn deletion_does_not_hold_up_a_stop() {
     needs!("strace");
     let sandbox = sandbox();
-    let logs = users_dir(&sandbox, "logs");
-    make_old_logs(&logs, MANY);
-    let managed = Managed::new(
-        &sandbox,
-        with_slow_deletions(&sandbox, &logs),
-        sandbox.probe(),
-    );
+    let (logs, managed) = managed_with_slow_deletions(&sandbox);
     let manager = sandbox.wait_for_pidfile(sandbox.path("manager"));
     sandbox.signal(manager, SIGTERM);
     managed.vsrun.wait().expect_code(0);
@@ -182,13 +178,7 @@ fn deletion_does_not_hold_up_a_stop() {
 fn deletion_does_not_hold_up_a_restart() {
     needs!("strace");
     let sandbox = sandbox();
-    let logs = users_dir(&sandbox, "logs");
-    make_old_logs(&logs, MANY);
-    let managed = Managed::new(
-        &sandbox,
-        with_slow_deletions(&sandbox, &logs),
-        sandbox.probe(),
-    );
+    let (logs, managed) = managed_with_slow_deletions(&sandbox);
     sandbox.signal(sandbox.wait_for_pidfile(sandbox.path("manager")), SIGHUP);
     managed.wait_for_start(2);
     expect_most_are_left(&logs);

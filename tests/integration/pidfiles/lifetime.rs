@@ -156,17 +156,23 @@ fn without_a_manager_the_pidfile_stays() {
     assert_eq!(sandbox.read_pidfile(pidfile), Some(pid));
 }
 
-#[test]
-fn files_that_name_another_process_are_left() {
-    let sandbox = sandbox();
-    let run = run_dir(&sandbox);
+/// A server that runs under a manager, with both pidfiles in `run`.
+fn managed_in_run(sandbox: &Sandbox) -> Running<'_> {
     let server = sandbox.probe().append(sandbox.path("starts"));
     let start = sandbox
         .vsrun()
         .pidfile("run/pid")
-        .manager("run/manager", handler(&sandbox));
+        .manager("run/manager", handler(sandbox));
     let running = start.command(server).spawn();
-    started(&sandbox, 1);
+    started(sandbox, 1);
+    running
+}
+
+#[test]
+fn files_that_name_another_process_are_left() {
+    let sandbox = sandbox();
+    let run = run_dir(&sandbox);
+    let running = managed_in_run(&sandbox);
     for name in ["pid", "manager", "manager.lock"] {
         let beside = sandbox.file(format!("run/{name}.new"), "4242\n");
         fs::rename(beside, run.path().join(name)).expect("a file");
@@ -182,13 +188,7 @@ fn files_that_name_another_process_are_left() {
 fn links_in_place_of_the_files_are_not_followed_at_the_end() {
     let sandbox = sandbox();
     let run = run_dir(&sandbox);
-    let server = sandbox.probe().append(sandbox.path("starts"));
-    let start = sandbox
-        .vsrun()
-        .pidfile("run/pid")
-        .manager("run/manager", handler(&sandbox));
-    let running = start.command(server).spawn();
-    started(&sandbox, 1);
+    let running = managed_in_run(&sandbox);
     for name in ["pid", "manager", "manager.lock"] {
         // The target has the content that vsrun would look for.
         fs::rename(run.path().join(name), sandbox.path(name)).expect("a file");
@@ -208,13 +208,7 @@ fn links_in_place_of_the_files_are_not_followed_at_the_end() {
 fn files_that_were_removed_do_not_change_the_exit() {
     let sandbox = sandbox();
     let run = run_dir(&sandbox);
-    let server = sandbox.probe().append(sandbox.path("starts"));
-    let start = sandbox
-        .vsrun()
-        .pidfile("run/pid")
-        .manager("run/manager", handler(&sandbox));
-    let running = start.command(server).spawn();
-    started(&sandbox, 1);
+    let running = managed_in_run(&sandbox);
     fs::remove_dir_all(run.path()).expect("a directory");
     stop(running);
 }

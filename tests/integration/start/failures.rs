@@ -43,7 +43,8 @@ fn words_that_are_too_long_for_the_kernel_are_an_error() {
 fn a_server_is_managed_where_only_the_c_librarys_fork_works() {
     needs!(root, "strace");
     let sandbox = sandbox();
-    // Each fork of vsrun's own is refused, as by qemu-user, and followed by one of the C library's.
+    // Refuses every clone(2) that vsrun makes itself, as qemu-user does. The ones between them are
+    // those of fork(3), by which vsrun then forks.
     let start = || injecting(&sandbox, "clone:error=EINVAL:when=1+2").pidfile("pid");
     let manager = start()
         .manager("manager", CONSENT)
